@@ -1,0 +1,64 @@
+"""Every hyperparameter of the learners: once, with its unit and its source."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from common.options import option, validate
+
+PAPER = "Wu et al. 2017"
+BASELINES = "OpenAI Baselines"
+
+
+@dataclasses.dataclass(frozen=True)
+class AcktrDiscreteConfig:
+    """Hyperparameters of `acktr_discrete` (Wu et al. 2017, sections 3-5 and appendix A)."""
+
+    nsteps: int = option(20, "steps of every environment in a batch", unit="timesteps", source=PAPER, minimum=1)
+    gamma: float = option(0.99, "discount", source=PAPER, minimum=0, maximum=1)
+    ent_coef: float = option(0.01, "weight of the entropy bonus", source=PAPER, minimum=0)
+    vf_coef: float = option(0.5, "weight of the value loss 0.5 (R - V)^2", source=BASELINES, minimum=0)
+    vf_fisher_coef: float = option(
+        1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
+    )
+    lr: float = option(0.25, "largest step eta_max at the start of the run", source=BASELINES, above=0)
+    lrschedule: str = option(
+        "linear",
+        "how the rate falls over the run",
+        source=BASELINES,
+        choices=("linear", "constant", "double_linear_con", "middle_drop", "double_middle_drop"),
+    )
+    schedule_timesteps: int = option(
+        0, "length of the run that the schedule is for; 0: num_timesteps", unit="timesteps", minimum=0
+    )
+    delta: float = option(0.001, "radius of the trust region", unit="nats of KL", source=PAPER, above=0)
+    damping: float = option(0.01, "Tikhonov damping lambda of the Fisher", source=BASELINES, above=0)
+    momentum: float = option(0.9, "heavy-ball momentum, after the trust region", source=BASELINES, minimum=0, maximum=1)
+    stats_decay: float = option(0.99, "decay of the factors' running averages", source=BASELINES, minimum=0, maximum=1)
+    fisher_rows: int = option(
+        64, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0
+    )
+    fisher_sites: int = option(
+        64, "sites of each convolution output that the Fisher is estimated from; 0: all", unit="sites", minimum=0
+    )
+    inverses: str = option(
+        "background",
+        "where factors are inverted: on a queue thread, or inline (bit-reproducible)",
+        choices=("background", "inline"),
+    )
+    inverse_form: str = option(
+        "cholesky",
+        "cholesky: factored Tikhonov damping; eigen: damping of the product in the eigenbasis",
+        source=PAPER + "; " + BASELINES,
+        choices=("cholesky", "eigen"),
+    )
+    inverse_interval: int = option(10, "updates between two refreshes of the inverses", unit="updates", minimum=1)
+    conv_filters: tuple[int, ...] = option((32, 64, 32), "filters of the cnn's convolutions", source=PAPER, minimum=1)
+    conv_kernels: tuple[int, ...] = option((8, 4, 3), "kernel sizes of the cnn", unit="pixels", source=PAPER, minimum=1)
+    conv_strides: tuple[int, ...] = option((4, 2, 1), "strides of the cnn", unit="pixels", source=PAPER, minimum=1)
+    hidden_sizes: tuple[int, ...] = option(
+        (), "dense layers of the network; empty: 512 for cnn, 64,64 for mlp", unit="units", source=PAPER, minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)

@@ -1,0 +1,19 @@
+"""The one error that a user's mistake raises."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave: names the argument, what was wrong and what is allowed, in one line.
+
+    `run.py` prints it and exits with code 2; a library user sees an ordinary exception.
+    """
+
+
+def closest(word: str, allowed: Iterable[str]) -> str:
+    """Returns " Did you mean X?" for the entry of `allowed` nearest to `word`, or "" where none is near."""
+    matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]}?" if matches else ""
