@@ -35,9 +35,7 @@ class AcktrDiscreteConfig:
     damping: float = option(0.01, "Tikhonov damping lambda of the Fisher", source=BASELINES, above=0)
     momentum: float = option(0.9, "heavy-ball momentum, after the trust region", source=BASELINES, minimum=0, maximum=1)
     stats_decay: float = option(0.99, "decay of the factors' running averages", source=BASELINES, minimum=0, maximum=1)
-    fisher_rows: int = option(
-        64, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0
-    )
+    fisher_rows: int = option(64, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
     fisher_sites: int = option(
         64, "sites of each convolution output that the Fisher is estimated from; 0: all", unit="sites", minimum=0
     )

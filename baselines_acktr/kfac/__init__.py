@@ -1,0 +1,32 @@
+"""A K-FAC optimizer for TensorFlow 2 and Keras 3; it knows nothing of reinforcement learning.
+
+from baselines_acktr.kfac import Kfac, Objective, categorical_log_likelihood
+"""
+
+from baselines_acktr.kfac.fisher import categorical_log_likelihood, gaussian_log_likelihood
+from baselines_acktr.kfac.inverses import (
+    FORMS,
+    INVERTERS,
+    BackgroundInverter,
+    CholeskyForm,
+    EigenForm,
+    InlineInverter,
+)
+from baselines_acktr.kfac.optimizer import Kfac, Objective, step_length
+from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
+
+__all__ = [
+    "FORMS",
+    "INVERTERS",
+    "BackgroundInverter",
+    "CholeskyForm",
+    "EigenForm",
+    "FreeVector",
+    "InlineInverter",
+    "Kfac",
+    "Objective",
+    "UnsupportedLayerError",
+    "categorical_log_likelihood",
+    "gaussian_log_likelihood",
+    "step_length",
+]

@@ -1,0 +1,229 @@
+"""Damped inverses of the Kronecker factors, and the two places where they are computed.
+
+A *form* says what is computed from the factors and how it preconditions a gradient. An *inverter* says where: inline,
+or on a background thread fed by a queue of depth 1. All of this runs on the host, in NumPy and LAPACK; the results go
+back to whatever device the optimizer's variables live on.
+"""
+
+from __future__ import annotations
+
+import abc
+import queue
+import threading
+from typing import NamedTuple, final
+
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.kfac.lapack import NotPositiveDefiniteError, spd_inverse
+
+
+class Factors(NamedTuple):
+    """Unbiased running averages of one layer: `a` [I, I] and `s` [O, O]."""
+
+    name: str
+    a: tf.Tensor
+    s: tf.Tensor
+
+
+class Snapshot(NamedTuple):
+    """A consistent copy of all factors, taken after `step` updates."""
+
+    step: int
+    factors: list[Factors]
+
+
+class Refresh(NamedTuple):
+    """What came of a snapshot: the form's tensors for every layer, or the reason why there are none."""
+
+    step: int
+    tensors: list[tuple[tf.Tensor, ...]] | None
+    failure: str = ""
+
+
+class Form(abc.ABC):
+    """What is computed from a layer's factors, and how that preconditions a gradient."""
+
+    @abc.abstractmethod
+    def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
+        """Shapes of the tensors for a layer with weights [rows, columns]."""
+
+    @abc.abstractmethod
+    def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
+        """The tensors for factors a [I, I] and s [O, O]; raises NotPositiveDefiniteError."""
+
+    @abc.abstractmethod
+    def precondition(self, gradient: tf.Tensor, *tensors: tf.Tensor) -> tf.Tensor:
+        """The natural-gradient direction [I, O] of a gradient [I, O]."""
+
+
+def _mean_diagonal(matrix: np.ndarray) -> float:
+    return max(float(np.trace(matrix)) / len(matrix), 1e-12)
+
+
+@final
+class CholeskyForm(Form):
+    """Factored Tikhonov damping (Martens & Grosse 2015, section 6.3), each damped factor inverted by Cholesky.
+
+    U = (A + pi sqrt(lambda) I)^-1 V (S + sqrt(lambda) / pi I)^-1,  pi^2 = (tr A / dim A) / (tr S / dim S)
+    """
+
+    def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
+        return [(rows, rows), (columns, columns)]
+
+    def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
+        pi = np.sqrt(_mean_diagonal(a) / _mean_diagonal(s))
+        shifts = pi * np.sqrt(damping), np.sqrt(damping) / pi
+        damped = [m + (shift * np.eye(len(m))).astype(m.dtype) for m, shift in zip((a, s), shifts, strict=True)]
+        return tuple(spd_inverse(matrix) for matrix in damped)
+
+    def precondition(self, gradient: tf.Tensor, *tensors: tf.Tensor) -> tf.Tensor:
+        a_inverse, s_inverse = tensors
+        return tf.matmul(a_inverse, tf.matmul(gradient, s_inverse))
+
+
+@final
+class EigenForm(Form):
+    """Damping of the product in its eigenbasis, as in the OpenAI Baselines implementation of ACKTR.
+
+    U = Q_A [(Q_A^T V Q_S) / (a_i s_j + lambda)] Q_S^T  with A = Q_A diag(a) Q_A^T and S = Q_S diag(s) Q_S^T.
+    This is the exact solve with A (x) S + lambda I.
+    """
+
+    def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
+        return [(rows, rows), (columns, columns), (rows, columns)]
+
+    def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
+        for matrix in (a, s):
+            if not np.isfinite(matrix).all():
+                raise NotPositiveDefiniteError("not finite")
+        (a_values, a_vectors), (s_values, s_vectors) = np.linalg.eigh(a), np.linalg.eigh(s)
+        product = np.outer(np.maximum(a_values, 0), np.maximum(s_values, 0))
+        return a_vectors, s_vectors, (1 / (product + damping)).astype(a.dtype)
+
+    def precondition(self, gradient: tf.Tensor, *tensors: tf.Tensor) -> tf.Tensor:
+        a_vectors, s_vectors, scale = tensors
+        rotated = tf.matmul(a_vectors, tf.matmul(gradient, s_vectors), transpose_a=True) * scale
+        return tf.matmul(a_vectors, tf.matmul(rotated, s_vectors, transpose_b=True))
+
+
+FORMS: dict[str, type[Form]] = {"cholesky": CholeskyForm, "eigen": EigenForm}
+
+
+def invert_all(snapshot: Snapshot, form: Form, damping: float) -> Refresh:
+    """Inverts every layer; one bad factor fails the whole refresh, so that the set in use stays consistent."""
+    tensors = []
+    for name, a, s in snapshot.factors:
+        try:
+            arrays = form.invert(a.numpy(), s.numpy(), damping)
+        except (NotPositiveDefiniteError, np.linalg.LinAlgError) as error:
+            return Refresh(snapshot.step, None, f"layer {name!r}: {error}")
+        if not all(np.isfinite(array).all() for array in arrays):
+            return Refresh(snapshot.step, None, f"layer {name!r}: the inverse is not finite")
+        tensors.append(tuple(tf.convert_to_tensor(array) for array in arrays))
+    return Refresh(snapshot.step, tensors)
+
+
+class Inverter(abc.ABC):
+    """Turns snapshots into refreshes. A context manager: leaving it releases what it holds."""
+
+    @property
+    @abc.abstractmethod
+    def idle(self) -> bool:
+        """Whether a snapshot can be submitted now."""
+
+    @abc.abstractmethod
+    def submit(self, snapshot: Snapshot, form: Form, damping: float) -> None:
+        """Starts on a snapshot; only when `idle`."""
+
+    @abc.abstractmethod
+    def poll(self, wait: bool = False) -> Refresh | None:
+        """The finished refresh, once, or None; with `wait` blocks until it is there. Raises what the work raised."""
+
+    def close(self) -> None:
+        """Releases the inverter; it may be used again afterwards."""
+
+    def __enter__(self) -> Inverter:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+@final
+class InlineInverter(Inverter):
+    """Inverts in the caller's thread, at once: the run is bit-reproducible."""
+
+    def __init__(self) -> None:
+        self._finished: Refresh | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self._finished is None
+
+    def submit(self, snapshot: Snapshot, form: Form, damping: float) -> None:
+        self._finished = invert_all(snapshot, form, damping)
+
+    def poll(self, wait: bool = False) -> Refresh | None:
+        finished, self._finished = self._finished, None
+        return finished
+
+
+@final
+class BackgroundInverter(Inverter):
+    """Inverts on a daemon thread that sleeps on a queue of depth 1 (Wu et al. 2017, section 4: asynchronous inverses).
+
+    The thread starts with the first snapshot and ends with `close`. An exception in it is raised by the next `poll`.
+    """
+
+    def __init__(self) -> None:
+        self._requests: queue.Queue = queue.Queue(maxsize=1)
+        self._results: queue.Queue = queue.Queue(maxsize=1)
+        self._thread: threading.Thread | None = None
+        self._busy = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._busy
+
+    def submit(self, snapshot: Snapshot, form: Form, damping: float) -> None:
+        if self._busy:
+            raise RuntimeError("the background inverter is still working on the previous snapshot")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="kfac-inverses", daemon=True)
+            self._thread.start()
+        self._busy = True
+        self._requests.put((snapshot, form, damping))
+
+    def poll(self, wait: bool = False) -> Refresh | None:
+        if not self._busy:
+            return None
+        try:
+            result = self._results.get(block=wait)
+        except queue.Empty:
+            return None
+        self._busy = False
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def close(self) -> None:
+        if self._thread is None:
+            return
+        if self._busy:
+            self._results.get()
+            self._busy = False
+        self._requests.put(None)
+        self._thread.join()
+        self._thread = None
+
+    def _work(self) -> None:
+        while (request := self._requests.get()) is not None:
+            try:
+                result: Refresh | BaseException = invert_all(*request)
+            except BaseException as error:  # handed to the learner by `poll`
+                result = error
+            self._results.put(result)
+
+
+INVERTERS: dict[str, type[Inverter]] = {"background": BackgroundInverter, "inline": InlineInverter}

@@ -1,0 +1,291 @@
+"""K-FAC with a trust region (Martens & Grosse 2015; Wu et al. 2017, section 3).
+
+One step is three separate functions: the *direction* `D = F^-1 grad` (the blocks), its *length*
+`eta = min(eta_max, sqrt(2 delta / D^T F D))` (`step_length`), and *momentum* on top (`Kfac._apply`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.kfac.blocks import KroneckerBlock
+from baselines_acktr.kfac.factors import join, kronecker_factors
+from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Factors, Form, Inverter, Snapshot
+from baselines_acktr.kfac.taps import Tap, supported_layers, tap_layers
+
+_LOG = logging.getLogger(__name__)
+
+
+class Objective(NamedTuple):
+    """What a model is trained on, computed in one forward pass.
+
+    Attributes:
+      loss: scalar to minimise.
+      log_likelihood: log-likelihood of targets sampled from the model, summed over rows (see `kfac.fisher`).
+        Its gradients give the Fisher; only layer calls that it depends on count, so it may be taken on fewer rows
+        than the loss by calling the model on those rows apart.
+      metrics: further tensors to hand back.
+    """
+
+    loss: tf.Tensor
+    log_likelihood: tf.Tensor
+    metrics: dict[str, tf.Tensor] = {}  # noqa: RUF012 (read only)
+
+
+def step_length(direction_norm: tf.Tensor, max_length: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
+    """eta = min(eta_max, sqrt(2 delta / D^T F D))  (Wu et al. 2017, section 3.2).
+
+    Args:
+      direction_norm: D^T F D with the damped model, sum over layers of <grad_l, D_l>; scalar.
+      max_length: eta_max.
+      delta: radius of the trust region, in nats of the quadratic model's KL.
+    """
+    return tf.minimum(max_length, tf.sqrt(2 * delta / direction_norm))
+
+
+def _all_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
+    return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(tensor)) for tensor in tensors])
+
+
+class Kfac:
+    """Trains a Keras model by natural gradient with Kronecker-factored curvature.
+
+    Use it as a context manager (or call `close`): it owns a background thread. `learning_rate` (eta_max), `delta`,
+    `damping` and `decay` are `tf.Variable`s: assign to them to follow a schedule, nothing is traced again.
+
+    Args:
+      model: a built Keras model whose trainable weights are in Dense, Conv2D or FreeVector layers.
+      learning_rate: eta_max, the longest step.
+      delta: radius of the trust region, in nats.
+      damping: Tikhonov damping lambda.
+      momentum: heavy-ball momentum applied after the trust region:
+        m <- momentum m + (eta / eta_max) D;  W <- W - eta_max (1 - momentum) m.
+      decay: of the running averages of the factors.
+      inverse_interval: updates from one snapshot of the factors to the next.
+      max_sites: sites of a convolution's output that the factors are estimated from; 0 takes all.
+      form: how factors are damped and inverted; `CholeskyForm()` or `EigenForm()`.
+      inverter: where; `BackgroundInverter()` or `InlineInverter()`.
+      seed: of the random draws (sampled targets through `generator`, sites).
+
+    Raises:
+      UnsupportedLayerError: naming a layer (and its type) that K-FAC cannot handle.
+      ValueError: if the model has no weights yet or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        learning_rate: float = 0.25,
+        delta: float = 1e-3,
+        damping: float = 1e-2,
+        momentum: float = 0.9,
+        decay: float = 0.99,
+        inverse_interval: int = 1,
+        max_sites: int = 0,
+        form: Form | None = None,
+        inverter: Inverter | None = None,
+        seed: int = 0,
+    ) -> None:
+        _check_positive(learning_rate=learning_rate, delta=delta, damping=damping, inverse_interval=inverse_interval)
+        _check_fraction(momentum=momentum, decay=decay)
+        self.layers = supported_layers(model)
+        dtype = self.layers[0].trainable_variables[0].dtype
+        self.learning_rate, self.delta, self.damping, self.decay = (
+            tf.Variable(value, dtype=dtype, trainable=False) for value in (learning_rate, delta, damping, decay)
+        )
+        self.momentum, self.max_sites, self.inverse_interval = momentum, max_sites, inverse_interval
+        self.form = form or CholeskyForm()
+        self.inverter = inverter or BackgroundInverter()
+        self.generator = tf.random.Generator.from_seed(seed)
+        self.blocks = [
+            KroneckerBlock(f"{i}-{type(layer).__name__}", layer, self.form) for i, layer in enumerate(self.layers)
+        ]
+        self._total_weight = tf.Variable(0, dtype=dtype, trainable=False)
+        self._skipped_updates, self._skipped_statistics = (
+            tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2)
+        )
+        self._step, self._inverse_step, self._skipped_refreshes = 0, -1, 0
+        self._differentiate_by_objective: dict[Callable, Callable] = {}
+
+    # -- one update ---------------------------------------------------------------------------------------------------
+
+    def minimize(self, objective: Callable[..., Objective], *batch: Any) -> dict[str, tf.Tensor]:
+        """One update on one batch.
+
+        Args:
+          objective: `objective(*batch) -> Objective`, built from TensorFlow operations; pass the same function every
+            time: it is traced once for each shape and type of batch.
+          *batch: tensors or arrays, or structures of them.
+
+        Returns:
+          The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
+          `model_kl` (KL of the unaveraged step by the quadratic model, nats); scalars.
+
+        Raises:
+          ArithmeticError: if there are no inverses at all yet because the first factors are bad.
+          ValueError: if a layer has no influence on the sampled log-likelihood.
+        """
+        metrics, gradients = self._differentiator(objective)(*batch)
+        self.refresh_inverses()
+        metrics |= self._apply(gradients)
+        self._step += 1
+        return metrics
+
+    def refresh_inverses(self) -> None:
+        """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none."""
+        self._publish(self.inverter.poll())
+        due = self._inverse_step < 0 or self._step >= self._submitted_step + self.inverse_interval
+        if due and self.inverter.idle:
+            self._submitted_step = self._step
+            self.inverter.submit(self._snapshot(), self.form, float(self.damping))
+            self._publish(self.inverter.poll(wait=self._inverse_step < 0))
+
+    def _differentiator(self, objective: Callable[..., Objective]) -> Callable:
+        if objective not in self._differentiate_by_objective:
+            self._differentiate_by_objective[objective] = tf.function(
+                lambda *batch: self._differentiate(objective, *batch)
+            )
+        return self._differentiate_by_objective[objective]
+
+    def _differentiate(self, objective: Callable[..., Objective], *batch: Any):
+        """Gradients of the loss as matrices, and new running averages, from one forward and two backward passes."""
+        with tf.GradientTape(persistent=True) as tape, tap_layers(self.layers) as taps:
+            loss, log_likelihood, metrics = objective(*batch)
+        weights = [block.weights for block in self.blocks]
+        gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        self._observe(taps, tape.gradient(log_likelihood, [tap.outputs for tap in taps]))
+        matrices = [join(block.layer, parts) for block, parts in zip(self.blocks, gradients, strict=True)]
+        return {**metrics, "loss": loss}, matrices
+
+    def _observe(self, taps: list[Tap], gradients: list[tf.Tensor | None]) -> None:
+        """Takes a batch's factors into the running averages, unless one of them is not finite."""
+        factors = []
+        for block in self.blocks:
+            calls = [(t, g) for t, g in zip(taps, gradients, strict=True) if t.layer is block.layer and g is not None]
+            if not calls:
+                raise ValueError(f"the sampled log-likelihood does not depend on layer {block.layer.name!r}")
+            factors.append(
+                kronecker_factors([t for t, _ in calls], [g for _, g in calls], self.max_sites, self.generator)
+            )
+        if _all_finite([factor for pair in factors for factor in pair]):
+            for block, pair in zip(self.blocks, factors, strict=True):
+                block.observe(pair, self.decay)
+            self._total_weight.assign(self.decay * self._total_weight + (1 - self.decay))
+        else:
+            self._skipped_statistics.assign_add(1)
+
+    @tf.function
+    def _apply(self, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        directions = [block.precondition(gradient) for block, gradient in zip(self.blocks, gradients, strict=True)]
+        norm = tf.add_n([tf.reduce_sum(g * d) for g, d in zip(gradients, directions, strict=True)])
+        length = step_length(norm, self.learning_rate, self.delta)
+        scale = length / self.learning_rate
+        if tf.math.is_finite(norm) and norm >= 0:
+            for block, direction in zip(self.blocks, directions, strict=True):
+                block.velocity.assign(self.momentum * block.velocity + scale * direction)
+                block.move(self.learning_rate * (1 - self.momentum) * block.velocity)
+        else:
+            self._skipped_updates.assign_add(1)
+        return {"step_length": length, "trust_region_scale": scale, "model_kl": 0.5 * length**2 * norm}
+
+    @tf.function
+    def _unbiased_averages(self) -> list[list[tf.Tensor]]:
+        return [[average / self._total_weight for average in block.averages] for block in self.blocks]
+
+    def _snapshot(self) -> Snapshot:
+        averages = self._unbiased_averages()  # new tensors: later updates of the running averages leave them alone
+        factors = [Factors(b.layer.name, a, s) for b, (a, s) in zip(self.blocks, averages, strict=True)]
+        return Snapshot(self._step, factors)
+
+    def _publish(self, refresh) -> None:
+        if refresh is None:
+            return
+        if refresh.tensors is None:
+            if self._inverse_step < 0:
+                raise ArithmeticError(f"K-FAC cannot start: no inverse of the first factors of {refresh.failure}")
+            self._skipped_refreshes += 1
+            _LOG.warning("K-FAC keeps its inverses of update %d: %s", self._inverse_step, refresh.failure)
+            return
+        for block, tensors in zip(self.blocks, refresh.tensors, strict=True):
+            for variable, tensor in zip(block.tensors, tensors, strict=True):
+                variable.assign(tensor)
+        self._inverse_step = refresh.step
+
+    # -- what it did --------------------------------------------------------------------------------------------------
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """`inverse_age` (updates since the snapshot of the inverses in use) and how often something was left out."""
+        return {
+            "inverse_age": self._step - 1 - self._inverse_step,
+            "skipped_refreshes": self._skipped_refreshes,
+            "skipped_statistics": int(self._skipped_statistics),
+            "skipped_updates": int(self._skipped_updates),
+        }
+
+    @tf.function
+    def last_step_model_kl(self) -> tf.Tensor:
+        """1/2 Delta^T F Delta of the last change of the weights, momentum included, undamped; nats."""
+        total = tf.zeros((), self.learning_rate.dtype)
+        for block in self.blocks:
+            a, s = (average / self._total_weight for average in block.averages)
+            total += tf.reduce_sum(block.velocity * tf.matmul(a, tf.matmul(block.velocity, s)))
+        return 0.5 * tf.square(self.learning_rate * (1 - self.momentum)) * total
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def _variables(self) -> dict[str, tf.Variable]:
+        own = {
+            "learning_rate": self.learning_rate,
+            "delta": self.delta,
+            "damping": self.damping,
+            "decay": self.decay,
+            "total_weight": self._total_weight,
+            "skipped_updates": self._skipped_updates,
+            "skipped_statistics": self._skipped_statistics,
+            "generator": self.generator.state,
+        }
+        return own | {name: variable for block in self.blocks for name, variable in block.variables.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that the next update depends on, by name, copied. Work in the background is not part of it."""
+        arrays = {name: np.array(variable) for name, variable in self._variables().items()}
+        counters = [self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes]
+        return arrays | {"counters": np.array(counters, np.int64)}
+
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        for name, variable in self._variables().items():
+            variable.assign(arrays[name])
+        self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = map(int, arrays["counters"])
+
+    _submitted_step = -1
+
+    def close(self) -> None:
+        """Ends the background thread."""
+        self.inverter.close()
+
+    def __enter__(self) -> Kfac:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name}={value}: must be a finite number above 0")
+
+
+def _check_fraction(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}={value}: must be at least 0 and below 1")

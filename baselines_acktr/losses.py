@@ -1,0 +1,27 @@
+"""Losses of the actor-critic, as pure functions on tensors [B]."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def policy_gradient_loss(log_prob: tf.Tensor, advantage: tf.Tensor) -> tf.Tensor:
+    """-mean(A log pi(a|s)); no gradient goes into the advantage.
+
+    Args:
+      log_prob: log pi(a|s), [B].
+      advantage: [B].
+    """
+    log_prob.shape.assert_is_compatible_with(advantage.shape)
+    return -tf.reduce_mean(tf.stop_gradient(advantage) * log_prob)
+
+
+def value_loss(value: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """mean(0.5 (target - value)^2); no gradient goes into the target.
+
+    Args:
+      value: V(s), [B].
+      target: returns, [B].
+    """
+    value.shape.assert_is_compatible_with(target.shape)
+    return 0.5 * tf.reduce_mean(tf.square(tf.stop_gradient(target) - value))

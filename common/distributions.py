@@ -1,0 +1,109 @@
+"""Action distributions as functions of a network's flat output (TensorFlow).
+
+B is the batch, K the number of classes of one Discrete action, M the number of parts of a MultiDiscrete action.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import final
+
+import gymnasium as gym
+import tensorflow as tf
+
+from common.errors import UserError
+
+
+class ActionDistribution(abc.ABC):
+    """A distribution over actions, given `parameters` [B, size]."""
+
+    def __init__(self, parameters: tf.Tensor) -> None:
+        self.parameters = parameters
+
+    @abc.abstractmethod
+    def sample(self, generator: tf.random.Generator) -> tf.Tensor:
+        """One action per row, without gradient."""
+
+    @abc.abstractmethod
+    def mode(self) -> tf.Tensor:
+        """The most likely action per row."""
+
+    @abc.abstractmethod
+    def log_prob(self, actions: tf.Tensor) -> tf.Tensor:
+        """Log-probability of `actions`, nats, [B]."""
+
+    @abc.abstractmethod
+    def entropy(self) -> tf.Tensor:
+        """Entropy, nats, [B]."""
+
+    @abc.abstractmethod
+    def kl(self, other: ActionDistribution) -> tf.Tensor:
+        """KL(self || other), nats, [B]."""
+
+
+@final
+class Categorical(ActionDistribution):
+    """softmax over `parameters` [B, K]; actions are int64 [B]."""
+
+    def sample(self, generator: tf.random.Generator) -> tf.Tensor:
+        uniform = generator.uniform(tf.shape(self.parameters), minval=1e-20, dtype=self.parameters.dtype)
+        return tf.argmax(self.parameters - tf.math.log(-tf.math.log(uniform)), axis=-1)
+
+    def mode(self) -> tf.Tensor:
+        return tf.argmax(self.parameters, axis=-1)
+
+    def log_prob(self, actions: tf.Tensor) -> tf.Tensor:
+        return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=actions, logits=self.parameters)
+
+    def entropy(self) -> tf.Tensor:
+        log_p = tf.nn.log_softmax(self.parameters)
+        return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)
+
+    def kl(self, other: ActionDistribution) -> tf.Tensor:
+        log_p, log_q = tf.nn.log_softmax(self.parameters), tf.nn.log_softmax(other.parameters)
+        return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+@final
+class MultiCategorical(ActionDistribution):
+    """Independent Categoricals over consecutive slices of `parameters` [B, sum K_m]; actions are int64 [B, M]."""
+
+    def __init__(self, parameters: tf.Tensor, sizes: tuple[int, ...]) -> None:
+        super().__init__(parameters)
+        self.parts = [Categorical(part) for part in tf.split(parameters, sizes, axis=-1)]
+
+    def sample(self, generator: tf.random.Generator) -> tf.Tensor:
+        return tf.stack([part.sample(generator) for part in self.parts], axis=-1)
+
+    def mode(self) -> tf.Tensor:
+        return tf.stack([part.mode() for part in self.parts], axis=-1)
+
+    def log_prob(self, actions: tf.Tensor) -> tf.Tensor:
+        columns = tf.unstack(actions, num=len(self.parts), axis=-1)
+        return tf.add_n([part.log_prob(column) for part, column in zip(self.parts, columns, strict=True)])
+
+    def entropy(self) -> tf.Tensor:
+        return tf.add_n([part.entropy() for part in self.parts])
+
+    def kl(self, other: MultiCategorical) -> tf.Tensor:
+        return tf.add_n([mine.kl(theirs) for mine, theirs in zip(self.parts, other.parts, strict=True)])
+
+
+def distribution_size(space: gym.Space) -> int:
+    """How many numbers parameterise a distribution over `space`.
+
+    Raises:
+      UserError: if there is no distribution for the space.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return int(space.nvec.sum())
+    raise UserError(f"action space {space}: must be Discrete or a flat MultiDiscrete for the discrete learner")
+
+
+def make_distribution(space: gym.Space, parameters: tf.Tensor) -> ActionDistribution:
+    """The distribution over `space` (Discrete or MultiDiscrete) with `parameters` [B, distribution_size(space)]."""
+    if isinstance(space, gym.spaces.Discrete):
+        return Categorical(parameters)
+    return MultiCategorical(parameters, tuple(int(n) for n in space.nvec))
