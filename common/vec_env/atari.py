@@ -1,0 +1,287 @@
+"""Atari on ale-py's C++ emulators, preprocessed as Baselines does it.
+
+One `AtariVectorEnv` of one game each, with a C++ thread of its own, because an instance can only step all of its games
+at once, whereas after the loss of a life a single game has to be stepped. Every call sends the actions to all games
+and then collects the results; a game whose episode ended gets the actions of its reset while others still run.
+
+What the agent sees, after Baselines' `make_atari` and `wrap_deepmind`:
+
+* a new game starts with 1 to 30 no-op frames, uniformly drawn;
+* an action lasts 4 frames, the frame seen is the maximum of the last two, gray, resized to 84x84 by area; the last
+  `frame_stack` frames are stacked, and the stack is cleared to zero at the start of an episode;
+* the loss of a life ends the agent's episode, but the game goes on after one no-op;
+* where the game has FIRE, an episode starts with actions 1 and 2; their rewards only count in the game's score;
+* the reward is the sign of the score's change.
+
+Differences to Baselines:
+
+* A game is truncated after 108,000 frames not counting its no-ops (Baselines: 400,000 frames, counting them).
+* In the step in which the game ends, the frames that the emulator skipped because of it are not captured, so the final
+  observation repeats earlier frames. It is only read where a game is truncated.
+* A game that ends during the no-op after a life was lost starts anew; Baselines would step the finished game.
+* Random streams differ: the number of no-ops comes from the emulator's C++ generator.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+MAX_FRAMES = 108_000
+MAX_NOOPS = 30
+SCREEN = 84
+
+_NOOP = 0
+_FIRE_RESET = (1, 2)
+_RESET = -1
+_FULL_STRENGTH = np.ones(1, np.float32)
+
+
+class _Game:
+    """One emulator: its running score, and the actions still to come before its next episode starts.
+
+    Attributes:
+      frame: uint8 `[84, 84]`, the newest frame.
+      reward: the game's own reward of the last action.
+      lives: lives left.
+      life_lost: the last action lost a life and the game goes on.
+      over, truncated: the last action ended the game, `truncated` by the limit of frames.
+      finished: `(score, length in steps, seconds)` of the last game that ended, until `take_finished`.
+    """
+
+    def __init__(self, spec: EnvSpec, max_frames: int) -> None:
+        from ale_py.vector_env import AtariVectorEnv
+
+        native = AtariVectorEnv(
+            spec.kwargs["game"],
+            num_envs=1,
+            num_threads=1,
+            max_num_frames_per_episode=max_frames,
+            repeat_action_probability=spec.kwargs["repeat_action_probability"],
+            full_action_space=spec.kwargs["full_action_space"],
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+            stack_num=1,
+            noop_max=MAX_NOOPS + 1,  # 0 to 30; 0 is drawn again
+            reward_clipping=False,
+            use_fire_reset=False,
+        )
+        self.num_actions = int(native.single_action_space.n)
+        self._native = native.ale
+        has_fire = "FIRE" in [action.name for action in self._native.get_action_set()]
+        self._fire_reset = _FIRE_RESET if has_fire and self.num_actions > 2 else ()
+        self._actions = [np.array([action], np.int32) for action in range(self.num_actions)]
+        self._script: list[int] = []
+        self.finished: tuple[float, int, float] | None = None
+
+    def start(self, seed: int) -> None:
+        """Seeds the emulator (-1: lets its random stream run on), starts a game and sends its first action."""
+        self._new_game(*self._force_reset(seed))
+        self.finished = None
+        self._script = list(self._fire_reset)
+        if self._script:
+            self._send_script()
+
+    def send(self, action: int) -> None:
+        """Starts one step of 4 frames; after the end of a game, any action starts the next game instead."""
+        self._native.send(self._actions[action], _FULL_STRENGTH)
+
+    def receive(self) -> None:
+        """Waits for the step and takes its results."""
+        frame, reward, terminated, truncated, info = self._native.recv()
+        self.frame, self.reward = frame[0, 0], int(reward[0])
+        self.truncated = bool(truncated[0])
+        self.over = self.truncated or bool(terminated[0])
+        lives = int(info["lives"][0])
+        self.life_lost = 0 < lives < self.lives  # at 0 lives some games still run for a few frames
+        self.lives = lives
+        self._score += self.reward
+        self._length += 1
+        if self.over:
+            self.finished = (float(self._score), self._length, time.perf_counter() - self._start_time)
+
+    def begin_reset(self) -> None:
+        """Sends the first action of what lies between two episodes of the agent."""
+        self._script = [_RESET if self.over else _NOOP, *self._fire_reset]
+        self._send_script()
+
+    def continue_reset(self) -> bool:
+        """Takes the result of one action of the reset and sends the next; returns whether the reset is complete."""
+        if not self._script:
+            return True
+        action = self._script.pop(0)
+        if action == _RESET:
+            self._receive_new_game()
+        else:
+            self.receive()
+            if self.over:
+                self._script.insert(0, _RESET)
+            elif self.life_lost and action in _FIRE_RESET:
+                self._script.insert(0, _NOOP)
+        if self._script:
+            self._send_script()
+        return not self._script
+
+    def take_finished(self) -> tuple[float, int, float] | None:
+        """Returns `finished` and forgets it."""
+        finished, self.finished = self.finished, None
+        return finished
+
+    def _send_script(self) -> None:
+        self.send(max(self._script[0], _NOOP))
+
+    def _receive_new_game(self) -> None:
+        frame, _, _, _, info = self._native.recv()
+        self._new_game(frame, info)
+
+    def _force_reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        return self._native.reset(np.array([0]), np.array([seed]))
+
+    def _new_game(self, frame: np.ndarray, info: dict[str, Any]) -> None:
+        while info["episode_frame_number"][0] == 0:  # no no-op was drawn
+            frame, info = self._force_reset(-1)
+        self.frame, self.lives = frame[0, 0], int(info["lives"][0])
+        self.over = self.truncated = self.life_lost = False
+        self._score = self._length = 0
+        self._start_time = time.perf_counter()
+
+
+class NativeAtariVectorEnv(VectorEnv):
+    """Steps `num_envs` games of one Atari environment in C++ threads.
+
+    Besides the contract of `common.vec_env`, `infos["lives"]` (int `[N]`) holds the lives left.
+    """
+
+    def __init__(self, spec: EnvSpec, num_envs: int, *, frame_stack: int = 4, max_frames: int = MAX_FRAMES) -> None:
+        """Starts the emulators.
+
+        Args:
+          spec: the registered environment; its game, action set and probability of sticky actions are used.
+          num_envs: number of games.
+          frame_stack: frames per observation.
+          max_frames: emulator frames after which a game is truncated.
+        """
+        self.spec = spec
+        self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self._games = [_Game(spec, max_frames) for _ in range(num_envs)]
+        self.single_observation_space = spaces.Box(0, 255, (SCREEN, SCREEN, frame_stack), np.uint8)
+        self.single_action_space = spaces.Discrete(self._games[0].num_actions)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._frames = np.zeros((num_envs, SCREEN, SCREEN), np.uint8)
+        self._stack = np.zeros(self.observation_space.shape, np.uint8)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts a new game everywhere; `options` are ignored. Returns uint8 `[N, 84, 84, frame_stack]` and infos."""
+        del options
+        for i, game in enumerate(self._games):
+            game.start(-1 if seed is None else (seed + i) % 2**31)
+        self._stack = np.zeros_like(self._stack)
+        self._complete_resets(list(range(self.num_envs)))
+        return self._stack, self._infos()
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Takes one action of 4 frames in every game, and resets those whose episode ended.
+
+        Args:
+          actions: int `[N]`.
+
+        Raises:
+          ValueError: an action that the game does not have, naming the environment's index.
+        """
+        for game, action in zip(self._games, self._checked(actions), strict=True):
+            game.send(action)
+        rewards = np.zeros(self.num_envs, np.float32)
+        terminations = np.zeros(self.num_envs, bool)
+        truncations = np.zeros(self.num_envs, bool)
+        ended = []
+        for i, game in enumerate(self._games):
+            game.receive()
+            self._frames[i] = game.frame
+            rewards[i] = (game.reward > 0) - (game.reward < 0)
+            if game.over or game.life_lost:
+                terminations[i] = game.life_lost or not game.truncated
+                truncations[i] = game.truncated
+                ended.append(i)
+                game.begin_reset()
+        self._stack = _pushed(self._stack, self._frames)
+        final_obs = self._final_observations(ended)
+        self._complete_resets(ended)
+        return self._stack, rewards, terminations, truncations, self._infos() | final_obs
+
+    def render(self) -> None:
+        """Is not supported: the C++ environment has no screen to show."""
+        raise NotImplementedError("The native Atari backend cannot render: use the sync backend with a render_mode.")
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Stops the emulators' threads."""
+        self._games = []
+
+    def _checked(self, actions: np.ndarray) -> list[int]:
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,) or not np.issubdtype(actions.dtype, np.integer):
+            raise ValueError(
+                f"actions: expected integers of shape ({self.num_envs},), got {actions.dtype} {actions.shape}"
+            )
+        wrong = np.flatnonzero((actions < 0) | (actions >= self.single_action_space.n))
+        if wrong.size:
+            allowed = f"0 to {self.single_action_space.n - 1}"
+            raise ValueError(f"actions: environment {wrong[0]} got {actions[wrong[0]]}, allowed are {allowed}")
+        return actions.tolist()
+
+    def _final_observations(self, ended: list[int]) -> dict[str, Any]:
+        """Copies the stacks of the ended episodes into infos, and clears them for the next episodes."""
+        if not ended:
+            return {}
+        final_obs = np.full(self.num_envs, None, object)
+        for i in ended:
+            final_obs[i] = self._stack[i].copy()
+            self._stack[i] = 0
+        return {"final_obs": final_obs, "_final_obs": _mask(self.num_envs, ended)}
+
+    def _complete_resets(self, waiting: list[int]) -> None:
+        """Lets the resets of some games run to their end and puts the frame they end with on top of the stack."""
+        for i in waiting:
+            self._stack[i, ..., -1] = 0
+        pending = waiting
+        while pending:
+            pending = [i for i in pending if not self._games[i].continue_reset()]
+        for i in waiting:
+            self._stack[i, ..., -1] = self._games[i].frame
+
+    def _infos(self) -> dict[str, Any]:
+        infos: dict[str, Any] = {"lives": np.array([game.lives for game in self._games])}
+        finished = {i: episode for i, game in enumerate(self._games) if (episode := game.take_finished())}
+        if finished:
+            columns = {"r": np.zeros(self.num_envs), "l": np.zeros(self.num_envs, int), "t": np.zeros(self.num_envs)}
+            for i, episode in finished.items():
+                for column, value in zip(columns.values(), episode, strict=True):
+                    column[i] = value
+            infos |= {"episode": columns, "_episode": _mask(self.num_envs, list(finished))}
+        return infos
+
+
+def _mask(size: int, indices: list[int]) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    mask[indices] = True
+    return mask
+
+
+def _pushed(stack: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Returns a new stack `[N, H, W, K]` without its oldest frame and with `frames` `[N, H, W]` as the newest."""
+    new = np.empty_like(stack)
+    if stack.shape[-1] == 4 and sys.byteorder == "little":  # four channels shift as one integer, 15 times faster
+        np.right_shift(stack.view(np.uint32), 8, out=new.view(np.uint32))
+    else:
+        new[..., :-1] = stack[..., 1:]
+    new[..., -1] = frames
+    return new

@@ -1,0 +1,70 @@
+"""Finding registered environments by id, with errors that say what to do."""
+
+from __future__ import annotations
+
+import importlib
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+
+from common.errors import UserError, closest
+
+
+def registered_ids() -> list[str]:
+    """Returns the ids of all registered environments, Atari's among them where ale-py is installed."""
+    _register_atari()
+    return sorted(gym.registry)
+
+
+def split_module(env_id: str) -> tuple[str, str]:
+    """Splits `module:Id` into the module to import ("" for none) and the registered id."""
+    module, _, name = env_id.rpartition(":")
+    return module, name
+
+
+def find_spec(env_id: str) -> EnvSpec:
+    """Returns the registered environment for `Id` or `module:Id`, importing the module first.
+
+    Raises:
+      UserError: the module cannot be imported, or no such id is registered.
+    """
+    module, name = split_module(env_id)
+    if module:
+        _import(module, env_id)
+    if name not in gym.registry:
+        _register_atari()
+    if name not in gym.registry:
+        raise UserError(f"--env={env_id}: no such environment is registered.{closest(name, registered_ids())}")
+    return gym.registry[name]
+
+
+def is_atari(spec: EnvSpec) -> bool:
+    """Says whether an environment is an Atari game of ale-py."""
+    return spec.entry_point == "ale_py.env:AtariEnv"
+
+
+def newer_version(spec: EnvSpec) -> str:
+    """Returns " Did you mean X?" for the newest registered version of an environment, or "" where it is the newest."""
+    versions = [
+        other
+        for other in gym.registry.values()
+        if (other.namespace, other.name) == (spec.namespace, spec.name) and other.version is not None
+    ]
+    newest = max(versions, key=lambda other: other.version, default=spec)
+    return "" if newest.id == spec.id else f" Did you mean {newest.id}?"
+
+
+def _import(module: str, env_id: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"--env={env_id}: cannot import module {module} ({error})") from error
+
+
+def _register_atari() -> None:
+    """Registers ale-py's games; only called for ids that Gymnasium alone does not know."""
+    try:
+        import ale_py
+    except ImportError:
+        return
+    gym.register_envs(ale_py)

@@ -1,0 +1,145 @@
+"""Building environments from an id."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from common.errors import UserError, closest
+from common.vec_env.ids import find_spec, is_atari, newer_version, split_module
+from common.vec_env.wrappers import EpisodeInfo, SeededVectorEnv, owned_float32
+
+BACKENDS = ("auto", "native", "subproc", "sync")
+
+_RANK_STRIDE = 1_000_003  # a prime far above any number of environments
+
+
+def make_vec_env(
+    env_id: str,
+    num_env: int,
+    seed: int | None,
+    *,
+    backend: str = "auto",
+    frame_stack: int = 4,
+    reward_scale: float = 1.0,
+    log_dir: str | Path | None = None,
+    rank: int = 0,
+    render_mode: str | None = None,
+    step_timeout: float = 300.0,
+    atari_preprocessing: bool = True,
+) -> SeededVectorEnv:
+    """Builds `num_env` environments with the contract of `common.vec_env`.
+
+    `XNoFrameskip-v4` has no sticky actions; `ALE/X-v5` is the same game with its registered probability of 0.25 that
+    the emulator repeats the previous action in a frame. Both are preprocessed as in Baselines.
+
+    Args:
+      env_id: an id registered with Gymnasium, or `module:Id`; the module is also imported by worker processes.
+      num_env: number of environments.
+      seed: environment `i` of rank `k` starts with `seed + 1000003 k + i`; None for random seeds.
+      backend: "native" (Atari in C++ threads), "subproc" (one worker process each), "sync" (in this process), or
+        "auto": native for Atari games that are not rendered, else sync.
+      frame_stack: frames per observation of an Atari game.
+      reward_scale: factor on the rewards.
+      log_dir: folder for monitor files; None writes none.
+      rank: MPI rank.
+      render_mode: Gymnasium's render mode, for the backends sync and subproc.
+      step_timeout: seconds after which a worker process that does not answer is an error.
+      atari_preprocessing: False gives Atari games as they are registered, without the native backend.
+
+    Raises:
+      UserError: an unknown id or backend, a missing dependency, or a number out of range.
+    """
+    _check(num_env, frame_stack, reward_scale, seed)
+    spec = find_spec(env_id)
+    preprocess = is_atari(spec) and atari_preprocessing
+    backend = _choose_backend(backend, env_id, preprocess, render_mode)
+    if preprocess:
+        _check_atari(spec)
+    if backend == "native":
+        from common.vec_env.atari import NativeAtariVectorEnv
+
+        env: VectorEnv = NativeAtariVectorEnv(spec, num_env, frame_stack=frame_stack)
+    else:
+        factory = functools.partial(
+            make_env, spec, split_module(env_id)[0], render_mode, frame_stack if preprocess else 0
+        )
+        env = _make_batch(factory, spec, env_id, num_env, backend, step_timeout)
+    if log_dir is not None:
+        from common.vec_env.monitor import Monitor
+
+        env = Monitor(env, log_dir, spec.id, rank)
+    first_seed = None if seed is None else (seed + _RANK_STRIDE * rank) % 2**31
+    return SeededVectorEnv(env, first_seed, reward_scale)
+
+
+def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, atari_stack: int = 0) -> gym.Env:
+    """Builds one environment, with the statistics of its games in `info["episode"]`.
+
+    Args:
+      spec: the registered environment.
+      module: module to import first, "" for none.
+      render_mode: Gymnasium's render mode.
+      atari_stack: frames per observation of a preprocessed Atari game, 0 for an environment as it is registered.
+    """
+    if module:
+        importlib.import_module(module)
+    options: dict[str, Any] = {"render_mode": render_mode, "disable_env_checker": True}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*out of date.*")
+        if atari_stack:
+            from common.vec_env.atari_wrappers import wrap_atari
+
+            return wrap_atari(gym.make(spec, frameskip=1, **options), atari_stack)
+        return gym.wrappers.RecordEpisodeStatistics(owned_float32(gym.make(spec, **options)))
+
+
+def _make_batch(
+    factory: functools.partial[gym.Env], spec: EnvSpec, env_id: str, num_env: int, backend: str, step_timeout: float
+) -> VectorEnv:
+    try:
+        if backend == "subproc":
+            from common.vec_env.subproc import SubprocVectorEnv
+
+            return EpisodeInfo(SubprocVectorEnv([factory] * num_env, step_timeout))
+        return EpisodeInfo(SyncVectorEnv([factory] * num_env, autoreset_mode=AutoresetMode.SAME_STEP))
+    except ModuleNotFoundError as error:
+        raise UserError(f"--env={env_id}: {error}; try pip install {error.name}") from error
+    except (ImportError, gym.error.Error) as error:
+        raise UserError(f"--env={env_id}: {' '.join(str(error).split())}{newer_version(spec)}") from error
+
+
+def _choose_backend(backend: str, env_id: str, preprocess: bool, render_mode: str | None) -> str:
+    if backend not in BACKENDS:
+        raise UserError(f"backend={backend}: must be one of {', '.join(BACKENDS)}.{closest(backend, BACKENDS)}")
+    native_fits = preprocess and render_mode is None
+    if backend == "native" and not native_fits:
+        raise UserError(f"backend=native: needs a preprocessed Atari game that is not rendered, got {env_id}")
+    if backend == "auto":
+        return "native" if native_fits else "sync"
+    return backend
+
+
+def _check(num_env: int, frame_stack: int, reward_scale: float, seed: int | None) -> None:
+    if num_env < 1:
+        raise UserError(f"--num_env={num_env}: must be at least 1")
+    if frame_stack < 1:
+        raise UserError(f"frame_stack={frame_stack}: must be at least 1")
+    if not math.isfinite(reward_scale):
+        raise UserError(f"--reward_scale={reward_scale}: must be a finite number")
+    if seed is not None and seed < 0:
+        raise UserError(f"--seed={seed}: must be at least 0")
+
+
+def _check_atari(spec: EnvSpec) -> None:
+    """Refuses ids like `Pong-v4`, whose emulator skips a random number of frames itself."""
+    if isinstance(spec.kwargs["frameskip"], tuple):
+        raise UserError(f"--env={spec.id}: skips frames at random. Did you mean {spec.name}NoFrameskip-v4?")
