@@ -48,7 +48,7 @@ class Model:
         seed: int = 0,
         env_id: str | None = None,
     ) -> None:
-        self.env_id = env_id
+        self.env_id, self.seed = env_id, seed
         self.observation_space, self.action_space = observation_space, action_space
         self.network_name, self.config = network, config
         self.network = make_actor_critic(observation_space, action_space, network, config, seed)
@@ -66,7 +66,6 @@ class Model:
             seed=seed,
         )
         self.sampler = tf.random.Generator.from_seed(seed + 1)
-        self.row_sampler = np.random.default_rng(seed)
         self.timesteps, self.updates = 0, 0
 
     # -- acting -------------------------------------------------------------------------------------------------------
@@ -125,14 +124,11 @@ class Model:
         return self.optimizer.counters
 
     def _batch(self, rollout: Rollout) -> tuple[np.ndarray, ...]:
-        """Rows [B, ...] of observations, actions, returns and advantages; the Fisher's rows, drawn at random, first."""
+        """Rows [B, ...] of observations, actions, returns and advantages, shuffled: the Fisher takes the first ones."""
         rows = rollout.returns.size
-        order = np.arange(rows)
-        if 0 < self.config.fisher_rows < rows:
-            chosen = self.row_sampler.choice(rows, self.config.fisher_rows, replace=False)
-            order = np.concatenate([chosen, np.delete(order, chosen)])
+        order = np.random.default_rng([self.seed, self.updates]).permutation(rows)
         arrays = rollout.observations, rollout.actions, rollout.returns, rollout.returns - rollout.values
-        return tuple(array.reshape(rows, *array.shape[2:])[order] for array in arrays)
+        return tuple(np.take(array.reshape(rows, *array.shape[2:]), order, axis=0) for array in arrays)
 
     def _objective(self, observations, actions, returns, advantages) -> Objective:
         """The A2C loss, and the log-likelihood of actions and values sampled from the model (section 3.1)."""
@@ -194,9 +190,8 @@ class Model:
             action_space=self.action_space,
             network=self.network_name,
             config=self.config,
-            counters={"timesteps": self.timesteps, "updates": self.updates},
+            counters={"timesteps": self.timesteps, "updates": self.updates, "seed": self.seed},
         )
-        meta["row_sampler"] = self.row_sampler.bit_generator.state
         checkpoint.save(path, self.state(), meta)
 
     def load(self, path: str) -> None:
@@ -215,8 +210,8 @@ class Model:
             network=self.network_name,
         )
         self.set_state(arrays)
-        self.timesteps, self.updates = meta["counters"]["timesteps"], meta["counters"]["updates"]
-        self.row_sampler.bit_generator.state = meta["row_sampler"]
+        counters = meta["counters"]
+        self.timesteps, self.updates, self.seed = counters["timesteps"], counters["updates"], counters["seed"]
 
     def close(self) -> None:
         """Ends the optimizer's background thread."""
