@@ -1,0 +1,311 @@
+"""Checkpoints: one file of named arrays and a JSON description, written atomically, loaded without unpickling.
+
+The file is a zip archive of uncompressed `.npy` entries after a `meta.json`, so `numpy.load(path)` opens it too. Its
+zip comment is the SHA-256 of all bytes before the comment: a truncated file or a single changed byte is noticed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import io
+import json
+import math
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from common.errors import UserError
+
+FORMAT_VERSION = 1
+_META = "meta.json"
+_META_LIMIT = 16 * 2**20
+_START = b"PK\x03\x04"
+_DIGEST_LENGTH = hashlib.sha256().digest_size * 2
+_NAME = re.compile(r"[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*")
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, SyntaxError, MemoryError)
+_DAMAGE += (zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError)
+
+StrPath = str | os.PathLike[str]
+
+
+def save(path: StrPath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Writes `arrays` and `meta` to exactly `path`, replacing an older file only once the new one is on the disk.
+
+    Args:
+      path: any file name; missing folders are created.
+      arrays: {name: array of numbers or booleans}; names are words of letters, digits, `_.+-`, joined by `/`.
+      meta: anything that JSON can hold; see `describe`.
+
+    Raises:
+      UserError: the file cannot be written; an older one is then as it was.
+      ValueError: an array's name or type cannot be stored.
+    """
+    arrays = {name: np.asanyarray(array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        _check_storable(name, array.dtype)
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise UserError(f"checkpoint {path}: cannot be written: is not a regular file")
+    aside = target.with_name(f".{target.name}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb+") as file:
+            _write_archive(file, arrays, meta)
+            _append_digest(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(f"checkpoint {path}: cannot be written: {error.strerror}") from error
+
+
+def load(path: StrPath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns the arrays and the meta of the checkpoint at `path`.
+
+    Memory is bounded by the size of the file whatever it claims to hold, and nothing in it is executed.
+
+    Raises:
+      UserError: in one line with the file's name: missing, not a checkpoint, damaged, or of a newer version.
+    """
+    with _open(path) as file:
+        if not _digest_matches(file):
+            raise UserError(f"checkpoint {path}: damaged or incomplete (its checksum does not match)")
+        content = _read_meta(path, file)
+        try:
+            arrays = _read_arrays(file, content["arrays"])
+        except _DAMAGE as error:
+            raise UserError(f"checkpoint {path}: damaged: {_reason(error)}") from error
+    return arrays, content["meta"]
+
+
+def load_meta(path: StrPath) -> dict[str, Any]:
+    """Returns the meta of the checkpoint at `path` without reading its arrays; raises as `load`."""
+    with _open(path) as file:
+        return _read_meta(path, file)["meta"]
+
+
+def describe(
+    *,
+    env_id: str | None,
+    observation_space: Any,
+    action_space: Any,
+    network: str,
+    config: Any,
+    counters: Mapping[str, int | float] | None = None,
+) -> dict[str, Any]:
+    """Returns the meta of a checkpoint.
+
+    Args:
+      env_id: id of the environment the model was trained on, None where it has none.
+      observation_space: of one environment (gymnasium).
+      action_space: of one environment (gymnasium).
+      network: name of the network.
+      config: dataclass of the learner's hyperparameters.
+      counters: such as updates and timesteps so far.
+    """
+    return {
+        "env_id": env_id,
+        "observation_space": describe_space(observation_space),
+        "action_space": describe_space(action_space),
+        "network": network,
+        "config": dataclasses.asdict(config),
+        "counters": dict(counters or {}),
+        "versions": {name: _version(name) for name in ("numpy", "tensorflow", "keras", "gymnasium")},
+    }
+
+
+def describe_space(space: Any) -> dict[str, Any]:
+    """Returns a gymnasium space as JSON: its type, shape, dtype and whichever of n, nvec, start, low, high it has."""
+    result: dict[str, Any] = {"type": type(space).__name__, "shape": list(space.shape or ()), "dtype": str(space.dtype)}
+    for key in ("n", "nvec", "start", "low", "high"):
+        value = getattr(space, key, None)
+        if value is not None:
+            result[key] = _bounds(np.asarray(value))
+    return result
+
+
+def check_compatible(
+    meta: Mapping[str, Any],
+    path: StrPath = "checkpoint",
+    *,
+    env_id: str | None = None,
+    observation_space: Any = None,
+    action_space: Any = None,
+    network: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Raises `UserError` for the first given argument that differs from what the checkpoint was trained with.
+
+    Args:
+      meta: of the checkpoint, as made by `describe`.
+      path: named in the message.
+      env_id, observation_space, action_space, network: what is asked for; None: not compared.
+      config: {name of a hyperparameter: value asked for}.
+    """
+    asked: dict[str, Any] = {"env_id": env_id, "network": network}
+    asked |= {"observation_space": observation_space, "action_space": action_space}
+    for key, value in asked.items():
+        if value is not None:
+            value = describe_space(value) if key.endswith("space") else value
+            _check_same(path, key.replace("_", " "), meta.get(key), value)
+    for key, value in (config or {}).items():
+        _check_same(path, key, meta.get("config", {}).get(key), list(value) if isinstance(value, tuple) else value)
+
+
+def _check_same(path: StrPath, what: str, trained: Any, asked: Any) -> None:
+    if trained != asked:
+        raise UserError(f"checkpoint {path}: trained with {what} {_brief(trained)}, asked for {_brief(asked)}")
+
+
+def _brief(value: Any) -> str:
+    """Returns a value of the meta in few words; a space as its type, its size and its dtype."""
+    if not isinstance(value, dict):
+        return str(value)
+    size = value.get("n", value.get("nvec", value.get("shape")))
+    return f"{value.get('type')}({size}, {value.get('dtype')})"
+
+
+def _bounds(value: np.ndarray) -> Any:
+    """Returns the one number that an array repeats, else all of them; infinities as text, since JSON has none."""
+    flat = [number if math.isfinite(number) else str(number) for number in value.ravel().tolist()]
+    return flat[0] if flat and all(number == flat[0] for number in flat) else flat
+
+
+def _check_storable(name: str, dtype: np.dtype[Any]) -> None:
+    if not _NAME.fullmatch(name) or ".." in name or name == _META:
+        raise ValueError(f"array name {name!r}: must be words of letters, digits and _.+- joined by /")
+    if dtype.kind not in "biufc":
+        raise ValueError(f"array {name}: dtype {dtype} is not a number or a boolean")
+
+
+def _write_archive(file: BinaryIO, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    declared = {name: {"shape": list(array.shape), "dtype": array.dtype.str} for name, array in arrays.items()}
+    content = {"format_version": FORMAT_VERSION, "arrays": declared, "meta": dict(meta)}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_META, json.dumps(content, indent=1))
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+        archive.comment = b"0" * _DIGEST_LENGTH
+
+
+def _append_digest(file: BinaryIO) -> None:
+    digest = _digest(file)
+    file.seek(-_DIGEST_LENGTH, os.SEEK_END)
+    file.write(digest)
+
+
+def _digest(file: BinaryIO) -> bytes:
+    """Returns the SHA-256 in hexadecimal of everything before the archive's comment."""
+    left = file.seek(0, os.SEEK_END) - _DIGEST_LENGTH
+    file.seek(0)
+    digest = hashlib.sha256()
+    while left > 0:
+        block = file.read(min(left, 2**20))
+        if not block:
+            break
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest().encode()
+
+
+def _digest_matches(file: BinaryIO) -> bool:
+    digest = _digest(file)
+    return file.read(_DIGEST_LENGTH) == digest
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: StrPath) -> BinaryIO:
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 (closed by the caller)
+    except FileNotFoundError as error:
+        raise UserError(f"checkpoint {path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"checkpoint {path}: cannot be read: {_reason(error)}") from error
+    start = file.read(30 + len(_META))
+    if not (start.startswith(_START) and start.endswith(_META.encode())):
+        file.close()
+        raise UserError(f"checkpoint {path}: not a checkpoint of this program")
+    return file
+
+
+def _read_meta(path: StrPath, file: BinaryIO) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            content = json.loads(_entry(archive, archive.getinfo(_META), _META_LIMIT))
+        version = content["format_version"]
+        complete = isinstance(content["arrays"], dict) and isinstance(content["meta"], dict)
+    except _DAMAGE as error:
+        raise UserError(f"checkpoint {path}: damaged or incomplete: {_reason(error)}") from error
+    if version != FORMAT_VERSION:
+        raise UserError(f"checkpoint {path}: its format {version} is unknown; this program reads {FORMAT_VERSION}")
+    if not complete:
+        raise UserError(f"checkpoint {path}: damaged: its description is not whole")
+    return content
+
+
+def _read_arrays(file: BinaryIO, declared: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    size = file.seek(0, os.SEEK_END)
+    arrays = {}
+    with zipfile.ZipFile(file) as archive:
+        entries = {info.filename: info for info in archive.infolist()}
+        if sum(info.file_size for info in entries.values()) > size:
+            raise ValueError("its entries claim more than the file holds")
+        if set(entries) != {_META, *(f"{name}.npy" for name in declared)}:
+            raise ValueError("its entries are not the declared ones")
+        for name, promise in declared.items():
+            array = _read_array(_entry(archive, entries[f"{name}.npy"], size))
+            _check_storable(name, array.dtype)
+            if {"shape": list(array.shape), "dtype": array.dtype.str} != promise:
+                raise ValueError(f"array {name} is not of its declared shape and type")
+            arrays[name] = array
+    return arrays
+
+
+def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
+    """Returns the bytes of an uncompressed entry of at most `limit` bytes; the archive checks their CRC."""
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
+        raise ValueError(f"entry {ascii(info.filename)[:60]} is compressed or too large")
+    return archive.read(info)
+
+
+def _read_array(data: bytes) -> np.ndarray:
+    """Returns the array of a `.npy` file, whose header must account for exactly the bytes that follow it."""
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("an entry is not a version 1.0 .npy file")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    start = stream.tell()
+    if dtype.kind not in "biufc" or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - start:
+        raise ValueError("an array's size is not that of its data")
+    flat = np.frombuffer(data, dtype, offset=start).copy()
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())[:120]

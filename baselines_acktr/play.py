@@ -1,0 +1,187 @@
+"""Replays a model: scores on the terminal, the game in a window or in a video file."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from common.errors import UserError
+
+VIDEO_SUFFIXES = (".mp4", ".gif")
+_SMALL = 300  # frames of fewer rows are shown twice as large
+
+
+class Actor(Protocol):
+    """What playing needs of a model."""
+
+    def step(self, observations: np.ndarray, deterministic: bool = False) -> tuple[np.ndarray, Any, Any, Any]: ...
+
+
+class Episode(NamedTuple):
+    """One finished game: its own score, and its length in steps of the agent."""
+
+    score: float
+    length: int
+
+
+def play(
+    model: Actor,
+    env: gym.vector.VectorEnv,
+    seed: int,
+    episodes: int | None = None,
+    greedy: bool = False,
+    video: str | None = None,
+) -> list[Episode]:
+    """Plays whole games and prints the score of each and their mean.
+
+    Args:
+      model: chooses the actions.
+      env: of any number of environments, with `episode` in its infos (see `common.vec_env`) and, for a video, with
+        `render_mode="rgb_array"`.
+      seed: of the first games.
+      episodes: how many games in all, shared out equally so that short games are not favoured; None: one in each
+        environment.
+      greedy: the most likely action instead of a sampled one.
+      video: file to write, .mp4 or .gif; several environments are shown side by side.
+
+    Returns:
+      The games in the order in which they ended.
+
+    Raises:
+      UserError: the video has another suffix or cannot be written, or the environment cannot be rendered.
+    """
+    left = _share(episodes or env.num_envs, env.num_envs)
+    played: list[Episode] = []
+    with _show_frames(env, video) as show, _rendering_errors():
+        observations, _ = env.reset(seed=seed)
+        show()
+        while left.any():
+            actions = model.step(observations, deterministic=greedy)[0]
+            observations, _, _, _, infos = env.step(actions)
+            show()
+            for i in _ended(infos):
+                if left[i]:
+                    left[i] -= 1
+                    played.append(Episode(float(infos["episode"]["r"][i]), int(infos["episode"]["l"][i])))
+                    print(f"episode {len(played)}: score {played[-1].score:g}, length {played[-1].length}", flush=True)
+    scores, lengths = zip(*played, strict=True)
+    print(f"mean of {len(played)}: score {np.mean(scores):.6g}, length {np.mean(lengths):.6g}", flush=True)
+    return played
+
+
+def record(model: Actor, env: gym.vector.VectorEnv, seed: int, path: Path, length: int, greedy: bool = False) -> None:
+    """Writes a video of `length` steps from the start of a game; `env` needs `render_mode="rgb_array"`."""
+    with _show_frames(env, str(path)) as show, _rendering_errors():
+        observations, _ = env.reset(seed=seed)
+        show()
+        for _ in range(length):
+            observations = env.step(model.step(observations, deterministic=greedy)[0])[0]
+            show()
+
+
+class TrainingVideos:
+    """Records the current policy every `interval` timesteps of training, in an environment of its own.
+
+    Args:
+      make_env: opens that environment, with `render_mode="rgb_array"`.
+      folder: where step-<timesteps>.mp4 go.
+      interval: timesteps between two videos; 0: none.
+      length: steps of a video.
+      start: timesteps at which training starts.
+    """
+
+    def __init__(
+        self, make_env: Callable[[], gym.vector.VectorEnv], folder: Path, interval: int, length: int, start: int = 0
+    ) -> None:
+        self._make_env, self._folder, self._interval, self._length = make_env, folder, interval, length
+        self._done = start // interval if interval else 0
+
+    def maybe(self, model: Actor, timesteps: int, seed: int, greedy: bool) -> None:
+        """Records a video if `timesteps` has reached the next multiple of the interval."""
+        if not self._interval or timesteps // self._interval <= self._done:
+            return
+        self._done = timesteps // self._interval
+        with contextlib.closing(self._make_env()) as env:
+            record(model, env, seed, self._folder / f"step-{timesteps:08d}.mp4", self._length, greedy)
+
+
+def has_display() -> bool:
+    """Whether a window can be opened here."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def check_video_name(path: str) -> None:
+    """Raises `UserError` if the suffix of `path` is not one of `VIDEO_SUFFIXES`."""
+    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
+        raise UserError(f"--video={path}: must end in {' or '.join(VIDEO_SUFFIXES)}")
+
+
+def tile(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns frames [H, W, 3] side by side in a grid that is nearly square, of even height and width, uint8."""
+    height, width = frames[0].shape[:2]
+    columns = math.ceil(math.sqrt(len(frames)))
+    rows = math.ceil(len(frames) / columns)
+    grid = np.zeros((rows * height, columns * width, 3), np.uint8)
+    for i, frame in enumerate(frames):
+        top, left = height * (i // columns), width * (i % columns)
+        grid[top : top + height, left : left + width] = frame
+    if grid.shape[0] < _SMALL:
+        grid = grid.repeat(2, axis=0).repeat(2, axis=1)
+    return np.pad(grid, ((0, grid.shape[0] % 2), (0, grid.shape[1] % 2), (0, 0)))
+
+
+def _share(episodes: int, num_envs: int) -> np.ndarray:
+    """Returns how many games each environment plays, [num_envs]."""
+    return np.array([episodes // num_envs + (i < episodes % num_envs) for i in range(num_envs)])
+
+
+def _ended(infos: dict[str, Any]) -> np.ndarray:
+    return np.flatnonzero(infos["_episode"]) if "episode" in infos else np.array([], int)
+
+
+@contextlib.contextmanager
+def _rendering_errors() -> Iterator[None]:
+    """Turns a missing graphics package into a `UserError` that says what to install."""
+    try:
+        yield
+    except gym.error.DependencyNotInstalled as error:
+        raise UserError(f"this environment cannot be shown: {' '.join(str(error).split())}") from error
+
+
+@contextlib.contextmanager
+def _show_frames(env: gym.vector.VectorEnv, video: str | None) -> Iterator[Callable[[], None]]:
+    """Gives a function to call after every step: it adds the frame to the video file, where there is one."""
+    if video is None:
+        yield lambda: None
+        return
+    check_video_name(video)
+    target = Path(video)
+    aside = target.with_name(f".{target.stem}.tmp{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _video_writer(aside, env.metadata.get("render_fps") or 30) as append:
+            yield lambda: append(tile(env.render()))
+        os.replace(aside, target)
+    except OSError as error:
+        raise UserError(f"--video={video}: cannot be written: {error.strerror or error}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _video_writer(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    import imageio.v2  # late: only videos need it
+
+    options: dict[str, Any] = {"duration": 1000 / fps, "loop": 0}
+    if path.suffix.lower() == ".mp4":
+        options = {"fps": fps, "macro_block_size": 1}
+    with imageio.v2.get_writer(path, **options) as writer:
+        yield writer.append_data

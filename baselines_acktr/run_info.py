@@ -1,0 +1,78 @@
+"""run.json: what is needed to repeat a run (command, settings and their origins, seed, versions, source)."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "gymnasium", "ale-py", "mujoco")
+_SOURCE = Path(__file__).resolve().parent.parent
+
+
+def collect(argv: Sequence[str], settings: Mapping[str, Any], origins: Mapping[str, str], seed: int) -> dict[str, Any]:
+    """Returns the description of a run that starts now.
+
+    Args:
+      argv: the command line after the program's name.
+      settings: {name: value} of every flag and hyperparameter as used.
+      origins: {name: where its value came from}, such as "default" or "command line".
+      seed: of the run, also when it was drawn.
+    """
+    return {
+        "command": ["run.py", *argv],
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "seed": seed,
+        "settings": {name: {"value": settings[name], "from": origins[name]} for name in sorted(settings)},
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "git": git_state(_SOURCE),
+    }
+
+
+def write(folder: Path, info: Mapping[str, Any]) -> Path:
+    """Writes `info` to run.json in `folder` at once or not at all; an earlier run.json there is kept under its time."""
+    path = folder / "run.json"
+    if path.exists():
+        os.replace(path, _free_name(folder, int(path.stat().st_mtime)))
+    aside = folder / ".run.json.tmp"
+    aside.write_text(json.dumps(info, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+    return path
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Returns the commit of the source tree at `folder` and whether files differ from it; None where it is no clone."""
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+
+
+def _free_name(folder: Path, seconds: int) -> Path:
+    stamp = datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d-%H-%M-%S")
+    names = (folder / f"run-{stamp}{suffix}.json" for suffix in ("", *(f"-{k}" for k in range(1, 1000))))
+    return next(name for name in names if not name.exists())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

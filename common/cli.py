@@ -1,0 +1,229 @@
+"""Command-line flags generated from dataclasses whose fields are declared with `common.options.option`.
+
+Flags are written `--name=value` or `--name value`; dashes and underscores are the same; there are no abbreviations and
+no positional arguments. Values are converted by the type of the field, never evaluated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import decimal
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from common.errors import UserError, closest
+from common.options import Option
+
+HELP_FLAGS = ("-h", "--help")
+_MAX_INT = 2**63 - 1
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: "true|false"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that raises `UserError` where the original prints its usage and exits."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(message.removeprefix("argument "))
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The flags of a program, by group.
+
+    Attributes:
+      groups: title of each group -> the dataclass whose fields are its flags.
+    """
+
+    groups: Mapping[str, type]
+
+    def parse(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Returns {flag: converted value} of the flags that were typed; the last of a repeated flag counts.
+
+        Raises:
+          UserError: an unknown flag (with the closest known one), a missing value, or a value of the wrong type.
+        """
+        kinds = self._kinds()
+        namespace = self._parser(prog="", description="").parse_args(_normalise(argv, kinds))
+        return {name: convert(name, text, kinds[name]) for name, text in vars(namespace).items()}
+
+    def help(self, prog: str, description: str) -> str:
+        """Returns the help text: one entry per flag with its unit, default, limits and source."""
+        return self._parser(prog, description).format_help()
+
+    def _kinds(self) -> dict[str, Any]:
+        return {name: kind for group in self.groups.values() for name, kind in typing.get_type_hints(group).items()}
+
+    def _parser(self, prog: str, description: str) -> argparse.ArgumentParser:
+        parser = _Parser(
+            prog,
+            usage=f"{prog} --env=ID [--flag=value ...]",
+            description=description,
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=110),
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        kinds = self._kinds()
+        for title, group in self.groups.items():
+            section = parser.add_argument_group(title)
+            for field in dataclasses.fields(group):
+                section.add_argument(f"--{field.name}", metavar=_metavar(kinds[field.name]), help=_describe(field))
+        return parser
+
+
+def only(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries of `values` that are fields of the dataclass `cls`."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def resolve(*layers: tuple[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Merges layers of settings, of which later ones win.
+
+    Args:
+      *layers: (origin, {name: value}), such as ("default", ...), ("checkpoint", ...), ("command line", ...).
+
+    Returns:
+      {name: value} and {name: origin of that value}.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        values.update(layer)
+        origins.update(dict.fromkeys(layer, origin))
+    return values, origins
+
+
+def convert(name: str, text: str, kind: Any) -> Any:
+    """Returns `text` as a value of the type `kind`: int, float, bool, str, a tuple of them, or one of these or None.
+
+    Integers may be written `1e6` or `2_000_000`, tuples `32,64,32`, booleans `true` and `false`.
+
+    Raises:
+      UserError: naming the flag, the text and what is allowed.
+    """
+    kind = _inner(kind)
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        return tuple(convert(name, part.strip(), inner) for part in text.split(",")) if text.strip() else ()
+    if not text.strip():
+        raise UserError(f"--{name}: its value is missing; write --{name}=VALUE")
+    value = _CONVERTERS[kind](text.strip())
+    if value is None:
+        raise UserError(f"--{name}={_show(text)}: must be {_EXPECTED[kind]}")
+    return value
+
+
+def _to_int(text: str) -> int | None:
+    try:
+        number = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        return None
+    # The exponent is looked at first: int(Decimal("1e999999999")) would take all memory.
+    if not number.is_finite() or number.adjusted() > 18 or number != number.to_integral_value():
+        return None
+    return int(number) if abs(number) <= _MAX_INT else None
+
+
+def _to_float(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _to_bool(text: str) -> bool | None:
+    return _WORDS.get(text.lower())
+
+
+def _to_str(text: str) -> str | None:
+    return text if text.isprintable() else None
+
+
+_CONVERTERS: dict[type, Callable[[str], Any]] = {int: _to_int, float: _to_float, bool: _to_bool, str: _to_str}
+_EXPECTED = {
+    int: "a whole number such as 20, 1e6 or 2_000_000, of at most 63 bits",
+    float: "a finite number such as 0.25 or 1e-3",
+    bool: "true or false",
+    str: "printable text",
+}
+
+
+def _normalise(argv: Sequence[str], kinds: Mapping[str, Any]) -> list[str]:
+    """Returns `argv` with every flag as one known `--name=value`."""
+    result = []
+    tokens = list(argv)
+    while tokens:
+        name, equals, value = tokens.pop(0).partition("=")
+        flag = _known(name, kinds)
+        if not equals:
+            value = _detached_value(flag, tokens, _inner(kinds[flag]) is bool)
+        result.append(f"--{flag}={value}")
+    return result
+
+
+def _known(token: str, kinds: Mapping[str, Any]) -> str:
+    name = token.lstrip("-").replace("-", "_")
+    if token.startswith("--") and name in kinds:
+        return name
+    hint = closest(name, kinds).replace("mean ", "mean --")
+    if not token.startswith("-"):
+        raise UserError(f"{_show(token)}: not a flag; flags are written --name=value.{hint}")
+    raise UserError(f"{_show(token)}: unknown flag.{hint or ' --help lists the flags.'}")
+
+
+def _detached_value(name: str, tokens: list[str], is_bool: bool) -> str:
+    """Takes the value of the flag `name` from the head of `tokens`; a boolean flag needs none."""
+    follows = bool(tokens) and not tokens[0].startswith("--")
+    if is_bool:
+        return tokens.pop(0) if follows and tokens[0].lower() in _WORDS else "true"
+    if not follows:
+        raise UserError(f"--{name}: its value is missing; write --{name}=VALUE")
+    return tokens.pop(0)
+
+
+def _inner(kind: Any) -> Any:
+    """Returns X for the type `X | None`, any other type as it is."""
+    if isinstance(kind, types.UnionType):
+        return next(option for option in typing.get_args(kind) if option is not type(None))
+    return kind
+
+
+def _metavar(kind: Any) -> str:
+    kind = _inner(kind)
+    if typing.get_origin(kind) is tuple:
+        return "A,B,..." if typing.get_args(kind)[0] is str else "N,N,..."
+    return _METAVARS[kind]
+
+
+def _describe(field: dataclasses.Field[Any]) -> str:
+    spec: Option = field.metadata["option"]
+    facts = [f"unit: {spec.unit}" if spec.unit else "", _default(field.default), _allowed(spec), spec.source or ""]
+    return f"{spec.help} [{'; '.join(fact for fact in facts if fact)}]".replace("%", "%%").replace(" []", "")
+
+
+def _default(value: Any) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return f"default {str(value).lower()}"
+    return f"default {','.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+def _allowed(spec: Option) -> str:
+    if spec.choices is not None:
+        return f"one of {', '.join(spec.choices)}"
+    bounds = (("above", spec.above), ("at least", spec.minimum), ("at most", spec.maximum))
+    return ", ".join(f"{word} {bound}" for word, bound in bounds if bound is not None)
+
+
+def _show(text: str) -> str:
+    """Returns `text` fit for one line of a message."""
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= 60 else f"{text[:57]}..."

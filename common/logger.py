@@ -1,0 +1,261 @@
+"""Writes the numbers of a run: table on the terminal, log.txt, progress.csv, progress.json, TensorBoard.
+
+Folder and formats come from the arguments or from the environment variables OPENAI_LOGDIR, OPENAI_LOG_FORMAT and
+OPENAI_LOG_FORMAT_MPI (ranks above 0). Files that exist are continued, never truncated.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import csv
+import datetime
+import json
+import math
+import numbers
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import rich.box
+import rich.console
+import rich.table
+import rich.text
+from tqdm import tqdm
+
+from common.errors import UserError, closest
+
+FORMATS = ("stdout", "log", "csv", "json", "tensorboard")
+Row = Mapping[str, float | int | str]
+
+
+class Output(abc.ABC):
+    """One destination of the rows of a run."""
+
+    @abc.abstractmethod
+    def write(self, row: Row, step: int) -> None:
+        """Writes {key: number or text} of one report; `step` counts timesteps."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Releases what the output holds."""
+
+
+class TableOutput(Output):
+    """A table with sorted keys, on the terminal or in a text file."""
+
+    def __init__(self, stream: TextIO, owned: bool) -> None:
+        self._stream = stream
+        self._owned = owned
+        plain = not stream.isatty()
+        self._box = rich.box.ASCII if plain else rich.box.ROUNDED
+        self._console = rich.console.Console(file=stream, width=100 if plain else None, highlight=False)
+
+    def write(self, row: Row, step: int) -> None:
+        table = rich.table.Table(box=self._box, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True, max_width=30)
+        for key in sorted(row):
+            table.add_row(rich.text.Text(key), rich.text.Text(readable(row[key])))
+        with tqdm.external_write_mode(file=self._stream):
+            self._console.print(table)
+        self._stream.flush()
+
+    def close(self) -> None:
+        if self._owned:
+            self._stream.close()
+
+
+class CsvOutput(Output):
+    """One line per report; when new keys appear the file is rewritten with more columns, earlier rows padded."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        _drop_partial_line(path)
+        self._columns: list[str] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                self._columns = next(csv.reader(file), [])
+
+    def write(self, row: Row, step: int) -> None:
+        new = [key for key in sorted(row) if key not in self._columns]
+        if new:
+            self._columns += new
+            self._rewrite()
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(dict(row))
+
+    def close(self) -> None:
+        """Nothing: the file is open only while a line is written."""
+
+    def _rewrite(self) -> None:
+        rows: list[dict[str, str]] = []
+        if self._path.exists():
+            with self._path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+        aside = self._path.with_suffix(".csv.tmp")
+        with aside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(aside, self._path)
+
+
+class JsonOutput(Output):
+    """One JSON object per line; numbers that are not finite become null."""
+
+    def __init__(self, path: Path) -> None:
+        _drop_partial_line(path)
+        self._file = path.open("a")
+
+    def write(self, row: Row, step: int) -> None:
+        finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+        self._file.write(json.dumps(finite, allow_nan=False, sort_keys=True) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoardOutput(Output):
+    """Scalars for TensorBoard, by timestep; text is left out. Writing them does not need TensorBoard itself."""
+
+    def __init__(self, folder: Path) -> None:
+        import tensorflow as tf  # late: it takes seconds
+
+        self._tf = tf
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._metadata = tf.compat.v1.SummaryMetadata(
+            plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
+        )
+
+    def write(self, row: Row, step: int) -> None:
+        with self._writer.as_default():
+            for key, value in row.items():
+                if not isinstance(value, str):
+                    number = self._tf.constant(value, self._tf.float32)
+                    self._tf.summary.write(key, number, step=step, metadata=self._metadata)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Logger:
+    """Collects values and writes them to every output.
+
+    Args:
+      folder: where the files go; it is created.
+      formats: some of `FORMATS`.
+      rank: number of this process among those that train together; above 0 the files' names carry it.
+
+    Raises:
+      UserError: an unknown format, or a folder that cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], formats: Sequence[str], rank: int = 0) -> None:
+        check_formats(formats)
+        self.folder = Path(folder)
+        self.rank = rank
+        self._row: dict[str, float | int | str] = {}
+        self._bar: tqdm[Any] | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._outputs = [_open_output(name, self.folder, f"-rank{rank:03d}" if rank else "") for name in formats]
+        except OSError as error:
+            raise UserError(f"log folder {folder}: cannot be written: {error.strerror}") from error
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Adds {key: number, NumPy or TensorFlow scalar, or text} to the next report."""
+        self._row.update({key: _plain(value) for key, value in values.items()})
+
+    def dump(self, step: int) -> None:
+        """Writes what was logged since the last dump; `step` is the number of timesteps so far."""
+        for output in self._outputs:
+            output.write(self._row, step)
+        self._row = {}
+
+    def progress(self, step: int, total: int, **values: float) -> None:
+        """Moves the progress bar to `step` of `total` timesteps, with `values` beside it (terminal, rank 0 only)."""
+        if self._bar is None:
+            off = self.rank > 0 or not sys.stderr.isatty()
+            self._bar = tqdm(total=total, initial=step, unit=" steps", disable=off, dynamic_ncols=True, leave=True)
+        self._bar.set_postfix({key: readable(value) for key, value in values.items()}, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Ends the progress bar and closes the files; may be called twice."""
+        if self._bar is not None:
+            self._bar.close()
+        for output in self._outputs:
+            output.close()
+        self._outputs = []
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def default_folder() -> Path:
+    """Returns the folder of OPENAI_LOGDIR, else a new name <temporary folder>/openai-<time>."""
+    typed = os.environ.get("OPENAI_LOGDIR")
+    stamp = datetime.datetime.now().strftime("openai-%Y-%m-%d-%H-%M-%S-%f")
+    return Path(os.path.expanduser(typed)) if typed else Path(tempfile.gettempdir()) / stamp
+
+
+def default_formats(rank: int = 0) -> tuple[str, ...]:
+    """Returns the formats of OPENAI_LOG_FORMAT (OPENAI_LOG_FORMAT_MPI above rank 0), else the usual ones."""
+    variable, usual = ("OPENAI_LOG_FORMAT_MPI", "log") if rank else ("OPENAI_LOG_FORMAT", "stdout,log,csv")
+    return tuple(name.strip() for name in os.environ.get(variable, usual).split(",") if name.strip())
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises `UserError` for a name that is not in `FORMATS`."""
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(f"log format {name}: unknown; allowed: {', '.join(FORMATS)}.{closest(name, FORMATS)}")
+
+
+def readable(value: float | int | str) -> str:
+    """Returns a number in at most four figures, a whole number with thousands separators, text as it is."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def _open_output(name: str, folder: Path, suffix: str) -> Output:
+    match name:
+        case "stdout":
+            return TableOutput(sys.stdout, owned=False)
+        case "log":
+            return TableOutput((folder / f"log{suffix}.txt").open("a", encoding="utf-8"), owned=True)
+        case "csv":
+            return CsvOutput(folder / f"progress{suffix}.csv")
+        case "json":
+            return JsonOutput(folder / f"progress{suffix}.json")
+        case _:
+            return TensorBoardOutput(folder / f"tb{suffix}")
+
+
+def _plain(value: Any) -> float | int | str:
+    if hasattr(value, "numpy"):
+        value = value.numpy()
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, str):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def _drop_partial_line(path: Path) -> None:
+    """Cuts off a last line without its end, left by a process that was killed while writing."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)

@@ -1,0 +1,258 @@
+"""Trains and replays agents from the command line.
+
+python run.py --alg=acktr --env=SeaquestNoFrameskip-v4 --num_timesteps=1e7 --save_path=models/seaquest
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from baselines_acktr.settings import FLAGS, Settings, check_files, settle
+from common import cli
+from common.errors import UserError
+
+if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
+    import gymnasium as gym
+
+    from common.logger import Logger
+
+USAGE = """usage: python run.py --env=ID [--flag=value ...]
+
+Train ACKTR on Seaquest and keep the result:
+  python run.py --alg=acktr --env=SeaquestNoFrameskip-v4 --num_timesteps=1e7 --save_path=models/seaquest
+Watch it:
+  python run.py --load_path=models/seaquest --num_timesteps=0 --play --video=seaquest.mp4
+All flags:
+  python run.py --help"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit code: 0 done, 2 a mistake of the user, 128 + signal interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv:
+        print(USAGE, file=sys.stderr)
+        return 2
+    if any(flag in argv for flag in cli.HELP_FLAGS):
+        print(FLAGS.help("run.py", "Trains and replays agents; every hyperparameter names its source."))
+        return 0
+    try:
+        return run(argv)
+    except UserError as error:
+        print(f"run.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("run.py: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parses, builds the environments, learns and saves, plays."""
+    settings = settle(FLAGS.parse(argv))
+    check_files(settings.options)
+    settings = settings.preset(num_env=default_num_env(settings.options.env), log_path=default_log_path())
+    with training_env(settings) as env:
+        settings = settings.preset(network=default_network(env))
+        learn = find_learner(settings, env)
+        with Interruption() as interruption, open_logger(argv, settings) as logger:
+            model = learn(env=env, logger=logger, callback=after_update(settings, interruption))
+    if interruption.signal:
+        where = f", saved to {settings.options.save_path}" if settings.options.save_path else ""
+        print(f"run.py: interrupted after {model.timesteps} timesteps{where}", file=sys.stderr)
+        return 128 + interruption.signal
+    if settings.options.play:
+        replay(model, settings)
+    return 0
+
+
+def training_env(settings: Settings) -> gym.vector.VectorEnv:
+    """Opens the environments to train in; a single one, without monitor files, where nothing is to be trained."""
+    options = settings.options
+    if options.num_timesteps == 0:
+        return make_env(settings, num_env=1)
+    return make_env(settings, options.num_env, backend=options.env_backend, log_dir=options.log_path)
+
+
+def make_env(settings: Settings, num_env: int, **details: Any) -> gym.vector.VectorEnv:
+    """Opens environments of the run; `details` as for `make_vec_env`."""
+    from common.vec_env import make_vec_env
+    from common.vec_env.ids import find_spec
+
+    options = settings.options
+    stack, scale = options.frame_stack, options.reward_scale
+    env = make_vec_env(options.env, num_env, options.seed, frame_stack=stack, reward_scale=scale, **details)
+    env.unwrapped.spec = find_spec(options.env)  # as gymnasium.make_vec does; checkpoints name it
+    return env
+
+
+def find_learner(settings: Settings, env: gym.vector.VectorEnv) -> Callable[..., Any]:
+    """Returns `learn` of the algorithm for the action space of `env`, with the run's settings filled in.
+
+    Raises:
+      UserError: no learner has this action space, or there are too few timesteps to learn anything.
+    """
+    from gymnasium.spaces import Discrete, MultiDiscrete
+
+    options, config = settings.options, settings.config
+    space = env.single_action_space
+    if not isinstance(space, Discrete | MultiDiscrete):
+        raise UserError(
+            f"--env={options.env}: its actions are {type(space).__name__}; this version of acktr learns Discrete and "
+            "MultiDiscrete actions only, the continuous learner is not in it"
+        )
+    _check_budget(settings, batch=config.nsteps * env.num_envs)
+    with quiet_tensorflow():
+        from baselines_acktr import acktr_discrete, networks
+    networks.find_network(options.network)
+    if options.load_path:
+        _check_spaces(options.load_path, env)
+    return functools.partial(
+        acktr_discrete.learn,
+        network=options.network,
+        seed=options.seed,
+        total_timesteps=options.num_timesteps,
+        log_interval=options.log_interval,
+        save_path=options.save_path,
+        save_interval=options.save_interval,
+        load_path=options.load_path,
+        **dataclasses.asdict(config),
+    )
+
+
+def after_update(settings: Settings, interruption: Interruption) -> Callable[[Any], bool]:
+    """Returns what the learner calls after every update: it records videos, and stops an interrupted run."""
+    from baselines_acktr.play import TrainingVideos
+
+    options = settings.options
+    videos = TrainingVideos(
+        functools.partial(make_env, settings, 1, backend="sync", render_mode="rgb_array"),
+        Path(options.log_path) / "videos",
+        options.save_video_interval,
+        options.save_video_length,
+        start=settings.trained,
+    )
+
+    def callback(model: Any) -> bool:
+        videos.maybe(model, model.timesteps, options.seed, options.greedy)
+        return interruption.signal != 0
+
+    return callback
+
+
+def replay(model: Any, settings: Settings) -> None:
+    """Plays the model in new environments, in a window where there is a display, or into the video."""
+    from baselines_acktr.play import has_display, play
+
+    options = settings.options
+    num_env = options.num_env if settings.origins["num_env"] == "command line" else 1
+    render_mode = "rgb_array" if options.video else "human" if num_env == 1 and has_display() else None
+    backend = "sync" if render_mode else options.env_backend
+    with make_env(settings, num_env, backend=backend, render_mode=render_mode) as env:
+        play(model, env, options.seed, options.play_episodes, options.greedy, options.video)
+
+
+def open_logger(argv: Sequence[str], settings: Settings) -> contextlib.AbstractContextManager[Logger | None]:
+    """Opens the log folder and writes its run.json; nothing where nothing is to be trained."""
+    options = settings.options
+    if options.num_timesteps == 0:
+        return contextlib.nullcontext()
+    from baselines_acktr import run_info
+    from common.logger import Logger, default_formats
+
+    logger = Logger(options.log_path, options.log_format or default_formats())
+    run_info.write(logger.folder, run_info.collect(argv, settings.values(), settings.origins, options.seed))
+    print(f"logging to {logger.folder}", flush=True)
+    return logger
+
+
+class Interruption:
+    """Notes the first Ctrl-C or SIGTERM for the training loop to stop at; a second one stops at once.
+
+    Attributes:
+      signal: number of the signal that came, 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+        print("\nrun.py: stopping after this update; once more to stop at once", file=sys.stderr, flush=True)
+
+
+def default_num_env(env_id: str) -> int:
+    """Returns 32 for Atari games (Wu et al. 2017), 8 otherwise; raises `UserError` for an unknown environment."""
+    from common.vec_env.ids import find_spec, is_atari
+
+    return 32 if is_atari(find_spec(env_id)) else 8
+
+
+def default_network(env: gym.vector.VectorEnv) -> str:
+    """Returns `cnn` for images, `mlp` for everything else."""
+    return "cnn" if len(env.single_observation_space.shape or ()) == 3 else "mlp"
+
+
+def default_log_path() -> str:
+    """Returns the log folder of OPENAI_LOGDIR, else a new temporary one."""
+    from common.logger import default_folder
+
+    return str(default_folder())
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keeps TensorFlow's start-up messages off the terminal, unless the user has set TF_CPP_MIN_LOG_LEVEL."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # While it is being imported TensorFlow ignores that level, so standard error itself is closed to it.
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
+
+
+def _check_spaces(path: str, env: gym.vector.VectorEnv) -> None:
+    from baselines_acktr import checkpoint
+
+    spaces = {"observation_space": env.single_observation_space, "action_space": env.single_action_space}
+    checkpoint.check_compatible(checkpoint.load_meta(path), path, **spaces)
+
+
+def _check_budget(settings: Settings, batch: int) -> None:
+    total, trained = settings.options.num_timesteps, settings.trained
+    if 0 < total < trained + batch:
+        done = f" after the {trained} of the checkpoint, which count" if trained else ""
+        raise UserError(
+            f"--num_timesteps={total}: less than one batch of {batch} timesteps (num_env x nsteps){done}; "
+            "0 trains nothing"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
