@@ -67,7 +67,7 @@ def supported_layers(model: keras.Model) -> list[keras.layers.Layer]:
         raise ValueError(f"model {model.name!r} has no trainable weights yet: call it once on a batch before Kfac")
     layers = []
     for layer in model._flatten_layers(include_self=True, recursive=True):
-        if not layer._trainable_variables:  # its own weights, not those of its sublayers
+        if not (layer.trainable and layer._trainable_variables):  # its own weights, not those of its sublayers
             continue
         if not is_supported(layer):
             raise UnsupportedLayerError(

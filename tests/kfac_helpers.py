@@ -1,0 +1,53 @@
+"""Small float64 models and dense matrices that the K-FAC tests compare with."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.kfac.factors import kronecker_factors
+from baselines_acktr.kfac.taps import supported_layers, tap_layers
+
+
+def sequential(*layers: keras.layers.Layer, input_shape: tuple[int, ...], seed: int = 0) -> keras.Sequential:
+    """A float64 model with weights drawn from N(0, 0.5^2)."""
+    model = keras.Sequential([keras.Input(input_shape, dtype="float64"), *layers])
+    rng = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(0, 0.5, variable.shape))
+    return model
+
+
+def dense(units: int, activation: str | None = None, use_bias: bool = True) -> keras.layers.Dense:
+    return keras.layers.Dense(units, activation, use_bias=use_bias, dtype="float64")
+
+
+def normal(*shape: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def factors_of(model, log_likelihood, *inputs, max_sites: int = 0, seed: int = 0):
+    """Kronecker factors (A, S) of every layer for the gradient of `log_likelihood(model(*inputs))`."""
+    layers = supported_layers(model)
+    generator = tf.random.Generator.from_seed(seed)
+    with tf.GradientTape(persistent=True) as tape, tap_layers(layers) as taps:
+        value = log_likelihood(model(*inputs))
+    gradients = tape.gradient(value, [tap.outputs for tap in taps])
+    factors = []
+    for layer in layers:
+        calls = [(t, g) for t, g in zip(taps, gradients, strict=True) if t.layer is layer]
+        a, s = kronecker_factors([t for t, _ in calls], [g for _, g in calls], max_sites, generator)
+        factors.append((a.numpy(), s.numpy()))
+    return factors
+
+
+def homogeneous_jacobian(model, layer, x: np.ndarray) -> np.ndarray:
+    """d outputs / d [kernel; bias] of one layer, [B, K, I * O], by autodiff."""
+    variables = [variable.value for variable in layer.trainable_variables]
+    with tf.GradientTape() as tape:
+        outputs = model(x)
+    parts = tape.jacobian(outputs, variables)
+    batch, classes = outputs.shape
+    rows = [tf.reshape(part, [batch, classes, -1, variable.shape[-1]]) for part, variable in zip(parts, variables)]
+    return tf.reshape(tf.concat(rows, axis=2), [batch, classes, -1]).numpy()
