@@ -170,9 +170,9 @@ class Model:
 
     def state(self) -> dict[str, np.ndarray]:
         """Parameters, optimizer and random generators, by name, copied."""
-        arrays = {f"parameters/{i}": np.array(v.value) for i, v in enumerate(self.network.trainable_variables)}
+        arrays = {f"parameters/{i}": v.value.numpy().copy() for i, v in enumerate(self.network.trainable_variables)}
         arrays |= {f"kfac/{name}": array for name, array in self.optimizer.state().items()}
-        return arrays | {"sampler": np.array(self.sampler.state)}
+        return arrays | {"sampler": self.sampler.state.numpy().copy()}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `state` returned."""

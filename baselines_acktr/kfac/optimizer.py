@@ -256,7 +256,7 @@ class Kfac:
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that the next update depends on, by name, copied. Work in the background is not part of it."""
-        arrays = {name: np.array(variable) for name, variable in self._variables().items()}
+        arrays = {name: variable.numpy().copy() for name, variable in self._variables().items()}
         counters = [self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes]
         return arrays | {"counters": np.array(counters, np.int64)}
 

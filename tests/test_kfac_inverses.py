@@ -1,0 +1,166 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from kfac_helpers import normal
+
+from baselines_acktr.kfac import BackgroundInverter, CholeskyForm, EigenForm, InlineInverter
+from baselines_acktr.kfac.inverses import Factors, Form, Snapshot, invert_all
+from baselines_acktr.kfac.lapack import NotPositiveDefiniteError, spd_inverse
+
+
+def spd(size: int, seed: int = 0, dtype=np.float64) -> np.ndarray:
+    root = normal(size, size + 2, seed=seed)
+    return (root @ root.T / size).astype(dtype)
+
+
+def snapshot(*pairs, step: int = 0) -> Snapshot:
+    return Snapshot(step, [Factors(f"layer{i}", tf.constant(a), tf.constant(s)) for i, (a, s) in enumerate(pairs)])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-10), (np.float32, 1e-3)])
+def test_spd_inverse_equals_numpy_inverse(dtype, tolerance):
+    matrix = spd(37, dtype=dtype)
+    inverse = spd_inverse(matrix)
+    assert inverse.dtype == dtype
+    np.testing.assert_array_equal(inverse, inverse.T)
+    np.testing.assert_allclose(inverse, np.linalg.inv(matrix), rtol=tolerance, atol=tolerance)
+
+
+def test_spd_inverse_leaves_its_argument_alone():
+    matrix = spd(5)
+    before = matrix.copy()
+    spd_inverse(matrix)
+    np.testing.assert_array_equal(matrix, before)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -100.0])
+def test_spd_inverse_refuses_bad_matrices(bad):
+    matrix = spd(5)
+    matrix[2, 2] = bad
+    with pytest.raises(NotPositiveDefiniteError):
+        spd_inverse(matrix)
+
+
+def precondition(form: Form, a, s, gradient, damping):
+    tensors = [tf.constant(array) for array in form.invert(a, s, damping)]
+    return form.precondition(tf.constant(gradient), *tensors).numpy()
+
+
+def test_cholesky_form_equals_dense_solve_with_damped_kronecker_product():
+    a, s, gradient, damping = spd(4), 3 * spd(3, seed=1), normal(4, 3), 0.07
+    pi = np.sqrt((np.trace(a) / 4) / (np.trace(s) / 3))
+    dense = np.kron(a + pi * np.sqrt(damping) * np.eye(4), s + np.sqrt(damping) / pi * np.eye(3))
+    expected = np.linalg.solve(dense, gradient.ravel()).reshape(4, 3)
+    np.testing.assert_allclose(precondition(CholeskyForm(), a, s, gradient, damping), expected, rtol=1e-10)
+
+
+def test_cholesky_form_does_not_depend_on_where_the_scale_stands():
+    a, s, gradient = spd(4), spd(3, seed=1), normal(4, 3)
+    first = precondition(CholeskyForm(), a, s, gradient, 0.1)
+    np.testing.assert_allclose(precondition(CholeskyForm(), 50 * a, s / 50, gradient, 0.1), first, rtol=1e-10)
+
+
+def test_eigen_form_equals_dense_solve_with_kronecker_product_plus_damping():
+    a, s, gradient, damping = spd(4), 3 * spd(3, seed=1), normal(4, 3), 0.07
+    expected = np.linalg.solve(np.kron(a, s) + damping * np.eye(12), gradient.ravel()).reshape(4, 3)
+    np.testing.assert_allclose(precondition(EigenForm(), a, s, gradient, damping), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("form", [CholeskyForm(), EigenForm()])
+def test_one_bad_factor_fails_the_whole_refresh_and_is_named(form):
+    bad = np.full((3, 3), np.nan)
+    refresh = invert_all(snapshot((spd(4), spd(3)), (spd(2), bad)), form, 0.1)
+    assert refresh.tensors is None
+    assert "layer1" in refresh.failure
+
+
+def test_indefinite_factor_fails_the_refresh():
+    indefinite = np.diag([1.0, -5.0])
+    assert invert_all(snapshot((spd(4), indefinite)), CholeskyForm(), 1e-4).tensors is None
+
+
+def test_background_result_equals_inline_result():
+    request = snapshot((spd(30), spd(20, seed=1)), (spd(7), spd(5, seed=2)), step=3)
+    with InlineInverter() as inline, BackgroundInverter() as background:
+        for inverter in (inline, background):
+            inverter.submit(request, CholeskyForm(), 0.01)
+        first, second = inline.poll(wait=True), background.poll(wait=True)
+    assert first.step == second.step == 3
+    for left, right in zip(first.tensors, second.tensors, strict=True):
+        for x, y in zip(left, right, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+class GatedForm(Form):
+    """Waits for a gate, then fails if told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.gate, self.error = threading.Event(), error
+
+    def shapes(self, rows, columns):
+        return [(rows, rows)]
+
+    def invert(self, a, s, damping):
+        self.gate.wait(10)
+        if self.error:
+            raise self.error
+        return (a,)
+
+    def precondition(self, gradient, *tensors):
+        return gradient
+
+
+def test_learner_does_not_wait_for_the_background_thread():
+    form = GatedForm()
+    with BackgroundInverter() as inverter:
+        inverter.submit(snapshot((spd(2), spd(2))), form, 0.1)
+        assert inverter.poll() is None
+        assert not inverter.idle
+        form.gate.set()
+        assert inverter.poll(wait=True).tensors is not None
+        assert inverter.idle
+
+
+def test_second_snapshot_is_refused_while_one_is_in_work():
+    form = GatedForm()
+    with BackgroundInverter() as inverter:
+        inverter.submit(snapshot((spd(2), spd(2))), form, 0.1)
+        with pytest.raises(RuntimeError, match="still working"):
+            inverter.submit(snapshot((spd(2), spd(2))), form, 0.1)
+        form.gate.set()
+
+
+def test_exception_in_the_background_surfaces_in_the_learner():
+    form = GatedForm(error=OSError("disk on fire"))
+    form.gate.set()
+    with BackgroundInverter() as inverter:
+        inverter.submit(snapshot((spd(2), spd(2))), form, 0.1)
+        with pytest.raises(OSError, match="disk on fire"):
+            inverter.poll(wait=True)
+        assert inverter.idle
+
+
+def kfac_threads() -> int:
+    return sum(thread.name == "kfac-inverses" for thread in threading.enumerate())
+
+
+def test_thread_ends_with_close_and_starts_again_when_needed():
+    inverter = BackgroundInverter()
+    assert kfac_threads() == 0
+    for _ in range(2):
+        inverter.submit(snapshot((spd(2), spd(2))), CholeskyForm(), 0.1)
+        assert kfac_threads() == 1
+        inverter.close()
+        assert kfac_threads() == 0
+
+
+def test_waiting_thread_uses_no_processor_time():
+    with BackgroundInverter() as inverter:
+        inverter.submit(snapshot((spd(2), spd(2))), CholeskyForm(), 0.1)
+        inverter.poll(wait=True)
+        before = time.process_time()
+        time.sleep(0.5)
+        assert time.process_time() - before < 0.1

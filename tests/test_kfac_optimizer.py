@@ -1,0 +1,338 @@
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from kfac_helpers import dense, normal, sequential
+
+from baselines_acktr.kfac import (
+    EigenForm,
+    InlineInverter,
+    Kfac,
+    Objective,
+    UnsupportedLayerError,
+    categorical_log_likelihood,
+    gaussian_log_likelihood,
+    step_length,
+)
+
+
+def classifier(seed: int = 0) -> keras.Sequential:
+    return sequential(dense(4, "tanh"), dense(3), input_shape=(5,), seed=seed)
+
+
+def make(model, **options) -> Kfac:
+    return Kfac(model, **{"inverter": InlineInverter()} | options)
+
+
+def objective_of(optimizer, model):
+    def objective(x, labels):
+        logits = model(x)
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        return Objective(loss, categorical_log_likelihood(logits, optimizer.generator), {"logits": logits})
+
+    return objective
+
+
+def data(rows: int = 16, seed: int = 1):
+    return normal(rows, 5, seed=seed), np.random.default_rng(seed).integers(0, 3, rows)
+
+
+def weights(model) -> list[np.ndarray]:
+    return [variable.value.numpy().copy() for variable in model.trainable_variables]
+
+
+def matrices(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.vstack(arrays[i : i + 2]) for i in range(0, len(arrays), 2)]
+
+
+def loss_gradients(model, x, labels) -> list[np.ndarray]:
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(x)))
+    return matrices([g.numpy() for g in tape.gradient(loss, [v.value for v in model.trainable_variables])])
+
+
+def test_first_step_is_the_dense_natural_gradient_of_the_first_batch():
+    model = classifier()
+    optimizer = make(model, learning_rate=0.1, delta=1e6, momentum=0.0, damping=0.05, form=EigenForm())
+    before, gradients = matrices(weights(model)), loss_gradients(model, *data())
+    optimizer.minimize(objective_of(optimizer, model), *data())
+    for old, new, gradient, block in zip(before, matrices(weights(model)), gradients, optimizer.blocks, strict=True):
+        a, s = (average.numpy() / 0.01 for average in block.averages)  # one batch at decay 0.99: unbiased
+        dense_fisher = np.kron(a, s) + 0.05 * np.eye(gradient.size)
+        expected = old - 0.1 * np.linalg.solve(dense_fisher, gradient.ravel()).reshape(gradient.shape)
+        np.testing.assert_allclose(new, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_active_trust_region_gives_exactly_delta():
+    model = classifier()
+    optimizer = make(model, learning_rate=1e3, delta=3e-4, momentum=0.0, damping=0.02, form=EigenForm())
+    before = matrices(weights(model))
+    metrics = optimizer.minimize(objective_of(optimizer, model), *data())
+    total = 0.0
+    for old, new, block in zip(before, matrices(weights(model)), optimizer.blocks, strict=True):
+        a, s = (average.numpy() / 0.01 for average in block.averages)
+        step = (new - old).ravel()
+        total += 0.5 * step @ (np.kron(a, s) + 0.02 * np.eye(step.size)) @ step
+    np.testing.assert_allclose(total, 3e-4, rtol=1e-9)
+    np.testing.assert_allclose(metrics["model_kl"], 3e-4, rtol=1e-9)
+    assert float(metrics["trust_region_scale"]) < 1
+
+
+def test_inactive_trust_region_leaves_eta_max():
+    model = classifier()
+    optimizer = make(model, learning_rate=1e-4, delta=10.0)
+    metrics = optimizer.minimize(objective_of(optimizer, model), *data())
+    np.testing.assert_allclose(metrics["step_length"], 1e-4)
+    np.testing.assert_allclose(metrics["trust_region_scale"], 1.0)
+
+
+@pytest.mark.parametrize(("norm", "expected"), [(8.0, 0.5), (2.0, 0.7), (0.0, 0.7)])
+def test_step_length_by_hand(norm, expected):
+    """sqrt(2 * 1 / 8) = 0.5; sqrt(2 * 1 / 2) = 1 and sqrt(2 / 0) are beyond eta_max = 0.7."""
+    result = step_length(tf.constant(norm), tf.constant(0.7), tf.constant(1.0))
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def linear_model():
+    """One weight w, loss w: the gradient is 1; the sampled log-likelihood's factor is 1 too, so D = 1 / (1 + pi...)."""
+    model = sequential(dense(1, use_bias=False), input_shape=(1,))
+    model.layers[0].kernel.assign([[5.0]])
+    return model
+
+
+def test_momentum_by_hand():
+    """A = S = 1 and lambda = 1 give D = 1/4, eta = lr; m: 1/4, 0.5/4 + 1/4, ...; W: lr (1 - 0.5) m, lr outside m."""
+    model = linear_model()
+    optimizer = make(model, learning_rate=0.8, delta=1e6, damping=1.0, momentum=0.5)
+
+    def objective(x):
+        output = model(x)
+        return Objective(tf.reduce_sum(output), tf.reduce_sum(output))
+
+    expected, velocity = 5.0, 0.0
+    for lr in (0.8, 0.8, 0.2):
+        optimizer.learning_rate.assign(lr)
+        optimizer.minimize(objective, np.ones((1, 1)))
+        velocity = 0.5 * velocity + 0.25
+        expected -= lr * 0.5 * velocity
+        np.testing.assert_allclose(weights(model)[0], [[expected]], rtol=1e-12)
+    np.testing.assert_allclose(expected, 5 - 0.8 * 0.5 * 0.25 - 0.8 * 0.5 * 0.375 - 0.2 * 0.5 * 0.4375)
+
+
+def test_running_averages_are_unbiased_from_the_first_batch():
+    model = linear_model()
+    optimizer = make(model, decay=0.9, learning_rate=1e-9)
+
+    def objective(x):
+        output = model(x)
+        return Objective(tf.reduce_sum(output), tf.reduce_sum(output))
+
+    inputs = [3.0, 1.0, 2.0]
+    for count in range(1, 4):
+        optimizer.minimize(objective, np.full((1, 1), inputs[count - 1]))
+        a = optimizer._snapshot().factors[0].a.numpy()
+        decayed = [0.9 ** (count - 1 - i) for i in range(count)]
+        expected = np.average(np.square(inputs[:count]), weights=decayed)
+        np.testing.assert_allclose(a, [[expected]], rtol=1e-12)
+
+
+def run_steps(optimizer, model, steps: int, start: int = 0):
+    objective = objective_of(optimizer, model)
+    for seed in range(start, start + steps):
+        optimizer.minimize(objective, *data(seed=seed))
+
+
+def test_background_training_equals_inline_when_every_refresh_is_waited_for():
+    results = []
+    for inverter in ("inline", "background"):
+        model = classifier()
+        with Kfac(model, inverter=InlineInverter()) if inverter == "inline" else Kfac(model) as optimizer:
+            objective = objective_of(optimizer, model)
+            for seed in range(4):
+                optimizer._inverse_step = -1  # as before the first step: wait
+                optimizer.minimize(objective, *data(seed=seed))
+        results.append(weights(model))
+    for inline, background in zip(*results, strict=True):
+        np.testing.assert_array_equal(inline, background)
+
+
+def test_inverses_are_refreshed_every_interval():
+    model = classifier()
+    optimizer = make(model, inverse_interval=3)
+    ages = []
+    for seed in range(7):
+        run_steps(optimizer, model, 1, seed)
+        ages.append(optimizer.counters["inverse_age"])
+    assert ages == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_training_is_traced_once_whatever_the_rate():
+    model = classifier()
+    optimizer = make(model)
+    objective = objective_of(optimizer, model)
+    for rate in (0.1, 0.2, 0.3):
+        optimizer.learning_rate.assign(rate)
+        optimizer.damping.assign(rate)
+        optimizer.minimize(objective, *data())
+    assert optimizer._differentiator(objective).experimental_get_tracing_count() == 1
+    assert optimizer._apply.experimental_get_tracing_count() == 1
+
+
+def test_continuing_from_state_equals_not_having_stopped():
+    model = classifier()
+    optimizer = make(model, inverse_interval=3)
+    run_steps(optimizer, model, 4)
+    state, saved = optimizer.state(), weights(model)
+    run_steps(optimizer, model, 4, start=4)
+
+    other = classifier(seed=9)
+    resumed = make(other, inverse_interval=3, seed=77)
+    for variable, value in zip(other.trainable_variables, saved, strict=True):
+        variable.assign(value)
+    resumed.set_state(state)
+    run_steps(resumed, other, 4, start=4)
+    for straight, continued in zip(weights(model), weights(other), strict=True):
+        np.testing.assert_array_equal(straight, continued)
+    assert resumed.counters == optimizer.counters
+
+
+def test_statistics_that_are_not_finite_are_left_out():
+    model = classifier()
+    optimizer = make(model)
+    run_steps(optimizer, model, 2)
+    before = [average.numpy() for block in optimizer.blocks for average in block.averages]
+    x, labels = data()
+    x[0, 0] = np.nan
+    optimizer.minimize(objective_of(optimizer, model), x, labels)
+    after = [average.numpy() for block in optimizer.blocks for average in block.averages]
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert optimizer.counters["skipped_statistics"] == 1
+
+
+def test_gradient_that_is_not_finite_never_reaches_a_parameter():
+    model = classifier()
+    optimizer = make(model)
+    run_steps(optimizer, model, 2)
+    before = weights(model)
+    x, labels = data()
+    x[0, 0] = np.inf
+    optimizer.minimize(objective_of(optimizer, model), x, labels)
+    for old, new in zip(before, weights(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert optimizer.counters["skipped_updates"] == 1
+    run_steps(optimizer, model, 1)
+    assert all(np.isfinite(array).all() for array in weights(model))
+
+
+@pytest.mark.parametrize("bad", [np.nan, -50.0])
+def test_bad_factor_keeps_the_old_inverses_and_is_counted_and_logged(bad, caplog):
+    model = classifier()
+    optimizer = make(model)
+    run_steps(optimizer, model, 2)
+    before = [tensor.numpy() for block in optimizer.blocks for tensor in block.tensors]
+    broken = optimizer.blocks[1].averages[0]
+    broken.assign(tf.linalg.set_diag(broken, tf.fill([len(broken.numpy())], tf.constant(bad, tf.float64))))
+    with caplog.at_level(logging.WARNING):
+        optimizer.refresh_inverses()
+    after = [tensor.numpy() for block in optimizer.blocks for tensor in block.tensors]
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert optimizer.counters["skipped_refreshes"] == 1
+    assert "dense" in caplog.text
+
+
+def test_bad_first_factors_are_an_error_not_an_unpreconditioned_step():
+    model = classifier()
+    optimizer = make(model)
+    before = weights(model)
+    x, labels = data()
+    x[:] = np.nan
+    with pytest.raises(ArithmeticError, match="cannot start"):
+        optimizer.minimize(objective_of(optimizer, model), x, labels)
+    for old, new in zip(before, weights(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_layer_outside_the_log_likelihood_is_named():
+    inputs = keras.Input((5,), dtype="float64")
+    used, unused = keras.layers.Dense(2, name="used", dtype="float64"), keras.layers.Dense(2, name="unused")
+    model = keras.Model(inputs, [used(inputs), unused(inputs)])
+    optimizer = make(model)
+
+    def objective(x):
+        first, second = model(x)
+        second = tf.cast(second, tf.float64)
+        return Objective(tf.reduce_sum(first) + tf.reduce_sum(second), tf.reduce_sum(first))
+
+    with pytest.raises(ValueError, match="'unused'"):
+        optimizer.minimize(objective, normal(3, 5))
+
+
+def test_fisher_may_be_taken_on_fewer_rows_than_the_loss():
+    """The model is called on the Fisher's rows and on the rest; only the first call enters the factors."""
+    model = classifier()
+    optimizer = make(model)
+    x, labels = data(12)
+
+    def objective(x, labels):
+        first, rest = model(x[:4]), model(x[4:])
+        logits = tf.concat([first, rest], axis=0)
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        return Objective(loss, gaussian_log_likelihood(first, optimizer.generator))
+
+    optimizer.minimize(objective, x, labels)
+    rows = np.hstack([x[:4], np.ones((4, 1))])
+    np.testing.assert_allclose(optimizer._snapshot().factors[0].a, rows.T @ rows / 4, rtol=1e-12)
+
+
+def test_last_step_model_kl_equals_the_dense_quadratic_form():
+    model = classifier()
+    optimizer = make(model, learning_rate=0.3, momentum=0.5)
+    run_steps(optimizer, model, 3)
+    before = matrices(weights(model))
+    run_steps(optimizer, model, 1, start=3)
+    total = 0.0
+    factors = optimizer._snapshot().factors
+    for old, new, (_, a, s) in zip(before, matrices(weights(model)), factors, strict=True):
+        step = (new - old).ravel()
+        total += 0.5 * step @ np.kron(a, s) @ step
+    np.testing.assert_allclose(optimizer.last_step_model_kl(), total, rtol=1e-9)
+
+
+def test_convolutional_classifier_trains_in_float32():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten(), dense32(2)]
+    )
+    x = np.random.default_rng(0).normal(size=(64, 8, 8, 1)).astype(np.float32)
+    labels = (x[:, :4].mean((1, 2, 3)) > x[:, 4:].mean((1, 2, 3))).astype(np.int64)
+    optimizer = make(model, learning_rate=0.3, delta=0.01, max_sites=16)
+    objective = objective_of(optimizer, model)
+    losses = [float(optimizer.minimize(objective, x, labels)["loss"]) for _ in range(40)]
+    assert losses[-1] < 0.1 < losses[0]
+
+
+def dense32(units: int) -> keras.layers.Dense:
+    return keras.layers.Dense(units)
+
+
+@pytest.mark.parametrize(
+    "options", [{"learning_rate": 0}, {"delta": -1}, {"damping": np.nan}, {"momentum": 1.0}, {"decay": -0.1}], ids=str
+)
+def test_numbers_out_of_range_are_named(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        make(classifier(), **options)
+
+
+def test_model_without_weights_is_refused():
+    with pytest.raises(ValueError, match="no trainable weights"):
+        make(keras.Sequential([keras.layers.Dense(3)]))
+
+
+def test_unsupported_layer_is_refused_when_the_optimizer_is_made():
+    model = keras.Sequential([keras.Input((4, 3)), keras.layers.LSTM(2, name="memory")])
+    with pytest.raises(UnsupportedLayerError, match="lstm_cell|LSTM"):
+        make(model)
