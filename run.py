@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is insta
 
     from common.logger import Logger
 
+DESCRIPTION = "Trains and replays agents."
 USAGE = """usage: python run.py --env=ID [--flag=value ...]
 
 Train ACKTR on Seaquest and keep the result:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, file=sys.stderr)
         return 2
     if any(flag in argv for flag in cli.HELP_FLAGS):
-        print(FLAGS.help("run.py", "Trains and replays agents; every hyperparameter names its source."))
+        print(FLAGS.help("python run.py", "--env=ID [--flag=value ...]", DESCRIPTION))
         return 0
     try:
         return run(argv)
@@ -59,6 +60,7 @@ def run(argv: Sequence[str]) -> int:
     settings = settle(FLAGS.parse(argv))
     check_files(settings.options)
     settings = settings.preset(num_env=default_num_env(settings.options.env), log_path=default_log_path())
+    check_rendering(settings)
     with training_env(settings) as env:
         settings = settings.preset(network=default_network(env))
         learn = find_learner(settings, env)
@@ -91,6 +93,15 @@ def make_env(settings: Settings, num_env: int, **details: Any) -> gym.vector.Vec
     env = make_vec_env(options.env, num_env, options.seed, frame_stack=stack, reward_scale=scale, **details)
     env.unwrapped.spec = find_spec(options.env)  # as gymnasium.make_vec does; checkpoints name it
     return env
+
+
+def check_rendering(settings: Settings) -> None:
+    """Renders a frame if the run is to write videos: what is missing for that is found before the training."""
+    from baselines_acktr.play import require_frames
+
+    if settings.options.video or settings.options.save_video_interval:
+        with make_env(settings, 1, backend="sync", render_mode="rgb_array") as env:
+            require_frames(env)
 
 
 def find_learner(settings: Settings, env: gym.vector.VectorEnv) -> Callable[..., Any]:
@@ -128,7 +139,10 @@ def find_learner(settings: Settings, env: gym.vector.VectorEnv) -> Callable[...,
 
 
 def after_update(settings: Settings, interruption: Interruption) -> Callable[[Any], bool]:
-    """Returns what the learner calls after every update: it records videos, and stops an interrupted run."""
+    """Returns what the learner calls after every update: it records videos, and stops an interrupted run.
+
+    A video that cannot be written is reported and left out: it is no reason to lose the training.
+    """
     from baselines_acktr.play import TrainingVideos
 
     options = settings.options
@@ -141,7 +155,10 @@ def after_update(settings: Settings, interruption: Interruption) -> Callable[[An
     )
 
     def callback(model: Any) -> bool:
-        videos.maybe(model, model.timesteps, options.seed, options.greedy)
+        try:
+            videos.maybe(model, model.timesteps, options.seed, options.greedy)
+        except UserError as error:
+            print(f"run.py: a video of the training is missing: {error}", file=sys.stderr)
         return interruption.signal != 0
 
     return callback
@@ -247,10 +264,9 @@ def _check_spaces(path: str, env: gym.vector.VectorEnv) -> None:
 def _check_budget(settings: Settings, batch: int) -> None:
     total, trained = settings.options.num_timesteps, settings.trained
     if 0 < total < trained + batch:
-        done = f" after the {trained} of the checkpoint, which count" if trained else ""
+        done = f"the checkpoint's {trained} timesteps, which count, plus " if trained else ""
         raise UserError(
-            f"--num_timesteps={total}: less than one batch of {batch} timesteps (num_env x nsteps){done}; "
-            "0 trains nothing"
+            f"--num_timesteps={total}: must be 0, or at least {done}one batch (num_env x nsteps) of {batch}"
         )
 
 

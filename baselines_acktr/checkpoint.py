@@ -6,6 +6,7 @@ zip comment is the SHA-256 of all bytes before the comment: a truncated file or 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -65,7 +66,8 @@ def save(path: StrPath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any
         os.replace(aside, target)
         _sync_folder(target.parent)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise UserError(f"checkpoint {path}: cannot be written: {error.strerror}") from error
 
 
@@ -157,7 +159,7 @@ def check_compatible(
     for key, value in asked.items():
         if value is not None:
             value = describe_space(value) if key.endswith("space") else value
-            _check_same(path, key.replace("_", " "), meta.get(key), value)
+            _check_same(path, "environment" if key == "env_id" else key.replace("_", " "), meta.get(key), value)
     for key, value in (config or {}).items():
         _check_same(path, key, meta.get("config", {}).get(key), list(value) if isinstance(value, tuple) else value)
 

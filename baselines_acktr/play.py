@@ -113,6 +113,15 @@ class TrainingVideos:
             record(model, env, seed, self._folder / f"step-{timesteps:08d}.mp4", self._length, greedy)
 
 
+def require_frames(env: gym.vector.VectorEnv) -> None:
+    """Raises `UserError` if `env`, opened with `render_mode="rgb_array"`, gives no frames."""
+    with _rendering_errors():
+        env.reset()
+        frames = env.render()
+    if not frames or frames[0] is None:
+        raise UserError("this environment cannot be shown in a video: it gives no frames")
+
+
 def has_display() -> bool:
     """Whether a window can be opened here."""
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
@@ -165,23 +174,37 @@ def _show_frames(env: gym.vector.VectorEnv, video: str | None) -> Iterator[Calla
     check_video_name(video)
     target = Path(video)
     aside = target.with_name(f".{target.stem}.tmp{target.suffix}")
-    try:
+    with _writing(video):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _video_writer(aside, env.metadata.get("render_fps") or 30) as append:
-            yield lambda: append(tile(env.render()))
-        os.replace(aside, target)
-    except OSError as error:
-        raise UserError(f"--video={video}: cannot be written: {error.strerror or error}") from error
+        writer = _open_writer(aside, env.metadata.get("render_fps") or 30)
+
+    def show() -> None:
+        frame = tile(env.render())
+        with _writing(video):
+            writer.append_data(frame)
+
+    try:
+        yield show
+        with _writing(video):
+            writer.close()
+            os.replace(aside, target)
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            writer.close()
+            aside.unlink()
 
 
 @contextlib.contextmanager
-def _video_writer(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+def _writing(video: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--video={video}: cannot be written: {error.strerror or error}") from error
+
+
+def _open_writer(path: Path, fps: float) -> Any:
     import imageio.v2  # late: only videos need it
 
-    options: dict[str, Any] = {"duration": 1000 / fps, "loop": 0}
     if path.suffix.lower() == ".mp4":
-        options = {"fps": fps, "macro_block_size": 1}
-    with imageio.v2.get_writer(path, **options) as writer:
-        yield writer.append_data
+        return imageio.v2.get_writer(path, fps=fps, macro_block_size=1)
+    return imageio.v2.get_writer(path, duration=1000 / fps, loop=0)

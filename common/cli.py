@@ -45,23 +45,33 @@ class Flags:
         """Returns {flag: converted value} of the flags that were typed; the last of a repeated flag counts.
 
         Raises:
-          UserError: an unknown flag (with the closest known one), a missing value, or a value of the wrong type.
+          UserError: an unknown flag (with the closest known one), a missing value, a value of the wrong type, or a word
+            that is no flag.
         """
-        kinds = self._kinds()
-        namespace = self._parser(prog="", description="").parse_args(_normalise(argv, kinds))
-        return {name: convert(name, text, kinds[name]) for name, text in vars(namespace).items()}
+        words, typed = self.parse_with_words(argv)
+        if words:
+            hint = _hint(words[0], self._kinds())
+            raise UserError(f"{_show(words[0])}: not a flag; flags are written --name=value.{hint}")
+        return typed
 
-    def help(self, prog: str, description: str) -> str:
+    def parse_with_words(self, argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+        """Returns the words that belong to no flag, and what `parse` returns."""
+        kinds = self._kinds()
+        words, flags = _normalise(argv, kinds)
+        namespace = self._parser("", "", "").parse_args(flags)
+        return words, {name: convert(name, text, kinds[name]) for name, text in vars(namespace).items()}
+
+    def help(self, prog: str, usage: str, description: str) -> str:
         """Returns the help text: one entry per flag with its unit, default, limits and source."""
-        return self._parser(prog, description).format_help()
+        return self._parser(prog, usage, description).format_help()
 
     def _kinds(self) -> dict[str, Any]:
         return {name: kind for group in self.groups.values() for name, kind in typing.get_type_hints(group).items()}
 
-    def _parser(self, prog: str, description: str) -> argparse.ArgumentParser:
+    def _parser(self, prog: str, usage: str, description: str) -> argparse.ArgumentParser:
         parser = _Parser(
             prog,
-            usage=f"{prog} --env=ID [--flag=value ...]",
+            usage=f"{prog} {usage}",
             description=description,
             formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=110),
             argument_default=argparse.SUPPRESS,
@@ -155,27 +165,33 @@ _EXPECTED = {
 }
 
 
-def _normalise(argv: Sequence[str], kinds: Mapping[str, Any]) -> list[str]:
-    """Returns `argv` with every flag as one known `--name=value`."""
-    result = []
+def _normalise(argv: Sequence[str], kinds: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Returns the words that belong to no flag, and every flag as one known `--name=value`."""
+    words, flags = [], []
     tokens = list(argv)
     while tokens:
-        name, equals, value = tokens.pop(0).partition("=")
+        token = tokens.pop(0)
+        if not token.startswith("-"):
+            words.append(token)
+            continue
+        name, equals, value = token.partition("=")
         flag = _known(name, kinds)
         if not equals:
             value = _detached_value(flag, tokens, _inner(kinds[flag]) is bool)
-        result.append(f"--{flag}={value}")
-    return result
+        flags.append(f"--{flag}={value}")
+    return words, flags
 
 
 def _known(token: str, kinds: Mapping[str, Any]) -> str:
-    name = token.lstrip("-").replace("-", "_")
+    name = token.removeprefix("--").replace("-", "_")
     if token.startswith("--") and name in kinds:
         return name
-    hint = closest(name, kinds).replace("mean ", "mean --")
-    if not token.startswith("-"):
-        raise UserError(f"{_show(token)}: not a flag; flags are written --name=value.{hint}")
-    raise UserError(f"{_show(token)}: unknown flag.{hint or ' --help lists the flags.'}")
+    raise UserError(f"{_show(token)}: unknown flag.{_hint(token, kinds) or ' --help lists the flags.'}")
+
+
+def _hint(token: str, kinds: Mapping[str, Any]) -> str:
+    name = token.partition("=")[0].lstrip("-").replace("-", "_")
+    return closest(name, kinds).replace("mean ", "mean --")
 
 
 def _detached_value(name: str, tokens: list[str], is_bool: bool) -> str:

@@ -1,0 +1,195 @@
+"""Learning curves and the paper's episode counts from monitor files.
+
+python -m common.plots logs/pong-1 logs/pong-2 --out=pong.png
+python -m common.plots logs/pong-1 logs/pong-2 --threshold=9.3
+
+Runs whose folders differ only in a trailing `-<seed>` or `-seed<k>` are seeds of one experiment: their curve is the
+mean, and the band goes from the lowest to the highest seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from common import cli
+from common.errors import UserError
+from common.options import option, validate
+
+AXES = ("timesteps", "episodes", "seconds")
+_SEED = re.compile(r"[-_](seed)?\d+$")
+_POINTS = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    """Flags of `python -m common.plots`."""
+
+    out: str | None = option(None, "image file to write, for example curves.png")
+    xaxis: str = option("timesteps", "horizontal axis", choices=AXES)
+    window: int = option(100, "games in the running mean", unit="episodes", minimum=1)
+    title: str | None = option(None, "title of the figure")
+    threshold: float | None = option(None, "print when the mean of the next games first reaches this score")
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit code: 0, or 2 for a mistake of the user."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    flags = cli.Flags({"options": PlotOptions})
+    if not argv or any(flag in argv for flag in cli.HELP_FLAGS):
+        print(
+            flags.help("python -m common.plots", "LOGDIR... [--flag=value ...]", "Learning curves and tables of runs.")
+        )
+        return 0 if argv else 2
+    try:
+        words, typed = flags.parse_with_words(argv)
+        _run([Path(word).expanduser() for word in words], PlotOptions(**typed))
+    except UserError as error:
+        print(f"plots: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def load_monitor(folder: Path) -> pd.DataFrame:
+    """Returns the games of all environments of a run, in the order in which they ended.
+
+    Args:
+      folder: with `*.monitor.csv` files.
+
+    Returns:
+      Columns `score`, `length`, and, at the end of each game: `episodes` (1, 2, ...), `timesteps` (sum of the lengths
+      so far) and `seconds` since the start of the run.
+
+    Raises:
+      UserError: there is no monitor file, or one is not in the format of Baselines.
+    """
+    paths = sorted(folder.glob("*.monitor.csv"))
+    if not paths:
+        raise UserError(f"{folder}: has no monitor files (*.monitor.csv)")
+    games = pd.concat([_read_monitor(path) for path in paths], ignore_index=True)
+    games = games.sort_values("ended", kind="stable", ignore_index=True)
+    start = games["started"].min()
+    return pd.DataFrame(
+        {
+            "score": games["r"].astype(float),
+            "length": games["l"].astype(int),
+            "episodes": np.arange(1, len(games) + 1),
+            "timesteps": games["l"].cumsum().astype(int),
+            "seconds": games["ended"] - start,
+        }
+    )
+
+
+def first_episode_above(scores: Sequence[float] | np.ndarray, threshold: float, window: int = 100) -> int | None:
+    """Returns the first episode N, counted from 1, from which on `window` episodes average at least `threshold`.
+
+    Episodes N ... N + window - 1 are averaged (Wu et al. 2017, table 1). None if there is no such N.
+    """
+    scores = np.asarray(scores, float)
+    if len(scores) < window:
+        return None
+    sums = np.concatenate([[0.0], np.cumsum(scores)])
+    above = np.flatnonzero((sums[window:] - sums[:-window]) / window >= threshold)
+    return int(above[0]) + 1 if len(above) else None
+
+
+def group_runs(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """Returns {experiment: its runs}: folders that are the same up to a trailing `-<seed>` or `-seed<k>`."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for folder in folders:
+        groups[_SEED.sub("", str(folder))].append(folder)
+    return dict(groups)
+
+
+def curve(games: pd.DataFrame, axis: str, window: int) -> pd.Series:
+    """Returns the running mean of the score over the last `window` games, indexed by the column `axis`."""
+    mean = games["score"].rolling(window, min_periods=1).mean()
+    return pd.Series(mean.to_numpy(), index=games[axis].to_numpy(float))
+
+
+def band(curves: Sequence[pd.Series]) -> pd.DataFrame:
+    """Returns columns `mean`, `low`, `high` over several curves, on the part of the axis that all of them cover."""
+    left, right = max(c.index[0] for c in curves), min(c.index[-1] for c in curves)
+    grid = np.linspace(left, max(left, right), _POINTS)
+    values = np.stack([np.interp(grid, c.index, c.to_numpy()) for c in curves])
+    return pd.DataFrame({"mean": values.mean(0), "low": values.min(0), "high": values.max(0)}, index=grid)
+
+
+def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: Path, axis: str, window: int, title: str | None) -> None:
+    """Writes the curves of {experiment: games of each seed} as an image.
+
+    Raises:
+      UserError: the file cannot be written, or its suffix is no image format.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    for name, seeds in runs.items():
+        lines = band([curve(games, axis, window) for games in seeds])
+        (line,) = axes.plot(lines.index, lines["mean"], label=f"{name} ({len(seeds)})" if len(seeds) > 1 else name)
+        if len(seeds) > 1:
+            axes.fill_between(lines.index, lines["low"], lines["high"], color=line.get_color(), alpha=0.2)
+    axes.set(xlabel=axis, ylabel=f"score, mean of {window} games", title=title or "")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--out={path}: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        plt.close(figure)
+
+
+def summary(runs: Mapping[str, pd.DataFrame], threshold: float | None, window: int) -> pd.DataFrame:
+    """Returns one row per run: games, timesteps, mean of the last games and, with a threshold, the paper's N."""
+    rows = []
+    for name, games in runs.items():
+        row = {"run": name, "episodes": len(games), "timesteps": int(games["length"].sum())}
+        row[f"mean of last {window}"] = round(float(games["score"].tail(window).mean()), 2)
+        if threshold is not None:
+            episode = first_episode_above(games["score"].to_numpy(), threshold, window)
+            row["N"] = "-" if episode is None else episode
+            row["timesteps at N"] = "-" if episode is None else int(games["length"].iloc[:episode].sum())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _run(folders: Sequence[Path], options: PlotOptions) -> None:
+    if not folders:
+        raise UserError("LOGDIR: missing; name one or more log folders")
+    games = {folder: load_monitor(folder) for folder in folders}
+    for folder, table in games.items():
+        if table.empty:
+            raise UserError(f"{folder}: no game has ended yet")
+    if options.out is not None:
+        groups = {name: [games[folder] for folder in group] for name, group in group_runs(folders).items()}
+        plot(groups, Path(options.out).expanduser(), options.xaxis, options.window, options.title)
+    print(summary({str(folder): games[folder] for folder in folders}, options.threshold, options.window).to_string())
+
+
+def _read_monitor(path: Path) -> pd.DataFrame:
+    try:
+        with path.open(encoding="utf-8") as file:
+            started = float(re.search(r'"t_start":\s*([0-9.eE+-]+)', file.readline()).group(1))
+            games = pd.read_csv(file)[["r", "l", "t"]].astype(float)
+    except (AttributeError, KeyError, ValueError, OSError) as error:
+        raise UserError(f"{path}: not a monitor file") from error
+    return games.assign(started=started, ended=started + games["t"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

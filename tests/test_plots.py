@@ -1,0 +1,114 @@
+"""Tests of learning curves and of the paper's episode counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common import plots
+from common.errors import UserError
+
+
+def monitor(folder: Path, index: int, games: list[tuple[float, int, float]], start: float = 1000.0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f'# {{"t_start": {start}, "env_id": "X"}}', "r,l,t", *(f"{r},{n},{t}" for r, n, t in games)]
+    (folder / f"0.{index}.monitor.csv").write_text("\n".join(lines) + "\n")
+
+
+def run_of(folder: Path, scores: list[float]) -> Path:
+    monitor(folder, 0, [(score, 10, float(i)) for i, score in enumerate(scores)])
+    return folder
+
+
+def test_games_of_all_environments_are_merged_by_the_time_they_ended(tmp_path):
+    monitor(tmp_path, 0, [(1, 10, 1.0), (3, 30, 5.0)])
+    monitor(tmp_path, 1, [(2, 20, 1.0)], start=1002.0)
+    games = plots.load_monitor(tmp_path)
+    assert games["score"].tolist() == [1, 2, 3]
+    assert games["timesteps"].tolist() == [10, 30, 60]
+    assert games["episodes"].tolist() == [1, 2, 3]
+    assert games["seconds"].tolist() == [1, 3, 5]
+
+
+def test_the_first_episode_is_the_one_whose_next_window_averages_the_threshold():
+    assert plots.first_episode_above([0, 0, 1, 1, 1], 1.0, window=3) == 3
+    assert plots.first_episode_above([0, 0, 1, 1, 1], 0.6, window=3) == 2
+    assert plots.first_episode_above([1, 1, 1], 1.0, window=3) == 1
+    assert plots.first_episode_above([0, 9, 0], 9.0, window=3) is None
+    assert plots.first_episode_above([9, 9], 1.0, window=3) is None
+
+
+def test_the_window_of_the_paper_is_a_hundred_games():
+    scores = np.concatenate([np.full(500, -21.0), np.full(100, 9.3)])
+    assert plots.first_episode_above(scores, 9.3 - 1e-9) == 501
+    assert plots.first_episode_above(scores[:-1], 9.3 - 1e-9) is None
+
+
+def test_seeds_of_one_experiment_are_grouped_by_name():
+    names = ["logs/pong-1", "logs/pong-2", "logs/pong-seed3", "logs/breakout", "other/pong-1"]
+    groups = plots.group_runs([Path(name) for name in names])
+    assert {name: len(group) for name, group in groups.items()} == {"logs/pong": 3, "logs/breakout": 1, "other/pong": 1}
+
+
+def test_the_curve_is_the_running_mean(tmp_path):
+    games = plots.load_monitor(run_of(tmp_path, [0, 2, 4]))
+    curve = plots.curve(games, "timesteps", window=2)
+    assert curve.to_dict() == {10: 0, 20: 1, 30: 3}
+
+
+def test_the_band_goes_from_lowest_to_highest_seed_where_all_have_data(tmp_path):
+    low = plots.curve(plots.load_monitor(run_of(tmp_path / "a", [0, 0, 0, 0])), "episodes", 1)
+    high = plots.curve(plots.load_monitor(run_of(tmp_path / "b", [2, 2, 2])), "episodes", 1)
+    band = plots.band([low, high])
+    assert (band.index[0], band.index[-1]) == (1, 3)
+    assert (band["low"] == 0).all() and (band["high"] == 2).all() and (band["mean"] == 1).all()
+
+
+@pytest.mark.parametrize("axis", plots.AXES)
+def test_a_png_is_written_along_every_axis(tmp_path, axis):
+    folders = [str(run_of(tmp_path / f"pong-{seed}", [0, seed, 2])) for seed in (1, 2)]
+    assert (
+        plots.main([*folders, f"--out={tmp_path}/new/curve.png", f"--xaxis={axis}", "--window=2", "--title=Pong"]) == 0
+    )
+    assert (tmp_path / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_gives_n_timesteps_then_and_the_final_mean(tmp_path, capsys):
+    folder = str(run_of(tmp_path / "pong-1", [0, 0, 10, 10]))
+    assert plots.main([folder, "--threshold=9.3", "--window", "2"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == ["run", "episodes", "timesteps", "mean", "of", "last", "2", "N", "timesteps", "at", "N"]
+    assert row.split()[1:] == [folder, "4", "40", "10.0", "3", "30"]
+    plots.main([folder, "--threshold=11", "--window=2"])
+    assert capsys.readouterr().out.split()[-2:] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["{}/nothing"], "has no monitor files"),
+        (["{}/bad"], "not a monitor file"),
+        (["{}/empty"], "no game has ended yet"),
+        (["{}/good", "--out={}/x.nonsense"], "--out="),
+        (["{}/good", "--xaxis=time"], "--xaxis=time: must be one of timesteps"),
+        (["{}/good", "--widnow=3"], "Did you mean --window?"),
+        (["--window=3"], "LOGDIR: missing"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(tmp_path, capsys, argv, message):
+    monitor(tmp_path / "empty", 0, [])
+    run_of(tmp_path / "good", [1, 2])
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0.0.monitor.csv").write_text("hello\n")
+    assert plots.main([word.format(tmp_path) for word in argv]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_file_without_the_header_of_baselines_is_refused(tmp_path):
+    (tmp_path / "0.0.monitor.csv").write_text('# {"t_start": 1.0}\na,b\n1,2\n')
+    with pytest.raises(UserError, match="not a monitor file"):
+        plots.load_monitor(tmp_path)
