@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+import keras
 import numpy as np
 import tensorflow as tf
 
 from baselines_acktr import checkpoint
-from baselines_acktr.config import AcktrDiscreteConfig
-from baselines_acktr.kfac import FORMS, INVERTERS, Kfac, Objective, gaussian_log_likelihood
+from baselines_acktr.config import ARCHITECTURE, AcktrDiscreteConfig
+from baselines_acktr.kfac import FORMS, INVERTERS, Kfac, Objective, UnsupportedLayerError, gaussian_log_likelihood
 from baselines_acktr.losses import policy_gradient_loss, value_loss
 from baselines_acktr.networks import default_network
 from baselines_acktr.policies import make_actor_critic
@@ -52,19 +53,7 @@ class Model:
         self.observation_space, self.action_space = observation_space, action_space
         self.network_name, self.config = network, config
         self.network = make_actor_critic(observation_space, action_space, network, config, seed)
-        self.optimizer = Kfac(
-            self.network,
-            learning_rate=config.lr,
-            delta=config.delta,
-            damping=config.damping,
-            momentum=config.momentum,
-            decay=config.stats_decay,
-            inverse_interval=config.inverse_interval,
-            max_sites=config.fisher_sites,
-            form=FORMS[config.inverse_form](),
-            inverter=INVERTERS[config.inverses](),
-            seed=seed,
-        )
+        self.optimizer = _make_optimizer(self.network, config, seed)
         self.sampler = tf.random.Generator.from_seed(seed + 1)
         self.timesteps, self.updates = 0, 0
 
@@ -208,14 +197,37 @@ class Model:
             observation_space=self.observation_space,
             action_space=self.action_space,
             network=self.network_name,
+            config={name: getattr(self.config, name) for name in ARCHITECTURE},
         )
-        self.set_state(arrays)
+        try:
+            self.set_state(arrays)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"checkpoint {path}: does not fit this network and optimizer: {error}") from error
         counters = meta["counters"]
         self.timesteps, self.updates, self.seed = counters["timesteps"], counters["updates"], counters["seed"]
 
     def close(self) -> None:
         """Ends the optimizer's background thread."""
         self.optimizer.close()
+
+
+def _make_optimizer(network: keras.Model, config: AcktrDiscreteConfig, seed: int) -> Kfac:
+    try:
+        return Kfac(
+            network,
+            learning_rate=config.lr,
+            delta=config.delta,
+            damping=config.damping,
+            momentum=config.momentum,
+            decay=config.stats_decay,
+            inverse_interval=config.inverse_interval,
+            max_sites=config.fisher_sites,
+            form=FORMS[config.inverse_form](),
+            inverter=INVERTERS[config.inverses](),
+            seed=seed,
+        )
+    except UnsupportedLayerError as error:
+        raise UserError(f"--network: {error}") from error
 
 
 def make_config(**hyperparameters: Any) -> AcktrDiscreteConfig:

@@ -8,6 +8,7 @@ from common.options import option, validate
 
 PAPER = "Wu et al. 2017"
 BASELINES = "OpenAI Baselines"
+ARCHITECTURE = ("conv_filters", "conv_kernels", "conv_strides", "hidden_sizes")  # what a checkpoint's weights depend on
 
 
 @dataclasses.dataclass(frozen=True)

@@ -334,5 +334,5 @@ def test_model_without_weights_is_refused():
 
 def test_unsupported_layer_is_refused_when_the_optimizer_is_made():
     model = keras.Sequential([keras.Input((4, 3)), keras.layers.LSTM(2, name="memory")])
-    with pytest.raises(UnsupportedLayerError, match="lstm_cell|LSTM"):
+    with pytest.raises(UnsupportedLayerError, match=r"lstm_cell|LSTM"):
         make(model)

@@ -92,7 +92,8 @@ def updates_to_target(name: str, learning_rate: float, seed: int, limit: int = 3
 
 def tune(name: str, seeds: tuple[int, ...]) -> Result:
     """The learning rate of the optimizer's grid that needs the fewest updates."""
-    results = [Result(rate, float(np.median([updates_to_target(name, rate, s) for s in seeds]))) for rate in GRIDS[name]]
+    medians = {rate: np.median([updates_to_target(name, rate, seed) for seed in seeds]) for rate in GRIDS[name]}
+    results = [Result(rate, float(updates)) for rate, updates in medians.items()]
     return min(results, key=lambda result: result.updates)
 
 

@@ -140,6 +140,7 @@ class Inverter(abc.ABC):
     def poll(self, wait: bool = False) -> Refresh | None:
         """The finished refresh, once, or None; with `wait` blocks until it is there. Raises what the work raised."""
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Releases the inverter; it may be used again afterwards."""
 
@@ -167,6 +168,9 @@ class InlineInverter(Inverter):
     def poll(self, wait: bool = False) -> Refresh | None:
         finished, self._finished = self._finished, None
         return finished
+
+    def close(self) -> None:
+        self._finished = None
 
 
 @final

@@ -243,10 +243,6 @@ class Kfac:
 
     def _variables(self) -> dict[str, tf.Variable]:
         own = {
-            "learning_rate": self.learning_rate,
-            "delta": self.delta,
-            "damping": self.damping,
-            "decay": self.decay,
             "total_weight": self._total_weight,
             "skipped_updates": self._skipped_updates,
             "skipped_statistics": self._skipped_statistics,
@@ -255,7 +251,11 @@ class Kfac:
         return own | {name: variable for block in self.blocks for name, variable in block.variables.items()}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything that the next update depends on, by name, copied. Work in the background is not part of it."""
+        """What updates have left behind, by name, copied: factors, inverses, momentum, counters, random generator.
+
+        Rates and other settings are the caller's; a snapshot that the background thread is still working on is not
+        part of it either.
+        """
         arrays = {name: variable.numpy().copy() for name, variable in self._variables().items()}
         counters = [self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes]
         return arrays | {"counters": np.array(counters, np.int64)}

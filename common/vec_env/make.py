@@ -67,12 +67,13 @@ def make_vec_env(
     if backend == "native":
         from common.vec_env.atari import NativeAtariVectorEnv
 
-        env: VectorEnv = NativeAtariVectorEnv(spec, num_env, frame_stack=frame_stack)
+        env: VectorEnv = NativeAtariVectorEnv(spec, num_env, frame_stack=frame_stack, first_core=rank * num_env)
     else:
         factory = functools.partial(
             make_env, spec, split_module(env_id)[0], render_mode, frame_stack if preprocess else 0
         )
         env = _make_batch(factory, spec, env_id, num_env, backend, step_timeout)
+    env.unwrapped.spec = spec
     if log_dir is not None:
         from common.vec_env.monitor import Monitor
 

@@ -1,0 +1,248 @@
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from baselines_acktr import networks
+from baselines_acktr.acktr_discrete import Model, learn, make_config
+from baselines_acktr.rollouts import Rollout
+from common.errors import UserError
+from common.vec_env import make_vec_env
+
+VECTOR = gym.spaces.Box(-1, 1, (3,), np.float32)
+IMAGE = gym.spaces.Box(0, 255, (12, 12, 2), np.uint8)
+SMALL_CNN = {"conv_filters": (4,), "conv_kernels": (4,), "conv_strides": (2,), "hidden_sizes": (8,)}
+SPACES = {
+    "vector-discrete": (VECTOR, gym.spaces.Discrete(3), "mlp", {}),
+    "vector-multidiscrete": (VECTOR, gym.spaces.MultiDiscrete([3, 2]), "mlp", {}),
+    "image-discrete": (IMAGE, gym.spaces.Discrete(3), "cnn", SMALL_CNN),
+    "image-multidiscrete": (IMAGE, gym.spaces.MultiDiscrete([3, 2]), "cnn", SMALL_CNN),
+}
+
+
+def make_model(kind="vector-discrete", seed=0, **options) -> Model:
+    observations, actions, network, sizes = SPACES[kind]
+    return Model(observations, actions, network, make_config(inverses="inline", **sizes, **options), seed)
+
+
+def make_rollout(model: Model, steps=4, envs=6, seed=0) -> Rollout:
+    rng = np.random.default_rng(seed)
+    shape = (steps, envs)
+    observations = rng.uniform(0, 1, shape + model.observation_space.shape)
+    if model.observation_space.dtype == np.uint8:
+        observations = observations * 255
+    actions = rng.integers(0, 2, shape + model.action_space.shape)
+    values, returns = rng.normal(size=(2, *shape)).astype(np.float32)
+    return Rollout(observations.astype(model.observation_space.dtype), actions, values, returns)
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_every_kind_of_space_acts_and_learns(kind):
+    model = make_model(kind, fisher_rows=8)
+    rollout = make_rollout(model)
+    actions, values, states, neglogps = model.step(rollout.observations[0])
+    assert actions.shape == (6, *model.action_space.shape) and values.shape == neglogps.shape == (6,)
+    assert states is None and all(model.action_space.contains(action) for action in actions)
+    before = model.state()
+    metrics = model.update(rollout, 0.1, measure_kl=True)
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    changed = [n for n, a in model.state().items() if n.startswith("parameters/") and not np.array_equal(a, before[n])]
+    assert len(changed) == sum(n.startswith("parameters/") for n in before)
+
+
+def test_deterministic_actions_are_the_most_likely_ones():
+    model = make_model()
+    observations = np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)
+    logits = model.network(observations)[0].numpy()
+    np.testing.assert_array_equal(model.step(observations, deterministic=True)[0], logits.argmax(axis=1))
+
+
+def test_fisher_is_the_joint_one_of_independently_sampled_action_and_value():
+    """Per row the head's factor S is, in expectation, diag(p) - p p^T for the policy and 1 / sigma^2 for the value."""
+    model = make_model(fisher_rows=0, stats_decay=0.0, lr=1e-9)
+    rollout = make_rollout(model, steps=100, envs=100)
+    observations = rollout.observations.reshape(-1, 3)
+    model.update(rollout, 1e-9)
+    factors = {factor.name: factor for factor in model.optimizer._snapshot().factors}
+    p = tf.nn.softmax(model.network(observations)[0]).numpy()
+    expected = np.diag(p.mean(axis=0)) - p.T @ p / len(p)
+    np.testing.assert_allclose(factors["policy_head"].s, expected, atol=0.01)
+    np.testing.assert_allclose(factors["value_head"].s, [[1.0]], atol=0.06)
+
+
+def test_vf_fisher_coef_scales_the_critics_fisher():
+    model = make_model(vf_fisher_coef=4.0, fisher_rows=0, stats_decay=0.0)
+    model.update(make_rollout(model, steps=100, envs=100), 1e-9)
+    factors = {factor.name: factor for factor in model.optimizer._snapshot().factors}
+    np.testing.assert_allclose(factors["value_head"].s, [[4.0]], atol=0.24)
+
+
+def test_loss_does_not_depend_on_the_rows_that_the_fisher_takes():
+    losses = [float(make_model(fisher_rows=rows).update(make_rollout(make_model()), 0.1)["loss"]) for rows in (0, 8)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_loss_by_hand():
+    """One row: pg = -A log p(a), entropy and 0.5 * 0.5 (R - V)^2 from the network's own outputs."""
+    model = make_model()
+    rollout = make_rollout(model, steps=1, envs=1)
+    logits, value = (tensor.numpy()[0] for tensor in model.network(rollout.observations[0]))
+    log_p = logits - np.log(np.exp(logits).sum())
+    advantage = (rollout.returns - rollout.values)[0, 0]
+    entropy = -(np.exp(log_p) * log_p).sum()
+    expected = -advantage * log_p[rollout.actions[0, 0]] - 0.01 * entropy
+    expected += 0.5 * 0.5 * (rollout.returns[0, 0] - value) ** 2
+    np.testing.assert_allclose(model.update(rollout, 0.1)["loss"], expected, rtol=1e-4)
+
+
+def test_every_row_is_as_likely_to_be_taken_for_the_fisher():
+    model = make_model()
+    rollout = make_rollout(model)
+    rollout = rollout._replace(returns=np.arange(24, dtype=np.float32).reshape(4, 6))
+    taken = np.zeros(24)
+    for model.updates in range(600):
+        taken[model._batch(rollout)[2][:6].astype(int)] += 1
+    np.testing.assert_allclose(taken / 600, 6 / 24, atol=0.08)
+
+
+def test_exact_kl_is_that_of_the_policies_before_and_after():
+    model = make_model()
+    rollout = make_rollout(model)
+    before = tf.nn.log_softmax(model.network(rollout.observations[0])[0]).numpy()
+    kl = float(model.update(rollout, 0.5, measure_kl=True)["kl"])
+    after = tf.nn.log_softmax(model.network(rollout.observations[0])[0]).numpy()
+    np.testing.assert_allclose(kl, (np.exp(before) * (before - after)).sum(axis=1).mean(), rtol=1e-3)
+
+
+def test_learns_cartpole(tmp_path):
+    """The reference's own smoke test asks for 100 in 30k steps."""
+    with make_vec_env("CartPole-v1", 8, seed=0) as env:
+        model = learn(env=env, total_timesteps=30_000, inverses="inline", delta=0.01, ent_coef=0.0)
+    scores = []
+    with make_vec_env("CartPole-v1", 8, seed=100) as env:
+        observations, _ = env.reset()
+        while len(scores) < 16:
+            observations, *_, infos = env.step(model.step(observations, deterministic=True)[0])
+            if "episode" in infos:
+                scores.extend(infos["episode"]["r"][infos["_episode"]])
+    assert np.mean(scores) >= 100, scores
+
+
+def train(env_id="CartPole-v1", updates=6, **options):
+    with make_vec_env(env_id, 4, seed=3) as env:
+        options = {"inverses": "inline", "fisher_rows": 16, "inverse_interval": 2} | options
+        return learn(env=env, seed=3, total_timesteps=updates * 80, **options)
+
+
+def test_checkpoint_brings_everything_back(tmp_path):
+    model = train(save_path=str(tmp_path / "model"))
+    other = make_model_for_cartpole(seed=9)
+    other.load(str(tmp_path / "model"))
+    for name, array in model.state().items():
+        np.testing.assert_array_equal(array, other.state()[name], err_msg=name)
+    assert (other.timesteps, other.updates, other.seed) == (480, 6, 3)
+
+
+def make_model_for_cartpole(seed=0, **options):
+    env = gym.make("CartPole-v1")
+    config = make_config(inverses="inline", fisher_rows=16, inverse_interval=2, **options)
+    return Model(env.observation_space, env.action_space, "mlp", config, seed, "CartPole-v1")
+
+
+def test_training_goes_on_from_a_checkpoint_with_its_counters_and_schedule(tmp_path):
+    path = str(tmp_path / "model")
+    train(updates=3, save_path=path)
+    rates = []
+    model = train(updates=6, load_path=path, callback=lambda m: rates.append(float(m.optimizer.learning_rate)))
+    assert (model.timesteps, model.updates) == (480, 6)
+    np.testing.assert_allclose(rates, [0.25 * (1 - k / 6) for k in (3, 4, 5)], rtol=1e-6)
+
+
+def test_finished_checkpoint_is_not_trained_further(tmp_path):
+    path = str(tmp_path / "model")
+    model = train(updates=3, save_path=path)
+    again = train(updates=3, load_path=path)
+    for name, array in model.state().items():
+        np.testing.assert_array_equal(array, again.state()[name], err_msg=name)
+
+
+@pytest.mark.parametrize("option", [{"hidden_sizes": (8,)}, {"env_id": "Acrobot-v1"}], ids=str)
+def test_checkpoint_of_another_model_is_refused(tmp_path, option):
+    path = str(tmp_path / "model")
+    train(updates=1, save_path=path)
+    with pytest.raises(UserError, match="checkpoint"):
+        train(updates=2, load_path=path, **option)
+
+
+def test_second_learn_in_the_same_process_works():
+    for _ in range(2):
+        assert train(updates=2, inverses="background").updates == 2
+
+
+def test_unknown_hyperparameter_gets_the_closest_one():
+    with pytest.raises(UserError, match=r"ent_coeff.*ent_coef"):
+        make_config(ent_coeff=0.1)
+
+
+def test_environment_with_another_autoreset_mode_is_refused():
+    env = gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")])
+    with pytest.raises(UserError, match="SAME_STEP"):
+        learn(env=env, total_timesteps=100)
+
+
+def test_custom_network_is_used_by_its_name():
+    @networks.register("narrow")
+    def narrow(observation_space, config):
+        return networks.mlp(observation_space, make_config(hidden_sizes=(5,)))
+
+    assert train(updates=1, network="narrow").network.features.output_shape == (None, 5)
+
+
+def test_unknown_network_gets_the_closest_one():
+    with pytest.raises(UserError, match=r"cn: unknown network.*cnn"):
+        train(network="cn")
+
+
+def test_network_with_a_layer_that_kfac_cannot_handle_is_refused_in_one_line():
+    @networks.register("normalised")
+    def normalised(observation_space, config):
+        import keras
+
+        inputs = keras.Input(observation_space.shape)
+        return keras.Model(inputs, keras.layers.LayerNormalization(name="norm")(inputs))
+
+    with pytest.raises(UserError, match="'norm' of type LayerNormalization"):
+        train(network="normalised")
+
+
+HASH_AFTER_30_UPDATES = """
+import sys, hashlib
+sys.path.insert(0, {tests!r})
+from test_acktr_discrete import hash_of_training
+print(hash_of_training({env_id!r}))
+"""
+
+
+def hash_of_training(env_id: str) -> str:
+    with make_vec_env(env_id, 4, seed=1) as env:
+        model = learn(env=env, seed=1, total_timesteps=30 * 20, nsteps=5, inverses="inline", fisher_rows=16)
+    digest = hashlib.sha256()
+    for name, array in sorted(model.state().items()):
+        digest.update(name.encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "BreakoutNoFrameskip-v4"])
+def test_same_seed_in_two_processes_gives_bit_identical_parameters(env_id):
+    script = HASH_AFTER_30_UPDATES.format(tests=str(Path(__file__).parent), env_id=env_id)
+    command = [sys.executable, "-c", script]
+    root = Path(__file__).parent.parent
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) for _ in range(2)]
+    hashes = [process.communicate(timeout=300)[0].split()[-1] for process in processes]
+    assert hashes[0] == hashes[1]
+    assert len(hashes[0]) == 64
