@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is insta
 
     from common.logger import Logger
 
+FRAMES = {"backend": "sync", "render_mode": "rgb_array"}
 DESCRIPTION = "Trains and replays agents."
 USAGE = """usage: python run.py --env=ID [--flag=value ...]
 
@@ -60,12 +61,10 @@ def run(argv: Sequence[str]) -> int:
     settings = settle(FLAGS.parse(argv))
     check_files(settings.options)
     settings = settings.preset(num_env=default_num_env(settings.options.env), log_path=default_log_path())
-    check_rendering(settings)
-    with training_env(settings) as env:
-        settings = settings.preset(network=default_network(env))
-        learn = find_learner(settings, env)
-        with Interruption() as interruption, open_logger(argv, settings) as logger:
-            model = learn(env=env, logger=logger, callback=after_update(settings, interruption))
+    settings = probe(settings)
+    learn = find_learner(settings)
+    with training_env(settings) as env, open_logger(argv, settings) as logger, Interruption() as interruption:
+        model = learn(env=env, logger=logger, callback=after_update(settings, interruption))
     if interruption.signal:
         where = f", saved to {settings.options.save_path}" if settings.options.save_path else ""
         print(f"run.py: interrupted after {model.timesteps} timesteps{where}", file=sys.stderr)
@@ -95,36 +94,36 @@ def make_env(settings: Settings, num_env: int, **details: Any) -> gym.vector.Vec
     return env
 
 
-def check_rendering(settings: Settings) -> None:
-    """Renders a frame if the run is to write videos: what is missing for that is found before the training."""
-    from baselines_acktr.play import require_frames
+def probe(settings: Settings) -> Settings:
+    """Opens one environment to see whether it can be learned and shown, before anything is written.
 
-    if settings.options.video or settings.options.save_video_interval:
-        with make_env(settings, 1, backend="sync", render_mode="rgb_array") as env:
-            require_frames(env)
-
-
-def find_learner(settings: Settings, env: gym.vector.VectorEnv) -> Callable[..., Any]:
-    """Returns `learn` of the algorithm for the action space of `env`, with the run's settings filled in.
+    Returns:
+      The settings with the network that suits the observations.
 
     Raises:
-      UserError: no learner has this action space, or there are too few timesteps to learn anything.
+      UserError: no learner has its action space, there are too few timesteps for one update, the checkpoint was
+        trained on other spaces, or a video is wanted and there are no frames.
     """
-    from gymnasium.spaces import Discrete, MultiDiscrete
+    from baselines_acktr.play import require_frames
 
-    options, config = settings.options, settings.config
-    space = env.single_action_space
-    if not isinstance(space, Discrete | MultiDiscrete):
-        raise UserError(
-            f"--env={options.env}: its actions are {type(space).__name__}; this version of acktr learns Discrete and "
-            "MultiDiscrete actions only, the continuous learner is not in it"
-        )
-    _check_budget(settings, batch=config.nsteps * env.num_envs)
+    options = settings.options
+    videos = options.video or options.save_video_interval
+    with make_env(settings, 1, **(FRAMES if videos else {})) as env:
+        _check_actions(options.env, env.single_action_space)
+        _check_budget(settings)
+        if options.load_path:
+            _check_spaces(options.load_path, env)
+        if videos:
+            require_frames(env)
+        return settings.preset(network="cnn" if len(env.single_observation_space.shape or ()) == 3 else "mlp")
+
+
+def find_learner(settings: Settings) -> Callable[..., Any]:
+    """Returns `learn` of the algorithm with the run's settings filled in; raises `UserError` for an unknown network."""
+    options = settings.options
     with quiet_tensorflow():
         from baselines_acktr import acktr_discrete, networks
     networks.find_network(options.network)
-    if options.load_path:
-        _check_spaces(options.load_path, env)
     return functools.partial(
         acktr_discrete.learn,
         network=options.network,
@@ -134,7 +133,7 @@ def find_learner(settings: Settings, env: gym.vector.VectorEnv) -> Callable[...,
         save_path=options.save_path,
         save_interval=options.save_interval,
         load_path=options.load_path,
-        **dataclasses.asdict(config),
+        **dataclasses.asdict(settings.config),
     )
 
 
@@ -147,7 +146,7 @@ def after_update(settings: Settings, interruption: Interruption) -> Callable[[An
 
     options = settings.options
     videos = TrainingVideos(
-        functools.partial(make_env, settings, 1, backend="sync", render_mode="rgb_array"),
+        functools.partial(make_env, settings, 1, **FRAMES),
         Path(options.log_path) / "videos",
         options.save_video_interval,
         options.save_video_length,
@@ -224,11 +223,6 @@ def default_num_env(env_id: str) -> int:
     return 32 if is_atari(find_spec(env_id)) else 8
 
 
-def default_network(env: gym.vector.VectorEnv) -> str:
-    """Returns `cnn` for images, `mlp` for everything else."""
-    return "cnn" if len(env.single_observation_space.shape or ()) == 3 else "mlp"
-
-
 def default_log_path() -> str:
     """Returns the log folder of OPENAI_LOGDIR, else a new temporary one."""
     from common.logger import default_folder
@@ -254,20 +248,31 @@ def quiet_tensorflow() -> Iterator[None]:
         os.close(null)
 
 
-def _check_spaces(path: str, env: gym.vector.VectorEnv) -> None:
-    from baselines_acktr import checkpoint
+def _check_actions(env_id: str, space: gym.Space) -> None:
+    from gymnasium.spaces import Discrete, MultiDiscrete
 
-    spaces = {"observation_space": env.single_observation_space, "action_space": env.single_action_space}
-    checkpoint.check_compatible(checkpoint.load_meta(path), path, **spaces)
+    if not isinstance(space, Discrete | MultiDiscrete):
+        raise UserError(
+            f"--env={env_id}: its actions are {type(space).__name__}; this version of acktr learns Discrete and "
+            "MultiDiscrete actions only, the continuous learner is not in it"
+        )
 
 
-def _check_budget(settings: Settings, batch: int) -> None:
+def _check_budget(settings: Settings) -> None:
     total, trained = settings.options.num_timesteps, settings.trained
+    batch = settings.options.num_env * settings.config.nsteps
     if 0 < total < trained + batch:
         done = f"the checkpoint's {trained} timesteps, which count, plus " if trained else ""
         raise UserError(
             f"--num_timesteps={total}: must be 0, or at least {done}one batch (num_env x nsteps) of {batch}"
         )
+
+
+def _check_spaces(path: str, env: gym.vector.VectorEnv) -> None:
+    from baselines_acktr import checkpoint
+
+    spaces = {"observation_space": env.single_observation_space, "action_space": env.single_action_space}
+    checkpoint.check_compatible(checkpoint.load_meta(path), path, **spaces)
 
 
 if __name__ == "__main__":

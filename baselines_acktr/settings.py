@@ -113,6 +113,10 @@ def check_files(options: RunOptions) -> None:
     """Raises `UserError` if a file or folder of the run cannot be written; creates nothing."""
     if options.video is not None and not options.play:
         raise UserError(f"--video={options.video}: shows the replay, so it needs --play")
+    if options.video is not None:
+        from baselines_acktr.play import check_video_name  # late: Gymnasium
+
+        check_video_name(options.video)
     if options.save_interval and options.save_path is None:
         raise UserError(f"--save_interval={options.save_interval}: needs --save_path=FILE")
     for name in ("save_path", "video"):

@@ -1,0 +1,286 @@
+"""Tests of run.py: what a user types, what comes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import run
+from baselines_acktr import checkpoint, run_info
+from baselines_acktr.settings import settle
+from common import plots
+
+ROOT = Path(run.__file__).parent
+SMALL = ["--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--inverses=inline", "--log_interval=1"]
+
+
+class Lights(gym.Env):
+    """Games of four steps in which every step scores 1; its frames are of one colour."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+    observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.time += 1
+        return self.observation_space.sample(), 1.0, self.time == 4, False, {}
+
+    def render(self):
+        return np.full((20, 20, 3), 60 * self.time, np.uint8)
+
+
+gym.register("Lights-v0", Lights)
+
+
+@pytest.fixture(autouse=True)
+def headless(monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "OPENAI_LOGDIR", "OPENAI_LOG_FORMAT", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with the logs and the checkpoint of a short run."""
+    folder = tmp_path_factory.mktemp("trained")
+    argv = ["--env=Lights-v0", "--num_timesteps=30", "--seed=3", f"--log_path={folder}", f"--save_path={folder}/model"]
+    assert run.main([*argv, *SMALL, "--log_format=csv,log", "--save_video_interval=10", "--save_video_length=3"]) == 0
+    return folder
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+
+
+def test_help_answers_in_under_a_second():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert "--num_timesteps" in python("run.py", "--help").stdout
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1
+
+
+def test_the_launched_script_imports_nothing_heavy():
+    loaded = python("-c", "import run, sys; print(*sys.modules)").stdout.split()
+    assert not {"tensorflow", "keras", "gymnasium", "numpy", "rich"} & set(loaded)
+
+
+def test_without_arguments_the_usage_has_an_example(capsys):
+    assert run.main([]) == 2
+    assert "python run.py --alg=acktr --env=SeaquestNoFrameskip-v4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--env=CartPol-v1"], "--env=CartPol-v1: no such environment is registered. Did you mean CartPole-v1?"),
+        (["--env=Lights-v0", "--ent_coeff=1"], "--ent_coeff: unknown flag. Did you mean --ent_coef?"),
+        (["--env=Lights-v0", "--network=cn"], "--network=cn: unknown network"),
+        (["--env=Lights-v0", "--alg=trpo"], "--alg=trpo: not in this version; must be one of acktr"),
+        (["--env=Pendulum-v1"], "the continuous learner is not in it"),
+        (["--env=Lights-v0", "--log_path=file/logs"], "--log_path=file/logs: cannot be written: Not a directory"),
+        (["--env=Lights-v0", "--save_path=file/model"], "--save_path=file/model: cannot be written: Not a directory"),
+        (["--env=Lights-v0", "--save_path=/proc/nothing/model"], "--save_path=/proc/nothing/model: cannot be written"),
+        (["--env=Lights-v0", f"--save_path={'x' * 300}"], "File name too long"),
+        (["--env=Lights-v0", "--save_path=."], "--save_path=.: is a folder"),
+        (["--env=Lights-v0", "--save_path=new/"], "--save_path=new/: is a folder"),
+        (["--env=Lights-v0", "--save_path=/dev/null"], "--save_path=/dev/null: is not a regular file"),
+        (["--env=Lights-v0", "--save_interval=5"], "--save_interval=5: needs --save_path"),
+        (["--env=Lights-v0", "--load_path=nothing"], "checkpoint nothing: no such file"),
+        (["--env=Lights-v0", "--load_path=file"], "checkpoint file: not a checkpoint"),
+        (["--env=Lights-v0", "--video=a.mp4"], "--video=a.mp4: shows the replay, so it needs --play"),
+        (["--env=Lights-v0", "--play", "--video=a.avi"], "--video=a.avi: must end in .mp4 or .gif"),
+        (["--env=Lights-v0", "--log_format=cvs"], "Did you mean csv?"),
+        (["--env=Lights-v0", "--num_timesteps=nan"], "--num_timesteps=nan: must be a whole number"),
+        (["--env=Lights-v0", "--num_timesteps=159"], "--num_timesteps=159: must be 0, or at least one batch"),
+        (["--env=Lights-v0", "--num_env=0"], "--num_env=0: must be at least 1"),
+        (["--env=Lights-v0", "--gamma=1.5"], "--gamma=1.5: must be at least 0 and at most 1"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_with_exit_code_two_and_writes_nothing(tmp_path, capfd, monkeypatch, argv, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_LOGDIR", str(tmp_path / "logs"))
+    (tmp_path / "file").touch()
+    assert run.main(argv) == 2
+    out, err = capfd.readouterr()
+    assert message in err
+    assert (out, err.count("\n")) == ("", 1), err
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_leaves_checkpoint_logs_monitor_files_and_videos(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names == {"0.0.monitor.csv", "0.1.monitor.csv", "log.txt", "model", "progress.csv", "run.json", "videos"}
+    steps = [line.split(",") for line in (trained / "progress.csv").read_text().splitlines()]
+    column = steps[0].index("total_timesteps")
+    assert [row[column] for row in steps[1:]] == ["10", "20", "30"]
+    assert plots.load_monitor(trained)["score"].eq(4).all()
+
+
+def test_videos_of_the_training_are_named_by_timestep(trained):
+    assert {p.name for p in (trained / "videos").iterdir()} == {f"step-{n:08d}.mp4" for n in (10, 20, 30)}
+
+
+def test_run_json_repeats_the_run(trained):
+    info = json.loads((trained / "run.json").read_text())
+    assert info["command"][:2] == ["run.py", "--env=Lights-v0"]
+    assert info["seed"] == 3
+    assert info["settings"]["nsteps"] == {"value": 5, "from": "command line"}
+    assert info["settings"]["gamma"] == {"value": 0.99, "from": "default"}
+    assert info["settings"]["network"] == {"value": "mlp", "from": "environment preset"}
+    assert info["packages"]["numpy"] == np.__version__
+    assert info["python"].startswith("3.")
+
+
+def test_the_checkpoint_plays_with_any_number_of_environments(trained, capsys):
+    argv = [f"--load_path={trained}/model", "--num_timesteps=0", "--play"]
+    before = sorted(trained.iterdir())
+    assert run.main([*argv, "--num_env=3", "--greedy"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"episode {i}: score 4, length 4" for i in (1, 2, 3)] + ["mean of 3: score 4, length 4"]
+    assert run.main([*argv, f"--video={trained.parent}/replay.gif", "--play_episodes=2"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "mean of 2: score 4, length 4"
+    assert (trained.parent / "replay.gif").read_bytes().startswith(b"GIF")
+    assert sorted(trained.iterdir()) == before
+
+
+def test_training_goes_on_from_a_checkpoint_with_its_settings_and_keeps_the_logs(trained, tmp_path):
+    before = (trained / "progress.csv").read_text().splitlines()
+    argv = [f"--load_path={trained}/model", f"--log_path={trained}", f"--save_path={tmp_path}/model", "--num_env=2"]
+    assert run.main([*argv, "--num_timesteps=50", "--lr=0.1", "--log_interval=1", "--log_format=csv"]) == 0
+    after = (trained / "progress.csv").read_text().splitlines()
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 2
+    settings = json.loads((trained / "run.json").read_text())["settings"]
+    assert settings["nsteps"] == {"value": 5, "from": "checkpoint"}
+    assert settings["env"] == {"value": "Lights-v0", "from": "checkpoint"}
+    assert settings["lr"] == {"value": 0.1, "from": "command line"}
+    assert checkpoint.load_meta(tmp_path / "model")["counters"]["timesteps"] == 50
+    assert len(list(trained.glob("run*.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--env=CartPole-v1"], "trained with environment Lights-v0, asked for CartPole-v1"),
+        (["--hidden_sizes=16"], "trained with hidden_sizes [8], asked for [16]"),
+        (["--network=cnn"], "trained with network mlp, asked for cnn"),
+        (["--num_timesteps=30"], "must be 0, or at least the checkpoint's 30 timesteps"),
+    ],
+)
+def test_what_contradicts_the_checkpoint_is_refused(trained, capfd, argv, message):
+    assert run.main([f"--load_path={trained}/model", *argv]) == 2
+    out, err = capfd.readouterr()
+    assert message in err
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_a_damaged_checkpoint_is_refused(trained, tmp_path, capsys):
+    (tmp_path / "model").write_bytes((trained / "model").read_bytes()[:-1000])
+    assert run.main([f"--load_path={tmp_path}/model", "--play", "--num_timesteps=0"]) == 2
+    assert (
+        capsys.readouterr().err == f"run.py: checkpoint {tmp_path}/model: damaged or incomplete (its checksum does "
+        "not match)\n"
+    )
+
+
+def test_a_play_can_follow_the_training_of_an_unsaved_model(tmp_path, capsys):
+    assert run.main(["--env=Lights-v0", "--num_timesteps=0", "--play", "--play_episodes=2"]) == 0
+    assert capsys.readouterr().out.endswith("mean of 2: score 4, length 4\n")
+
+
+def interrupt_when(path: Path) -> threading.Thread:
+    """Sends Ctrl-C to this process as soon as `path` exists."""
+
+    def wait() -> None:
+        while not path.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_ctrl_c_saves_what_was_learned_and_exits_with_130(tmp_path, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    interrupt_when(tmp_path / "progress.csv")
+    argv = ["--env=Lights-v0", "--num_timesteps=1e9", f"--log_path={tmp_path}", f"--save_path={tmp_path}/model"]
+    assert run.main([*argv, *SMALL, "--log_format=csv"]) == 130
+    timesteps = checkpoint.load_meta(tmp_path / "model")["counters"]["timesteps"]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"run.py: interrupted after {timesteps} timesteps, saved to {tmp_path}/model"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_stops_at_once(monkeypatch, tmp_path, capsys):
+    from baselines_acktr import acktr_discrete
+
+    def learn(**options):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+
+    monkeypatch.setattr(acktr_discrete, "learn", learn)
+    assert run.main(["--env=Lights-v0", f"--log_path={tmp_path}"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "run.py: interrupted"
+
+
+def test_a_video_that_cannot_be_written_does_not_end_the_training(tmp_path, capsys):
+    (tmp_path / "videos").touch()
+    settings = settle({"env": "Lights-v0", "log_path": str(tmp_path), "save_video_interval": 1, "seed": 0})
+    callback = run.after_update(settings, run.Interruption())
+
+    class Model:
+        timesteps = 10
+
+    assert callback(Model()) is False
+    assert "a video of the training is missing" in capsys.readouterr().err
+
+
+def test_atari_games_have_32_environments_and_others_8():
+    assert run.default_num_env("PongNoFrameskip-v4") == 32
+    assert run.default_num_env("CartPole-v1") == 8
+
+
+def test_tensorflow_is_silenced_unless_the_user_wants_to_hear_it(monkeypatch, capfd):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    with run.quiet_tensorflow():
+        os.write(2, b"noise")
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    with run.quiet_tensorflow():
+        os.write(2, b"noise")
+    assert capfd.readouterr().err == "noise"
+
+
+def test_the_commit_of_a_clone_is_recorded_and_none_elsewhere(tmp_path):
+    assert run_info.git_state(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "file").write_text("1")
+    for command in (["init", "-q"], ["add", "file"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    state = run_info.git_state(tmp_path)
+    assert len(state["commit"]) == 40
+    assert state["changed"] is False
+    (tmp_path / "file").write_text("2")
+    assert run_info.git_state(tmp_path)["changed"] is True
