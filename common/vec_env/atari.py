@@ -45,24 +45,27 @@ _FULL_STRENGTH = np.ones(1, np.float32)
 
 
 class _Game:
-    """One emulator: its running score, and the actions still to come before its next episode starts.
+    """One emulator, and the actions still to come before its next episode starts.
 
     Attributes:
-      frame: uint8 `[84, 84]`, the newest frame.
-      reward: the game's own reward of the last action.
+      num_actions: number of actions of the game.
+      noops: no-op frames with which the running game started.
+      frame: uint8 `[1, 1, 84, 84]`, the newest frame.
+      reward: int32 `[1]`, the change of the game's score.
       lives: lives left.
       life_lost: the last action lost a life and the game goes on.
-      over, truncated: the last action ended the game, `truncated` by the limit of frames.
-      finished: `(score, length in steps, seconds)` of the last game that ended, until `take_finished`.
+      over: the last action ended the game.
+      truncated: it did so by the limit of frames.
     """
 
-    def __init__(self, spec: EnvSpec, max_frames: int) -> None:
+    def __init__(self, spec: EnvSpec, max_frames: int, core: int) -> None:
         from ale_py.vector_env import AtariVectorEnv
 
         native = AtariVectorEnv(
             spec.kwargs["game"],
             num_envs=1,
             num_threads=1,
+            thread_affinity_offset=core,  # counted modulo the number of cores
             max_num_frames_per_episode=max_frames,
             repeat_action_probability=spec.kwargs["repeat_action_probability"],
             full_action_space=spec.kwargs["full_action_space"],
@@ -78,15 +81,6 @@ class _Game:
         self._fire_reset = _FIRE_RESET if has_fire and self.num_actions > 2 else ()
         self._actions = [np.array([action], np.int32) for action in range(self.num_actions)]
         self._script: list[int] = []
-        self.finished: tuple[float, int, float] | None = None
-
-    def start(self, seed: int) -> None:
-        """Seeds the emulator (-1: lets its random stream run on), starts a game and sends its first action."""
-        self._new_game(*self._force_reset(seed))
-        self.finished = None
-        self._script = list(self._fire_reset)
-        if self._script:
-            self._send_script()
 
     def send(self, action: int) -> None:
         """Starts one step of 4 frames; after the end of a game, any action starts the next game instead."""
@@ -94,51 +88,46 @@ class _Game:
 
     def receive(self) -> None:
         """Waits for the step and takes its results."""
-        frame, reward, terminated, truncated, info = self._native.recv()
-        self.frame, self.reward = frame[0, 0], int(reward[0])
-        self.truncated = bool(truncated[0])
-        self.over = self.truncated or bool(terminated[0])
-        lives = int(info["lives"][0])
+        self.frame, self.reward, terminated, truncated, info = self._native.recv()
+        lives = info["lives"].item()
         self.life_lost = 0 < lives < self.lives  # at 0 lives some games still run for a few frames
         self.lives = lives
-        self._score += self.reward
-        self._length += 1
-        if self.over:
-            self.finished = (float(self._score), self._length, time.perf_counter() - self._start_time)
+        self.truncated = truncated.item()
+        self.over = self.truncated or terminated.item()
+
+    def start(self, seed: int) -> None:
+        """Seeds the emulator (-1: lets its random stream run on), starts a game and sends its first action."""
+        self._new_game(*self._force_reset(seed))
+        self._script = list(self._fire_reset)
+        self._send_script()
 
     def begin_reset(self) -> None:
         """Sends the first action of what lies between two episodes of the agent."""
         self._script = [_RESET if self.over else _NOOP, *self._fire_reset]
         self._send_script()
 
+    def is_ready(self) -> bool:
+        """Says whether the reset is complete."""
+        return not self._script
+
     def continue_reset(self) -> bool:
-        """Takes the result of one action of the reset and sends the next; returns whether the reset is complete."""
-        if not self._script:
-            return True
+        """Waits for one action of the reset and sends the next; returns whether the one that ended was a step."""
         action = self._script.pop(0)
         if action == _RESET:
-            self._receive_new_game()
+            frame, _, _, _, info = self._native.recv()
+            self._new_game(frame, info)
         else:
             self.receive()
             if self.over:
                 self._script.insert(0, _RESET)
             elif self.life_lost and action in _FIRE_RESET:
                 self._script.insert(0, _NOOP)
-        if self._script:
-            self._send_script()
-        return not self._script
-
-    def take_finished(self) -> tuple[float, int, float] | None:
-        """Returns `finished` and forgets it."""
-        finished, self.finished = self.finished, None
-        return finished
+        self._send_script()
+        return action != _RESET
 
     def _send_script(self) -> None:
-        self.send(max(self._script[0], _NOOP))
-
-    def _receive_new_game(self) -> None:
-        frame, _, _, _, info = self._native.recv()
-        self._new_game(frame, info)
+        if self._script:
+            self.send(max(self._script[0], _NOOP))
 
     def _force_reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         return self._native.reset(np.array([0]), np.array([seed]))
@@ -146,10 +135,50 @@ class _Game:
     def _new_game(self, frame: np.ndarray, info: dict[str, Any]) -> None:
         while info["episode_frame_number"][0] == 0:  # no no-op was drawn
             frame, info = self._force_reset(-1)
-        self.frame, self.lives = frame[0, 0], int(info["lives"][0])
+        self.noops = info["episode_frame_number"].item()
+        self.frame, self.lives = frame, info["lives"].item()
         self.over = self.truncated = self.life_lost = False
-        self._score = self._length = 0
-        self._start_time = time.perf_counter()
+
+
+class _Scores:
+    """The score, length and starting time of every running game, and the games that ended since the last `infos`."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._scores = np.zeros(num_envs)
+        self._lengths = np.zeros(num_envs, int)
+        self._starts = np.full(num_envs, time.perf_counter())
+        self._finished: list[int] = []
+        self._episode = {"r": np.zeros(num_envs), "l": np.zeros(num_envs, int), "t": np.zeros(num_envs)}
+        self.emulated_steps = 0
+
+    def add(self, rewards: np.ndarray) -> None:
+        """Counts one step of every game; `rewards` `[N]`."""
+        self._scores += rewards
+        self._lengths += 1
+        self.emulated_steps += len(rewards)
+
+    def add_one(self, i: int, reward: int) -> None:
+        """Counts one step of game `i`."""
+        self._scores[i] += reward
+        self._lengths[i] += 1
+        self.emulated_steps += 1
+
+    def finish(self, i: int) -> None:
+        """Ends game `i`, and starts the count of its next."""
+        now = time.perf_counter()
+        for column, value in zip("rlt", (self._scores[i], self._lengths[i], now - self._starts[i]), strict=True):
+            self._episode[column][i] = value
+        self._scores[i], self._lengths[i], self._starts[i] = 0, 0, now
+        self._finished.append(i)
+
+    def infos(self) -> dict[str, Any]:
+        """Returns `episode` and `_episode` where games ended since the last call."""
+        if not self._finished:
+            return {}
+        mask = _mask(len(self._scores), self._finished)
+        episode = {key: np.where(mask, column, 0) for key, column in self._episode.items()}
+        self._finished = []
+        return {"episode": episode, "_episode": mask}
 
 
 class NativeAtariVectorEnv(VectorEnv):
@@ -158,25 +187,33 @@ class NativeAtariVectorEnv(VectorEnv):
     Besides the contract of `common.vec_env`, `infos["lives"]` (int `[N]`) holds the lives left.
     """
 
-    def __init__(self, spec: EnvSpec, num_envs: int, *, frame_stack: int = 4, max_frames: int = MAX_FRAMES) -> None:
-        """Starts the emulators.
+    def __init__(
+        self, spec: EnvSpec, num_envs: int, *, frame_stack: int = 4, max_frames: int = MAX_FRAMES, first_core: int = 0
+    ) -> None:
+        """Starts the emulators, their threads spread over the cores.
 
         Args:
           spec: the registered environment; its game, action set and probability of sticky actions are used.
           num_envs: number of games.
           frame_stack: frames per observation.
           max_frames: emulator frames after which a game is truncated.
+          first_core: core of the first game's thread; several processes on a machine should start apart.
         """
         self.spec = spec
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self._games = [_Game(spec, max_frames) for _ in range(num_envs)]
+        self._games = [_Game(spec, max_frames, first_core + i) for i in range(num_envs)]
         self.single_observation_space = spaces.Box(0, 255, (SCREEN, SCREEN, frame_stack), np.uint8)
         self.single_action_space = spaces.Discrete(self._games[0].num_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._frames = np.zeros((num_envs, SCREEN, SCREEN), np.uint8)
         self._stack = np.zeros(self.observation_space.shape, np.uint8)
+        self._scores = _Scores(num_envs)
+
+    @property
+    def emulated_steps(self) -> int:
+        """Actions emulated since the last `reset` in all games, those between two episodes included."""
+        return self._scores.emulated_steps
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -185,6 +222,7 @@ class NativeAtariVectorEnv(VectorEnv):
         del options
         for i, game in enumerate(self._games):
             game.start(-1 if seed is None else (seed + i) % 2**31)
+        self._scores = _Scores(self.num_envs)
         self._stack = np.zeros_like(self._stack)
         self._complete_resets(list(range(self.num_envs)))
         return self._stack, self._infos()
@@ -200,23 +238,30 @@ class NativeAtariVectorEnv(VectorEnv):
         """
         for game, action in zip(self._games, self._checked(actions), strict=True):
             game.send(action)
-        rewards = np.zeros(self.num_envs, np.float32)
         terminations = np.zeros(self.num_envs, bool)
         truncations = np.zeros(self.num_envs, bool)
-        ended = []
+        frames, rewards, ended = [], [], []
         for i, game in enumerate(self._games):
             game.receive()
-            self._frames[i] = game.frame
-            rewards[i] = (game.reward > 0) - (game.reward < 0)
+            frames.append(game.frame)
+            rewards.append(game.reward)
             if game.over or game.life_lost:
                 terminations[i] = game.life_lost or not game.truncated
                 truncations[i] = game.truncated
                 ended.append(i)
                 game.begin_reset()
-        self._stack = _pushed(self._stack, self._frames)
+        game_rewards = np.concatenate(rewards)
+        self._scores.add(game_rewards)
+        self._stack = _pushed(self._stack, np.concatenate(frames)[:, 0])
         final_obs = self._final_observations(ended)
         self._complete_resets(ended)
-        return self._stack, rewards, terminations, truncations, self._infos() | final_obs
+        return (
+            self._stack,
+            np.sign(game_rewards).astype(np.float32),
+            terminations,
+            truncations,
+            self._infos() | final_obs,
+        )
 
     def render(self) -> None:
         """Is not supported: the C++ environment has no screen to show."""
@@ -248,26 +293,27 @@ class NativeAtariVectorEnv(VectorEnv):
             self._stack[i] = 0
         return {"final_obs": final_obs, "_final_obs": _mask(self.num_envs, ended)}
 
-    def _complete_resets(self, waiting: list[int]) -> None:
+    def _complete_resets(self, ended: list[int]) -> None:
         """Lets the resets of some games run to their end and puts the frame they end with on top of the stack."""
-        for i in waiting:
-            self._stack[i, ..., -1] = 0
-        pending = waiting
-        while pending:
-            pending = [i for i in pending if not self._games[i].continue_reset()]
-        for i in waiting:
+        for i in ended:
+            if self._games[i].over:
+                self._scores.finish(i)
+        pending = ended
+        while pending := [i for i in pending if not self._games[i].is_ready()]:
+            for i in pending:
+                self._continue_reset(i)
+        for i in ended:
             self._stack[i, ..., -1] = self._games[i].frame
 
+    def _continue_reset(self, i: int) -> None:
+        game = self._games[i]
+        if game.continue_reset():
+            self._scores.add_one(i, game.reward.item())
+            if game.over:
+                self._scores.finish(i)
+
     def _infos(self) -> dict[str, Any]:
-        infos: dict[str, Any] = {"lives": np.array([game.lives for game in self._games])}
-        finished = {i: episode for i, game in enumerate(self._games) if (episode := game.take_finished())}
-        if finished:
-            columns = {"r": np.zeros(self.num_envs), "l": np.zeros(self.num_envs, int), "t": np.zeros(self.num_envs)}
-            for i, episode in finished.items():
-                for column, value in zip(columns.values(), episode, strict=True):
-                    column[i] = value
-            infos |= {"episode": columns, "_episode": _mask(self.num_envs, list(finished))}
-        return infos
+        return {"lives": np.array([game.lives for game in self._games])} | self._scores.infos()
 
 
 def _mask(size: int, indices: list[int]) -> np.ndarray:

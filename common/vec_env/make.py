@@ -58,7 +58,7 @@ def make_vec_env(
     Raises:
       UserError: an unknown id or backend, a missing dependency, or a number out of range.
     """
-    _check(num_env, frame_stack, reward_scale, seed)
+    _check(num_env, frame_stack, reward_scale, seed, step_timeout)
     spec = find_spec(env_id)
     preprocess = is_atari(spec) and atari_preprocessing
     backend = _choose_backend(backend, env_id, preprocess, render_mode)
@@ -93,9 +93,11 @@ def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, at
     """
     if module:
         importlib.import_module(module)
-    options: dict[str, Any] = {"render_mode": render_mode, "disable_env_checker": True}
+    options: dict[str, Any] = {"disable_env_checker": True}
+    if render_mode is not None:  # not every environment takes the argument
+        options["render_mode"] = render_mode
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*out of date.*")
+        warnings.filterwarnings("ignore", message=".*(out of date|precision lowered)")
         if atari_stack:
             from common.vec_env.atari_wrappers import wrap_atari
 
@@ -129,7 +131,7 @@ def _choose_backend(backend: str, env_id: str, preprocess: bool, render_mode: st
     return backend
 
 
-def _check(num_env: int, frame_stack: int, reward_scale: float, seed: int | None) -> None:
+def _check(num_env: int, frame_stack: int, reward_scale: float, seed: int | None, step_timeout: float) -> None:
     if num_env < 1:
         raise UserError(f"--num_env={num_env}: must be at least 1")
     if frame_stack < 1:
@@ -138,6 +140,8 @@ def _check(num_env: int, frame_stack: int, reward_scale: float, seed: int | None
         raise UserError(f"--reward_scale={reward_scale}: must be a finite number")
     if seed is not None and seed < 0:
         raise UserError(f"--seed={seed}: must be at least 0")
+    if not step_timeout > 0:
+        raise UserError(f"step_timeout={step_timeout:g}: must be above 0")
 
 
 def _check_atari(spec: EnvSpec) -> None:

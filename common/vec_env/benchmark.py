@@ -1,0 +1,80 @@
+"""Compares the native Atari environment with bare `AtariVectorEnv` stepping.
+
+    python -m common.vec_env.benchmark --env=BreakoutNoFrameskip-v4 --num_env=32 --rounds=5
+
+Both take random actions, in turns within one run, so that a change in the machine's load meets both. The bare one keeps
+the frame stack, clips rewards and resets whole games; ours also does what Baselines does after the loss of a life.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from common.vec_env.atari import NativeAtariVectorEnv
+from common.vec_env.ids import find_spec
+
+
+def main() -> None:
+    """Reads the command line and prints one line per round and the medians."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env", default="BreakoutNoFrameskip-v4", help="Atari id")
+    parser.add_argument("--num_env", type=int, default=32, help="games at once")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each of the two is measured")
+    parser.add_argument("--steps", type=int, default=300, help="batched steps per round")
+    parser.add_argument("--num_threads", type=int, default=0, help="threads of the bare environment, 0 for the cores")
+    compare(**vars(parser.parse_args()))
+
+
+def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int) -> float:
+    """Measures both in turns, prints steps/s, and returns the ratio of the medians (ours / bare).
+
+    Args:
+      env: Atari id.
+      num_env: games at once.
+      rounds: times that each is measured.
+      steps: batched steps per round.
+      num_threads: threads of the bare environment; 0 for as many as there are cores.
+    """
+    from ale_py.vector_env import AtariVectorEnv
+
+    spec = find_spec(env)
+    bare = AtariVectorEnv(spec.kwargs["game"], num_env, num_threads=num_threads)
+    ours = NativeAtariVectorEnv(spec, num_env)
+    for batch in (bare, ours):
+        batch.reset(seed=0)
+    rng = np.random.default_rng(0)
+    actions = rng.integers(0, ours.single_action_space.n, (steps, num_env))
+    results = []
+    for number in range(1, rounds + 1):
+        before = ours.emulated_steps
+        rates = [_rate(batch.step, actions) for batch in (bare, ours)]
+        emulated = rates[1] * (ours.emulated_steps - before) / actions.size
+        results.append((*rates, emulated))
+        print(_line(f"round {number}", *results[-1]), flush=True)
+    medians = [statistics.median(column) for column in zip(*results, strict=True)]
+    print(_line("median", *medians))
+    ours.close()
+    return medians[1] / medians[0]
+
+
+def _rate(step: Callable[[np.ndarray], object], actions: np.ndarray) -> float:
+    start = time.perf_counter()
+    for row in actions:
+        step(row)
+    return actions.size / (time.perf_counter() - start)
+
+
+def _line(name: str, bare: float, ours: float, emulated: float) -> str:
+    return (
+        f"{name:>8}: bare {bare:6.0f}, ours {ours:6.0f} agent steps/s ({emulated:6.0f} emulated), "
+        f"ratio {ours / bare:.3f} ({emulated / bare:.3f})"
+    )
+
+
+if __name__ == "__main__":
+    main()
