@@ -8,17 +8,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baselines_acktr.settings import FLAGS, Settings, check_files, settle
 from common import cli
 from common.errors import UserError
+from common.process import Interruption, quiet_tensorflow
 
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
@@ -61,8 +60,7 @@ def run(argv: Sequence[str]) -> int:
     settings = settle(FLAGS.parse(argv))
     check_files(settings.options)
     settings = settings.preset(num_env=default_num_env(settings.options.env), log_path=default_log_path())
-    settings = probe(settings)
-    learn = find_learner(settings)
+    settings, learn = probe(settings)
     with training_env(settings) as env, open_logger(argv, settings) as logger, Interruption() as interruption:
         model = learn(env=env, logger=logger, callback=after_update(settings, interruption))
     if interruption.signal:
@@ -94,15 +92,15 @@ def make_env(settings: Settings, num_env: int, **details: Any) -> gym.vector.Vec
     return env
 
 
-def probe(settings: Settings) -> Settings:
+def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
     """Opens one environment to see whether it can be learned and shown, before anything is written.
 
     Returns:
-      The settings with the network that suits the observations.
+      The settings with the network that suits the observations, and `learn` of the algorithm with them filled in.
 
     Raises:
-      UserError: no learner has its action space, there are too few timesteps for one update, the checkpoint was
-        trained on other spaces, or a video is wanted and there are no frames.
+      UserError: no learner has its spaces, the network does not fit them, there are too few timesteps for one update,
+        the checkpoint was trained on other spaces, or a video is wanted and there are no frames.
     """
     from baselines_acktr.play import require_frames
 
@@ -115,26 +113,18 @@ def probe(settings: Settings) -> Settings:
             _check_spaces(options.load_path, env)
         if videos:
             require_frames(env)
-        return settings.preset(network="cnn" if len(env.single_observation_space.shape or ()) == 3 else "mlp")
+        settings = settings.preset(network="cnn" if len(env.single_observation_space.shape or ()) == 3 else "mlp")
+        with quiet_tensorflow():
+            from baselines_acktr import acktr_discrete
+        _check_network(settings, env)
+    return settings, functools.partial(acktr_discrete.learn, **_arguments(settings))
 
 
-def find_learner(settings: Settings) -> Callable[..., Any]:
-    """Returns `learn` of the algorithm with the run's settings filled in; raises `UserError` for an unknown network."""
-    options = settings.options
-    with quiet_tensorflow():
-        from baselines_acktr import acktr_discrete, networks
-    networks.find_network(options.network)
-    return functools.partial(
-        acktr_discrete.learn,
-        network=options.network,
-        seed=options.seed,
-        total_timesteps=options.num_timesteps,
-        log_interval=options.log_interval,
-        save_path=options.save_path,
-        save_interval=options.save_interval,
-        load_path=options.load_path,
-        **dataclasses.asdict(settings.config),
-    )
+def _arguments(settings: Settings) -> dict[str, Any]:
+    """Returns the arguments of `learn` that are settings."""
+    names = ("network", "seed", "log_interval", "save_path", "save_interval", "load_path")
+    named = {name: getattr(settings.options, name) for name in names}
+    return named | dataclasses.asdict(settings.config) | {"total_timesteps": settings.options.num_timesteps}
 
 
 def after_update(settings: Settings, interruption: Interruption) -> Callable[[Any], bool]:
@@ -189,33 +179,6 @@ def open_logger(argv: Sequence[str], settings: Settings) -> contextlib.AbstractC
     return logger
 
 
-class Interruption:
-    """Notes the first Ctrl-C or SIGTERM for the training loop to stop at; a second one stops at once.
-
-    Attributes:
-      signal: number of the signal that came, 0 for none.
-    """
-
-    def __init__(self) -> None:
-        self.signal = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
-        print("\nrun.py: stopping after this update; once more to stop at once", file=sys.stderr, flush=True)
-
-
 def default_num_env(env_id: str) -> int:
     """Returns 32 for Atari games (Wu et al. 2017), 8 otherwise; raises `UserError` for an unknown environment."""
     from common.vec_env.ids import find_spec, is_atari
@@ -228,24 +191,6 @@ def default_log_path() -> str:
     from common.logger import default_folder
 
     return str(default_folder())
-
-
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Keeps TensorFlow's start-up messages off the terminal, unless the user has set TF_CPP_MIN_LOG_LEVEL."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        yield
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    # While it is being imported TensorFlow ignores that level, so standard error itself is closed to it.
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(null)
 
 
 def _check_actions(env_id: str, space: gym.Space) -> None:
@@ -266,6 +211,23 @@ def _check_budget(settings: Settings) -> None:
         raise UserError(
             f"--num_timesteps={total}: must be 0, or at least {done}one batch (num_env x nsteps) of {batch}"
         )
+
+
+def _check_network(settings: Settings, env: gym.vector.VectorEnv) -> None:
+    """Builds the model once; mistakes inside a network of the user's own keep their traceback."""
+    from baselines_acktr.policies import make_actor_critic
+
+    name, space = settings.options.network, env.single_observation_space
+    try:
+        make_actor_critic(space, env.single_action_space, name, settings.config, settings.options.seed)
+    except UserError:
+        raise
+    except ValueError as error:
+        if ":" in name:
+            raise
+        raise UserError(
+            f"--network={name}: its sizes do not fit observations of shape {space.shape}: {error}"
+        ) from error
 
 
 def _check_spaces(path: str, env: gym.vector.VectorEnv) -> None:

@@ -22,6 +22,7 @@ from baselines_acktr import checkpoint
 from baselines_acktr.config import AcktrDiscreteConfig
 from common.errors import UserError
 
+ROOT = Path(checkpoint.__file__).parent.parent
 IMAGES = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8)
 
 
@@ -244,7 +245,7 @@ checkpoint.save(path, new, {"n": 2})
 
 @pytest.mark.parametrize("where", ["second array", "fsync", "replace"])
 def test_the_old_file_is_intact_after_a_kill_during_a_save(path, where):
-    result = subprocess.run([sys.executable, "-c", KILLED_WRITER, where, str(path)], cwd=Path.cwd(), check=False)
+    result = subprocess.run([sys.executable, "-c", KILLED_WRITER, where, str(path)], cwd=ROOT, check=False)
     assert result.returncode == -signal.SIGKILL
     assert checkpoint.load(path)[1]["n"] == 1
     checkpoint.save(path, {"a": np.zeros(1)}, {"n": 3})

@@ -19,6 +19,7 @@ import run
 from baselines_acktr import checkpoint, run_info
 from baselines_acktr.settings import settle
 from common import plots
+from common.process import Interruption, quiet_tensorflow
 
 ROOT = Path(run.__file__).parent
 SMALL = ["--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--inverses=inline", "--log_interval=1"]
@@ -94,6 +95,12 @@ def test_without_arguments_the_usage_has_an_example(capsys):
         (["--env=CartPol-v1"], "--env=CartPol-v1: no such environment is registered. Did you mean CartPole-v1?"),
         (["--env=Lights-v0", "--ent_coeff=1"], "--ent_coeff: unknown flag. Did you mean --ent_coef?"),
         (["--env=Lights-v0", "--network=cn"], "--network=cn: unknown network"),
+        (["--env=Lights-v0", "--network=cnn"], "--network=cnn: observations must be images"),
+        (["--env=FrozenLake-v1"], "must be a Box"),
+        (
+            ["--env=PongNoFrameskip-v4", "--conv_kernels=80,8,3"],
+            "--network=cnn: its sizes do not fit observations of shape (84, 84, 4)",
+        ),
         (["--env=Lights-v0", "--alg=trpo"], "--alg=trpo: not in this version; must be one of acktr"),
         (["--env=Pendulum-v1"], "the continuous learner is not in it"),
         (["--env=Lights-v0", "--log_path=file/logs"], "--log_path=file/logs: cannot be written: Not a directory"),
@@ -247,7 +254,7 @@ def test_a_second_ctrl_c_stops_at_once(monkeypatch, tmp_path, capsys):
 def test_a_video_that_cannot_be_written_does_not_end_the_training(tmp_path, capsys):
     (tmp_path / "videos").touch()
     settings = settle({"env": "Lights-v0", "log_path": str(tmp_path), "save_video_interval": 1, "seed": 0})
-    callback = run.after_update(settings, run.Interruption())
+    callback = run.after_update(settings, Interruption())
 
     class Model:
         timesteps = 10
@@ -263,12 +270,12 @@ def test_atari_games_have_32_environments_and_others_8():
 
 def test_tensorflow_is_silenced_unless_the_user_wants_to_hear_it(monkeypatch, capfd):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    with run.quiet_tensorflow():
+    with quiet_tensorflow():
         os.write(2, b"noise")
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    with run.quiet_tensorflow():
+    with quiet_tensorflow():
         os.write(2, b"noise")
     assert capfd.readouterr().err == "noise"
 
