@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.vec_env import atari, make_vec_env
+from common.vec_env import atari, atari_wrappers, benchmark, make_vec_env
 from common.vec_env.atari import NativeAtariVectorEnv
 from common.vec_env.ids import find_spec
 
@@ -80,6 +81,87 @@ def test_native_and_classic_games_agree_frame_by_frame(game, monkeypatch):
                 break
     assert games >= 2
     assert game == "Pong" or lives > games
+
+
+class FakeEmulator(gym.Env):
+    """Plays a list of `(lives, game over)`, one for each step, as an emulator of ale-py or as an environment.
+
+    Attributes:
+      played: the actions of the steps; a new game is `"new"`.
+    """
+
+    observation_space = gym.spaces.Box(0, 255, (84, 84), np.uint8)
+    action_space = gym.spaces.Discrete(3)
+
+    def __init__(self, results: list[tuple[int, bool]]) -> None:
+        self.results = results
+        self.played: list[int | str] = []
+        self._over = False
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        self.played.append("new")
+        self._over = False
+        return np.zeros((84, 84), np.uint8), {"lives": 3}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.played.append(action)
+        lives, self._over = self.results.pop(0)
+        return np.zeros((84, 84), np.uint8), 0.0, self._over, False, {"lives": lives}
+
+    def send(self, action: np.ndarray, strength: np.ndarray) -> None:
+        if self._over:
+            frame, info = self.reset()
+            result = (frame, 0, False, False, info)
+        else:
+            result = self.step(int(action[0]))
+        self._result = [np.array([value]) for value in (result[0][None], *result[1:4])]
+        self._info = {"lives": np.array([result[4]["lives"]]), "episode_frame_number": np.array([1])}
+
+    def recv(self) -> tuple:
+        return (*self._result, self._info)
+
+
+RESETS = {
+    "the game goes on": ([(2, False)] * 4, [0, 1, 2]),
+    "the game is over": ([(0, True), (3, False), (3, False)], ["new", 1, 2]),
+    "a life is lost at FIRE": ([(2, False), (2, False), (1, False), (1, False), (1, False)], [0, 1, 0, 2]),
+    "a life is lost at the second action": ([(2, False), (2, False), (2, False), (1, False), (1, False)], [0, 1, 2, 0]),
+    "the game ends at the no-op": ([(2, False), (0, True), (3, False), (3, False)], [0, "new", 1, 2]),
+    "the game ends at FIRE": ([(2, False), (2, False), (0, True), (3, False)], [0, 1, "new", 2]),
+    "the game ends at the second action": ([(2, False), (2, False), (2, False), (0, True)], [0, 1, 2, "new"]),
+    "it runs on at 0 lives": ([(0, False), (0, True), (3, False), (3, False)], [1, "new", 1, 2]),
+}
+
+
+@pytest.mark.parametrize(("results", "played"), RESETS.values(), ids=RESETS)
+@pytest.mark.parametrize("backend", ["native", "classic"])
+def test_an_episode_of_the_agent_starts_with_the_actions_of_baselines(results, played, backend, monkeypatch):
+    emulator = FakeEmulator(list(results))
+    if backend == "native":
+        game = atari._Game(find_spec("BreakoutNoFrameskip-v4"), atari.MAX_FRAMES, core=0)
+        game.start(0)
+        while not game.is_ready():
+            game.continue_reset()
+        monkeypatch.setattr(game, "_native", emulator)
+        game.lives = 3
+        for action in (2, 1):
+            game.send(action)
+            game.receive()
+            if game.over or game.life_lost:
+                break
+        game.begin_reset()
+        while not game.is_ready():
+            game.continue_reset()
+    else:
+        env = atari_wrappers.FireReset(atari_wrappers.EpisodicLife(emulator))
+        emulator.results = [(3, False), (3, False), *results]
+        env.reset()
+        emulator.played = []
+        for action in (2, 1):
+            if env.step(action)[2]:
+                break
+        env.reset()
+    assert emulator.played == [2, *played]
 
 
 @pytest.fixture(params=["native", "sync"])
@@ -223,32 +305,24 @@ def test_an_impossible_action_is_an_error_and_not_a_hang(actions, message):
 
 def test_the_same_seed_gives_the_same_games_and_another_seed_does_not():
     def play(seed):
-        with make_vec_env("BreakoutNoFrameskip-v4", 4, seed=seed) as env:
+        with make_vec_env("BreakoutNoFrameskip-v4", 2, seed=seed) as env:
             env.reset()
-            return [env.step(np.full(4, 2 + t % 2))[0] for t in range(60)]
+            return [env.step(np.full(2, 2 + t % 2))[0] for t in range(60)]
 
-    np.testing.assert_array_equal(play(0), play(0))
-    assert any((one != other).any() for one, other in zip(play(0), play(100), strict=True))
+    first = play(0)
+    np.testing.assert_array_equal(first, play(0))
+    assert any((one != other).any() for one, other in zip(first, play(100), strict=True))
 
 
 @pytest.mark.parametrize("backend", ["native", "sync"])
-def test_ale_ids_have_sticky_actions_and_noframeskip_ids_have_not(backend):
-    def screens(env_id):
-        """Returns the last observations of games that started with the same number of no-ops, by that number."""
-        with make_vec_env(env_id, 12, seed=0, backend=backend) as env:
-            _, infos = env.reset()
-            for t in range(12):
-                observations = env.step(np.full(12, 2 + t % 2))[0]
-            noops = infos["episode_frame_number"] if backend == "sync" else [g.noops for g in env.unwrapped._games]
-        screens = {}
-        for noop, observation in zip(noops, observations, strict=True):
-            screens.setdefault(int(noop), set()).add(observation.tobytes())
-        return screens
-
-    plain, sticky = screens("PongNoFrameskip-v4"), screens("ALE/Pong-v5")
-    assert len(plain) < 12
-    assert all(len(games) == 1 for games in plain.values())
-    assert plain != sticky
+@pytest.mark.parametrize(("env_id", "sticky"), [("PongNoFrameskip-v4", False), ("ALE/Pong-v5", True)])
+def test_only_ale_ids_have_sticky_actions(env_id, sticky, backend, monkeypatch):
+    monkeypatch.setattr(atari, "MAX_NOOPS", 1)  # so that all games start in the same way
+    with make_vec_env(env_id, 3, seed=0, backend=backend) as env:
+        env.reset()
+        for t in range(20):
+            observations = env.step(np.full(3, 2 + t % 2))[0]
+    assert (len({observation.tobytes() for observation in observations}) > 1) == sticky
 
 
 def test_rendered_atari_games_use_the_classic_wrappers():
@@ -265,3 +339,23 @@ def test_rendered_atari_games_use_the_classic_wrappers():
 def test_without_preprocessing_a_game_is_as_it_is_registered():
     with make_vec_env("ALE/Pong-v5", 1, seed=0, atari_preprocessing=False) as env:
         assert env.reset()[0].shape == (1, 210, 160, 3)
+
+
+def test_a_game_registered_with_a_mode_uses_the_wrappers_that_know_modes():
+    gym.register("HardPong-v0", entry_point="ale_py.env:AtariEnv", kwargs={"game": "pong", "mode": 1, "frameskip": 1})
+    try:
+        with make_vec_env("HardPong-v0", 1, seed=0) as env:
+            assert not isinstance(env.unwrapped, NativeAtariVectorEnv)
+            assert env.reset()[0].shape == (1, 84, 84, 4)
+        with pytest.raises(UserError, match="backend=native"):
+            make_vec_env("HardPong-v0", 1, seed=0, backend="native")
+    finally:
+        del gym.registry["HardPong-v0"]
+
+
+def test_the_benchmark_prints_both_rates_and_returns_their_ratio(capsys):
+    ratio = benchmark.compare("PongNoFrameskip-v4", num_env=2, rounds=1, steps=5, num_threads=1)
+    assert ratio > 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0].strip() for line in lines] == ["round 1", "median"]
+    assert f"ratio {ratio:.3f}" in lines[-1]

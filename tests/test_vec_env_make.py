@@ -41,8 +41,9 @@ def test_step_returns_the_shapes_and_types_of_the_contract(env_id, backend):
 
 
 @pytest.mark.parametrize("backend", ["sync", "subproc"])
-def test_the_final_observation_is_a_copy_although_the_environment_reuses_its_array(backend):
-    with make_vec_env(COUNTER, 2, seed=7, backend=backend) as env:
+@pytest.mark.parametrize("env_id", [COUNTER, "vec_env_helpers:Float32Counter-v0"])
+def test_the_final_observation_is_a_copy_although_the_environment_reuses_its_array(env_id, backend):
+    with make_vec_env(env_id, 2, seed=7, backend=backend) as env:
         first, _ = env.reset()
         steps = [env.step(ACTIONS) for _ in range(7)]
     np.testing.assert_array_equal(first, np.float32([[7, 0], [8, 0]]))

@@ -17,16 +17,15 @@ OK, RAISE, DIE, HANG = range(4)
 class Counter(gym.Env):
     """Counts its steps in one array that it reuses; ends after `end` steps; the reward of step k is k.
 
-    Its observation is `[seed of the last seeded reset, steps]` as float64.
+    Its observation is `[seed of the last seeded reset, steps]`.
     """
 
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = gym.spaces.Discrete(4)
 
-    def __init__(self, end: int = 3, render_mode: str | None = None) -> None:
+    def __init__(self, end: int = 3, dtype: str = "float64") -> None:
         self._end = end
-        self._observation = np.zeros(2)
-        self.render_mode = render_mode
+        self._observation = np.zeros(2, dtype)
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), self._observation.dtype.type)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
@@ -37,8 +36,8 @@ class Counter(gym.Env):
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self._observation[1] += 1
-        steps = self._observation[1]
-        return self._observation, steps, bool(steps >= self._end), False, {}
+        steps = float(self._observation[1])
+        return self._observation, steps, steps >= self._end, False, {}
 
 
 class Trouble(Counter):
@@ -68,6 +67,7 @@ class Unbuildable(Counter):
 
 
 gym.register("Counter-v0", entry_point="vec_env_helpers:Counter")
+gym.register("Float32Counter-v0", entry_point="vec_env_helpers:Counter", kwargs={"dtype": "float32"})
 gym.register("LimitedCounter-v0", entry_point="vec_env_helpers:Counter", kwargs={"end": 99}, max_episode_steps=2)
 gym.register("Trouble-v0", entry_point="vec_env_helpers:Trouble", kwargs={"end": 99})
 gym.register("Unbuildable-v0", entry_point="vec_env_helpers:Unbuildable", kwargs={"parent": os.getpid()})

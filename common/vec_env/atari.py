@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,8 @@ class _Game:
             num_threads=1,
             thread_affinity_offset=core,  # counted modulo the number of cores
             max_num_frames_per_episode=max_frames,
-            repeat_action_probability=spec.kwargs["repeat_action_probability"],
-            full_action_space=spec.kwargs["full_action_space"],
+            repeat_action_probability=spec.kwargs.get("repeat_action_probability", 0.25),
+            full_action_space=spec.kwargs.get("full_action_space", False),
             autoreset_mode=AutoresetMode.NEXT_STEP,
             stack_num=1,
             noop_max=MAX_NOOPS + 1,  # 0 to 30; 0 is drawn again
@@ -220,8 +221,9 @@ class NativeAtariVectorEnv(VectorEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts a new game everywhere; `options` are ignored. Returns uint8 `[N, 84, 84, frame_stack]` and infos."""
         del options
-        for i, game in enumerate(self._games):
-            game.start(-1 if seed is None else (seed + i) % 2**31)
+        seeds = [-1 if seed is None else (seed + i) % 2**31 for i in range(self.num_envs)]
+        with ThreadPoolExecutor(self.num_envs) as pool:  # loading the games takes most of the time
+            list(pool.map(_Game.start, self._games, seeds))
         self._scores = _Scores(self.num_envs)
         self._stack = np.zeros_like(self._stack)
         self._complete_resets(list(range(self.num_envs)))

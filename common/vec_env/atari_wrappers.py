@@ -17,6 +17,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import AtariPreprocessing, RecordEpisodeStatistics
 
+from common.vec_env import atari
+
 Info = dict[str, Any]
 
 
@@ -116,7 +118,7 @@ def wrap_atari(env: gym.Env, frame_stack: int) -> gym.Env:
     Returns:
       An environment with observations uint8 `[84, 84, frame_stack]`.
     """
-    env = AtariPreprocessing(env)
+    env = AtariPreprocessing(env, noop_max=atari.MAX_NOOPS, frame_skip=4, screen_size=atari.SCREEN)
     env = EpisodicLife(RecordEpisodeStatistics(env))
     meanings = env.unwrapped.get_action_meanings()
     if "FIRE" in meanings and len(meanings) > 2:

@@ -19,6 +19,8 @@ from common.vec_env.wrappers import EpisodeInfo, SeededVectorEnv, owned_float32
 
 BACKENDS = ("auto", "native", "subproc", "sync")
 
+# What the native backend knows of an Atari game's registration; anything else, such as a mode, needs the wrappers.
+_NATIVE_OPTIONS = {"game", "frameskip", "max_num_frames_per_episode", "repeat_action_probability", "full_action_space"}
 _RANK_STRIDE = 1_000_003  # a prime far above any number of environments
 
 
@@ -61,7 +63,8 @@ def make_vec_env(
     _check(num_env, frame_stack, reward_scale, seed, step_timeout)
     spec = find_spec(env_id)
     preprocess = is_atari(spec) and atari_preprocessing
-    backend = _choose_backend(backend, env_id, preprocess, render_mode)
+    native_fits = preprocess and render_mode is None and spec.kwargs.keys() <= _NATIVE_OPTIONS
+    backend = _choose_backend(backend, env_id, native_fits)
     if preprocess:
         _check_atari(spec)
     if backend == "native":
@@ -120,10 +123,9 @@ def _make_batch(
         raise UserError(f"--env={env_id}: {' '.join(str(error).split())}{newer_version(spec)}") from error
 
 
-def _choose_backend(backend: str, env_id: str, preprocess: bool, render_mode: str | None) -> str:
+def _choose_backend(backend: str, env_id: str, native_fits: bool) -> str:
     if backend not in BACKENDS:
         raise UserError(f"backend={backend}: must be one of {', '.join(BACKENDS)}.{closest(backend, BACKENDS)}")
-    native_fits = preprocess and render_mode is None
     if backend == "native" and not native_fits:
         raise UserError(f"backend=native: needs a preprocessed Atari game that is not rendered, got {env_id}")
     if backend == "auto":
@@ -146,5 +148,5 @@ def _check(num_env: int, frame_stack: int, reward_scale: float, seed: int | None
 
 def _check_atari(spec: EnvSpec) -> None:
     """Refuses ids like `Pong-v4`, whose emulator skips a random number of frames itself."""
-    if isinstance(spec.kwargs["frameskip"], tuple):
+    if isinstance(spec.kwargs.get("frameskip"), tuple):
         raise UserError(f"--env={spec.id}: skips frames at random. Did you mean {spec.name}NoFrameskip-v4?")
