@@ -59,6 +59,8 @@ class _Game:
       truncated: it did so by the limit of frames.
     """
 
+    lives: int
+
     def __init__(self, spec: EnvSpec, max_frames: int, core: int) -> None:
         from ale_py.vector_env import AtariVectorEnv
 
@@ -76,9 +78,10 @@ class _Game:
             reward_clipping=False,
             use_fire_reset=False,
         )
-        self.num_actions = int(native.single_action_space.n)
         self._native = native.ale
-        has_fire = "FIRE" in [action.name for action in self._native.get_action_set()]
+        names = [action.name for action in self._native.get_action_set()]
+        self.num_actions = len(names)
+        has_fire = "FIRE" in names
         self._fire_reset = _FIRE_RESET if has_fire and self.num_actions > 2 else ()
         self._actions = [np.array([action], np.int32) for action in range(self.num_actions)]
         self._script: list[int] = []
@@ -188,6 +191,8 @@ class NativeAtariVectorEnv(VectorEnv):
     Besides the contract of `common.vec_env`, `infos["lives"]` (int `[N]`) holds the lives left.
     """
 
+    single_action_space: spaces.Discrete
+
     def __init__(
         self, spec: EnvSpec, num_envs: int, *, frame_stack: int = 4, max_frames: int = MAX_FRAMES, first_core: int = 0
     ) -> None:
@@ -208,7 +213,7 @@ class NativeAtariVectorEnv(VectorEnv):
         self.single_action_space = spaces.Discrete(self._games[0].num_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._stack = np.zeros(self.observation_space.shape, np.uint8)
+        self._stack = np.zeros((num_envs, SCREEN, SCREEN, frame_stack), np.uint8)
         self._scores = _Scores(num_envs)
 
     @property

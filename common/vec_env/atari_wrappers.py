@@ -10,7 +10,7 @@ every frame, reward, end, number of lives and score but for this:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsFloat, cast
 
 import gymnasium as gym
 import numpy as np
@@ -41,7 +41,8 @@ class EpisodicLife(gym.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
         """Continues the game with one no-op where the last step lost a life and no seed is given, else starts anew."""
-        over, info = True, {}
+        over = True
+        info: Info = {}
         if self._continues and seed is None:
             observation, _, terminated, truncated, info = self.env.step(0)
             over = terminated or truncated
@@ -71,9 +72,9 @@ class FireReset(gym.Wrapper):
 class SignReward(gym.RewardWrapper):
     """Replaces the reward by its sign."""
 
-    def reward(self, reward: float) -> float:
+    def reward(self, reward: SupportsFloat) -> float:
         """Returns -1, 0 or 1."""
-        return float(np.sign(reward))
+        return float(np.sign(float(reward)))
 
 
 class ZeroPaddedStack(gym.Wrapper):
@@ -83,22 +84,22 @@ class ZeroPaddedStack(gym.Wrapper):
     """
 
     def __init__(self, env: gym.Env, size: int) -> None:
-        """Wraps an environment with observations `[H, W]`.
+        """Wraps an environment with observations uint8 `[H, W]`.
 
         Args:
           env: the environment.
           size: number of frames `K`.
         """
         super().__init__(env)
-        space = env.observation_space
-        self.observation_space = spaces.Box(0, 255, (*space.shape, size), space.dtype)
-        self._stack = np.zeros(self.observation_space.shape, space.dtype)
+        space = cast(spaces.Box, env.observation_space)
+        self.observation_space = spaces.Box(0, 255, (*space.shape, size), np.uint8)
+        self._stack = np.zeros((*space.shape, size), np.uint8)
 
     def step(self, action: int) -> tuple[np.ndarray, Any, bool, bool, Info]:
         """Takes one action."""
-        frame, *rest = self.env.step(action)
+        frame, reward, terminated, truncated, info = self.env.step(action)
         self._stack = np.concatenate([self._stack[..., 1:], frame[..., None]], axis=-1)
-        return self._stack, *rest
+        return self._stack, reward, terminated, truncated, info
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         """Resets the environment and the stack."""
@@ -120,7 +121,7 @@ def wrap_atari(env: gym.Env, frame_stack: int) -> gym.Env:
     """
     env = AtariPreprocessing(env, noop_max=atari.MAX_NOOPS, frame_skip=4, screen_size=atari.SCREEN)
     env = EpisodicLife(RecordEpisodeStatistics(env))
-    meanings = env.unwrapped.get_action_meanings()
+    meanings = env.get_wrapper_attr("get_action_meanings")()
     if "FIRE" in meanings and len(meanings) > 2:
         env = FireReset(env)
     return ZeroPaddedStack(SignReward(env), frame_stack)

@@ -50,7 +50,7 @@ def newer_version(spec: EnvSpec) -> str:
         for other in gym.registry.values()
         if (other.namespace, other.name) == (spec.namespace, spec.name) and other.version is not None
     ]
-    newest = max(versions, key=lambda other: other.version, default=spec)
+    newest = max(versions, key=lambda other: other.version or 0, default=spec)
     return "" if newest.id == spec.id else f" Did you mean {newest.id}?"
 
 

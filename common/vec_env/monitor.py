@@ -27,14 +27,14 @@ class MonitorFile:
           UserError: the file cannot be written, or an existing file is not a monitor file.
         """
         try:
-            self._start = _start_time(path)
+            started = _start_time(path)
             self._file: TextIO = path.open("a", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{path}: cannot write the monitor file ({error.strerror})") from error
-        if self._start is not None:
+        self._start = time.time() if started is None else started
+        if started is not None:
             self._write("" if path.read_bytes().endswith(b"\n") else "\n")  # a crash may have cut off the last row
         else:
-            self._start = time.time()
             self._write("# " + json.dumps({"t_start": self._start, "env_id": env_id}) + "\nr,l,t\n")
 
     def add(self, score: float, length: int) -> None:

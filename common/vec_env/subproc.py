@@ -16,7 +16,7 @@ import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
@@ -48,7 +48,7 @@ class SubprocVectorEnv(AsyncVectorEnv):
             super().__init__(
                 env_fns,
                 context="forkserver",
-                worker=_worker,
+                worker=_worker,  # type: ignore[arg-type]  # the annotation lacks two arguments that Gymnasium passes
                 autoreset_mode=AutoresetMode.SAME_STEP,
                 shared_memory=True,
             )
@@ -72,10 +72,11 @@ class SubprocVectorEnv(AsyncVectorEnv):
 
     def _check_spaces(self) -> None:
         """Runs at the end of Gymnasium's constructor: from here on every pipe notices a dead or hanging worker."""
-        self.parent_pipes = [
+        watched = [
             _WatchedPipe(self, index, pipe, process)
             for index, (pipe, process) in enumerate(zip(self.parent_pipes, self.processes, strict=True))
         ]
+        self.parent_pipes = cast(list[Connection], watched)  # they have what Gymnasium uses of a connection
         super()._check_spaces()
 
     def fail(self, message: str) -> None:
