@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from common.errors import UserError
 from common.options import option, validate
 
 PAPER = "Wu et al. 2017"
 BASELINES = "OpenAI Baselines"
-ARCHITECTURE = ("conv_filters", "conv_kernels", "conv_strides", "hidden_sizes")  # what a checkpoint's weights depend on
+CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # one number each for every convolution
+ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "inverse_form")  # what a checkpoint's arrays depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,3 +63,7 @@ class AcktrDiscreteConfig:
 
     def __post_init__(self) -> None:
         validate(self)
+        lengths = [len(getattr(self, name)) for name in CONVOLUTIONS]
+        if len(set(lengths)) > 1:
+            given = ", ".join(f"{length} of {name}" for name, length in zip(CONVOLUTIONS, lengths, strict=True))
+            raise UserError(f"--conv_filters, --conv_kernels, --conv_strides: must be of the same length, not {given}")

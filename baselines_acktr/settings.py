@@ -10,14 +10,13 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from baselines_acktr.config import AcktrDiscreteConfig
+from baselines_acktr.config import ARCHITECTURE, AcktrDiscreteConfig
 from common import cli
 from common.errors import UserError
 from common.options import option, validate
 
 ALGORITHMS = ("acktr",)
 NOT_YET = ("a2c", "trpo")
-ARCHITECTURE = ("network", "conv_filters", "conv_kernels", "conv_strides", "hidden_sizes", "inverse_form")
 PATHS = ("log_path", "save_path", "load_path", "video")
 
 
@@ -96,10 +95,9 @@ def settle(typed: Mapping[str, Any]) -> Settings:
       UserError: a value outside its limits, a checkpoint that cannot be read, or a flag that contradicts it.
     """
     typed = _without_alias({n: os.path.expanduser(v) if n in PATHS else v for n, v in typed.items()})
-    options, config = _build(typed)
-    path = options.load_path
+    path = typed.get("load_path")
     meta = _read_checkpoint(path, typed) if path else {}
-    defaults = dataclasses.asdict(options) | dataclasses.asdict(config)
+    defaults = dataclasses.asdict(RunOptions()) | dataclasses.asdict(AcktrDiscreteConfig())
     drawn = {"seed": secrets.randbelow(2**31)}
     layers = ("default", defaults), ("drawn", drawn), ("checkpoint", _settings_of(meta)), ("command line", typed)
     values, origins = cli.resolve(*layers)
@@ -148,7 +146,7 @@ def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     from baselines_acktr import checkpoint  # late: NumPy
 
     meta = checkpoint.load(path)[1]  # the whole file, so that damage is found before anything is built
-    shape = {name: value for name, value in typed.items() if name in ARCHITECTURE and name != "network"}
+    shape = {name: value for name, value in typed.items() if name in ARCHITECTURE}
     env_id = typed["env"].rpartition(":")[2] if "env" in typed else None
     checkpoint.check_compatible(meta, path, env_id=env_id, network=typed.get("network"), config=shape)
     return meta

@@ -148,6 +148,13 @@ def test_checkpoint_brings_everything_back(tmp_path):
     assert (other.timesteps, other.updates, other.seed) == (480, 6, 3)
 
 
+def test_a_checkpoint_with_the_other_form_of_inverses_is_refused(tmp_path):
+    path = str(tmp_path / "model")
+    make_model_for_cartpole(inverse_form="eigen").save(path)
+    with pytest.raises(UserError, match="trained with inverse_form eigen, asked for cholesky"):
+        make_model_for_cartpole().load(path)
+
+
 def make_model_for_cartpole(seed=0, **options):
     env = gym.make("CartPole-v1")
     config = make_config(inverses="inline", fisher_rows=16, inverse_interval=2, **options)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run
+from baselines_acktr import checkpoint
 from baselines_acktr import settings as run_settings
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.settings import FLAGS, RunOptions, settle
@@ -71,6 +72,7 @@ def test_values_are_read_by_the_type_of_their_field(argv, expected):
         ("--num_timesteps=nan", ("--num_timesteps=nan", "whole number")),
         ("--conv_filters=32,x", ("--conv_filters=x", "whole number")),
         ("--conv_filters=32,,32", ("--conv_filters", "missing")),
+        ("--conv_kernels=8,4", ("of the same length", "3 of conv_filters, 2 of conv_kernels")),
         ("--play=maybe", ("--play=maybe", "true or false")),
         ("--lrschedule=cosine", ("--lrschedule=cosine", "linear", "constant")),
         ("--env_backend=gpu", ("--env_backend=gpu", "native")),
@@ -105,6 +107,13 @@ def test_every_value_knows_where_it_came_from():
     assert (origins["lr"], origins["gamma"]) == ("command line", "default")
     assert (origins["num_env"], origins["seed"]) == ("environment preset", "drawn")
     assert set(origins) == {f.name for cls in (RunOptions, AcktrDiscreteConfig) for f in dataclasses.fields(cls)}
+
+
+def test_typed_convolutions_are_compared_with_those_of_the_checkpoint(tmp_path):
+    path = str(tmp_path / "model")
+    config = {"conv_filters": (8,), "conv_kernels": (3,), "conv_strides": (1,)}
+    checkpoint.save(path, {}, {"env_id": "X-v0", "config": config})
+    assert settle({"load_path": path, "conv_filters": (8,)}).config.conv_kernels == (3,)
 
 
 def test_a_drawn_seed_differs_between_runs_and_a_typed_one_stays():
