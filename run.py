@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is insta
     import gymnasium as gym
 
     from common.logger import Logger
+    from common.vec_env.wrappers import SeededVectorEnv
 
 FRAMES = {"backend": "sync", "render_mode": "rgb_array"}
 DESCRIPTION = "Trains and replays agents."
@@ -59,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
     """Parses, builds the environments, learns and saves, plays."""
     settings = settle(FLAGS.parse(argv))
     check_files(settings.options)
-    settings = settings.preset(num_env=default_num_env(settings.options.env), log_path=default_log_path())
+    settings = settings.preset(num_env=default_num_env(settings.env), log_path=default_log_path())
     settings, learn = probe(settings)
     with training_env(settings) as env, open_logger(argv, settings) as logger, Interruption() as interruption:
         model = learn(env=env, logger=logger, callback=after_update(settings, interruption))
@@ -72,24 +73,20 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def training_env(settings: Settings) -> gym.vector.VectorEnv:
+def training_env(settings: Settings) -> SeededVectorEnv:
     """Opens the environments to train in; a single one, without monitor files, where nothing is to be trained."""
     options = settings.options
     if options.num_timesteps == 0:
         return make_env(settings, num_env=1)
-    return make_env(settings, options.num_env, backend=options.env_backend, log_dir=options.log_path)
+    return make_env(settings, settings.num_env, backend=options.env_backend, log_dir=settings.log_path)
 
 
-def make_env(settings: Settings, num_env: int, **details: Any) -> gym.vector.VectorEnv:
+def make_env(settings: Settings, num_env: int, **details: Any) -> SeededVectorEnv:
     """Opens environments of the run; `details` as for `make_vec_env`."""
     from common.vec_env import make_vec_env
-    from common.vec_env.ids import find_spec
 
-    options = settings.options
-    stack, scale = options.frame_stack, options.reward_scale
-    env = make_vec_env(options.env, num_env, options.seed, frame_stack=stack, reward_scale=scale, **details)
-    env.unwrapped.spec = find_spec(options.env)  # as gymnasium.make_vec does; checkpoints name it
-    return env
+    stack, scale = settings.options.frame_stack, settings.options.reward_scale
+    return make_vec_env(settings.env, num_env, settings.seed, frame_stack=stack, reward_scale=scale, **details)
 
 
 def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
@@ -107,7 +104,7 @@ def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
     options = settings.options
     videos = options.video or options.save_video_interval
     with make_env(settings, 1, **(FRAMES if videos else {})) as env:
-        _check_actions(options.env, env.single_action_space)
+        _check_actions(settings.env, env.single_action_space)
         _check_budget(settings)
         if options.load_path:
             _check_spaces(options.load_path, env)
@@ -137,7 +134,7 @@ def after_update(settings: Settings, interruption: Interruption) -> Callable[[An
     options = settings.options
     videos = TrainingVideos(
         functools.partial(make_env, settings, 1, **FRAMES),
-        Path(options.log_path) / "videos",
+        Path(settings.log_path) / "videos",
         options.save_video_interval,
         options.save_video_length,
         start=settings.trained,
@@ -145,7 +142,7 @@ def after_update(settings: Settings, interruption: Interruption) -> Callable[[An
 
     def callback(model: Any) -> bool:
         try:
-            videos.maybe(model, model.timesteps, options.seed, options.greedy)
+            videos.maybe(model, model.timesteps, settings.seed, options.greedy)
         except UserError as error:
             print(f"run.py: a video of the training is missing: {error}", file=sys.stderr)
         return interruption.signal != 0
@@ -158,11 +155,11 @@ def replay(model: Any, settings: Settings) -> None:
     from baselines_acktr.play import has_display, play
 
     options = settings.options
-    num_env = options.num_env if settings.origins["num_env"] == "command line" else 1
+    num_env = settings.num_env if settings.origins["num_env"] == "command line" else 1
     render_mode = "rgb_array" if options.video else "human" if num_env == 1 and has_display() else None
     backend = "sync" if render_mode else options.env_backend
     with make_env(settings, num_env, backend=backend, render_mode=render_mode) as env:
-        play(model, env, options.seed, options.play_episodes, options.greedy, options.video)
+        play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)
 
 
 def open_logger(argv: Sequence[str], settings: Settings) -> contextlib.AbstractContextManager[Logger | None]:
@@ -173,8 +170,8 @@ def open_logger(argv: Sequence[str], settings: Settings) -> contextlib.AbstractC
     from baselines_acktr import run_info
     from common.logger import Logger, default_formats
 
-    logger = Logger(options.log_path, options.log_format or default_formats())
-    run_info.write(logger.folder, run_info.collect(argv, settings.values(), settings.origins, options.seed))
+    logger = Logger(settings.log_path, options.log_format or default_formats())
+    run_info.write(logger.folder, run_info.collect(argv, settings.values(), settings.origins, settings.seed))
     print(f"logging to {logger.folder}", flush=True)
     return logger
 
@@ -205,7 +202,7 @@ def _check_actions(env_id: str, space: gym.Space) -> None:
 
 def _check_budget(settings: Settings) -> None:
     total, trained = settings.options.num_timesteps, settings.trained
-    batch = settings.options.num_env * settings.config.nsteps
+    batch = settings.num_env * settings.config.nsteps
     if 0 < total < trained + batch:
         done = f"the checkpoint's {trained} timesteps, which count, plus " if trained else ""
         raise UserError(
@@ -217,9 +214,9 @@ def _check_network(settings: Settings, env: gym.vector.VectorEnv) -> None:
     """Builds the model once; mistakes inside a network of the user's own keep their traceback."""
     from baselines_acktr.policies import make_actor_critic
 
-    name, space = settings.options.network, env.single_observation_space
+    name, space = settings.network, env.single_observation_space
     try:
-        make_actor_critic(space, env.single_action_space, name, settings.config, settings.options.seed)
+        make_actor_critic(space, env.single_action_space, name, settings.config, settings.seed)
     except UserError:
         raise
     except ValueError as error:
@@ -233,8 +230,12 @@ def _check_network(settings: Settings, env: gym.vector.VectorEnv) -> None:
 def _check_spaces(path: str, env: gym.vector.VectorEnv) -> None:
     from baselines_acktr import checkpoint
 
-    spaces = {"observation_space": env.single_observation_space, "action_space": env.single_action_space}
-    checkpoint.check_compatible(checkpoint.load_meta(path), path, **spaces)
+    checkpoint.check_compatible(
+        checkpoint.load_meta(path),
+        path,
+        observation_space=env.single_observation_space,
+        action_space=env.single_action_space,
+    )
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ _META_LIMIT = 16 * 2**20
 _START = b"PK\x03\x04"
 _DIGEST_LENGTH = hashlib.sha256().digest_size * 2
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*")
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, SyntaxError, MemoryError)
-_DAMAGE += (zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError)
+_DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, SyntaxError)
+_DAMAGE += (MemoryError, zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError)
 
 StrPath = str | os.PathLike[str]
 

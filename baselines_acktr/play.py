@@ -117,9 +117,7 @@ def require_frames(env: gym.vector.VectorEnv) -> None:
     """Raises `UserError` if `env`, opened with `render_mode="rgb_array"`, gives no frames."""
     with _rendering_errors():
         env.reset()
-        frames = env.render()
-    if not frames or frames[0] is None:
-        raise UserError("this environment cannot be shown in a video: it gives no frames")
+        _frames(env)
 
 
 def has_display() -> bool:
@@ -156,6 +154,13 @@ def _ended(infos: dict[str, Any]) -> np.ndarray:
     return np.flatnonzero(infos["_episode"]) if "episode" in infos else np.array([], int)
 
 
+def _frames(env: gym.vector.VectorEnv) -> list[np.ndarray]:
+    frames = [frame for frame in env.render() or () if isinstance(frame, np.ndarray)]
+    if not frames:
+        raise UserError("this environment cannot be shown in a video: it gives no frames")
+    return frames
+
+
 @contextlib.contextmanager
 def _rendering_errors() -> Iterator[None]:
     """Turns a missing graphics package into a `UserError` that says what to install."""
@@ -179,7 +184,7 @@ def _show_frames(env: gym.vector.VectorEnv, video: str | None) -> Iterator[Calla
         writer = _open_writer(aside, env.metadata.get("render_fps") or 30)
 
     def show() -> None:
-        frame = tile(env.render())
+        frame = tile(_frames(env))
         with _writing(video):
             writer.append_data(frame)
 

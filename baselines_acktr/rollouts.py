@@ -60,7 +60,7 @@ class Runner:
         """The next `nsteps` steps."""
         shape = (self.nsteps, self.env.num_envs)
         observations = np.empty(shape + self._observations.shape[1:], self._observations.dtype)
-        actions = np.empty(shape + self.env.single_action_space.shape, np.int64)
+        actions = np.empty(shape + (self.env.single_action_space.shape or ()), np.int64)
         values, rewards, discounts = (np.empty(shape, np.float32) for _ in range(3))
         for t in range(self.nsteps):
             observations[t] = self._observations

@@ -8,7 +8,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from baselines_acktr.config import ARCHITECTURE, AcktrDiscreteConfig
 from common import cli
@@ -18,6 +18,7 @@ from common.options import option, validate
 ALGORITHMS = ("acktr",)
 NOT_YET = ("a2c", "trpo")
 PATHS = ("log_path", "save_path", "load_path", "video")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,9 @@ FLAGS = cli.Flags({"the run": RunOptions, "hyperparameters of acktr": AcktrDiscr
 class Settings:
     """What a run does.
 
+    Its properties are the options that are None until they are settled, without the None; before, they raise
+    RuntimeError.
+
     Attributes:
       options: the run's flags, as typed or from the checkpoint.
       config: the learner's hyperparameters.
@@ -74,6 +78,26 @@ class Settings:
     config: AcktrDiscreteConfig
     origins: Mapping[str, str]
     trained: int = 0
+
+    @property
+    def env(self) -> str:
+        return _settled(self.options.env)
+
+    @property
+    def seed(self) -> int:
+        return _settled(self.options.seed)
+
+    @property
+    def num_env(self) -> int:
+        return _settled(self.options.num_env)
+
+    @property
+    def log_path(self) -> str:
+        return _settled(self.options.log_path)
+
+    @property
+    def network(self) -> str:
+        return _settled(self.options.network)
 
     def values(self) -> dict[str, Any]:
         """Returns {name of a flag: its value}."""
@@ -126,6 +150,12 @@ def check_files(options: RunOptions) -> None:
     check_formats(options.log_format or default_formats())
     if options.log_path is not None:
         _check_folder("log_path", options.log_path, options.log_path)
+
+
+def _settled(value: T | None) -> T:
+    if value is None:
+        raise RuntimeError("this setting has no value yet")
+    return value
 
 
 def _build(values: Mapping[str, Any]) -> tuple[RunOptions, AcktrDiscreteConfig]:

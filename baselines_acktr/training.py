@@ -81,7 +81,10 @@ def train(model: Learner, env: gym.vector.VectorEnv, run: Run) -> None:
         model.updates += 1
         stop = bool(run.callback and run.callback(model))
         if run.logger is not None:
-            _report(run, model, runner, rollout, metrics | {"lr": lr}, clock, write=report or stop)
+            eprewmean, fps = _mean(runner.episode_rewards), clock.fps(model.timesteps)
+            run.logger.progress(model.timesteps, run.total_timesteps, eprewmean=eprewmean, fps=fps)
+            if report or stop:
+                _report(run.logger, model, runner, rollout, metrics | {"lr": lr}, fps)
         if run.save_path and run.save_interval and model.updates % run.save_interval == 0:
             model.save(run.save_path)
     if run.save_path:
@@ -103,18 +106,13 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def _report(run: Run, model: Learner, runner: Runner, rollout: Rollout, metrics, clock: _Clock, write: bool) -> None:
-    eprewmean = _mean(runner.episode_rewards)
-    fps = clock.fps(model.timesteps)
-    run.logger.progress(model.timesteps, run.total_timesteps, eprewmean=eprewmean, fps=fps)
-    if not write:
-        return
-    run.logger.log(
+def _report(logger: Logger, model: Learner, runner: Runner, rollout: Rollout, metrics, fps: float) -> None:
+    logger.log(
         {
             "nupdates": model.updates,
             "total_timesteps": model.timesteps,
             "fps": int(fps),
-            "eprewmean": eprewmean,
+            "eprewmean": _mean(runner.episode_rewards),
             "eplenmean": _mean(runner.episode_lengths),
             "episodes": runner.episodes,
             "explained_variance": explained_variance(rollout.values, rollout.returns),
@@ -122,4 +120,4 @@ def _report(run: Run, model: Learner, runner: Runner, rollout: Rollout, metrics,
         | {name: float(value) for name, value in metrics.items()}
         | model.counters()
     )
-    run.logger.dump(model.timesteps)
+    logger.dump(model.timesteps)

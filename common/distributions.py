@@ -6,7 +6,7 @@ B is the batch, K the number of classes of one Discrete action, M the number of 
 from __future__ import annotations
 
 import abc
-from typing import final
+from typing import Self, final
 
 import gymnasium as gym
 import tensorflow as tf
@@ -37,7 +37,7 @@ class ActionDistribution(abc.ABC):
         """Entropy, nats, [B]."""
 
     @abc.abstractmethod
-    def kl(self, other: ActionDistribution) -> tf.Tensor:
+    def kl(self, other: Self) -> tf.Tensor:
         """KL(self || other), nats, [B]."""
 
 
@@ -59,7 +59,7 @@ class Categorical(ActionDistribution):
         log_p = tf.nn.log_softmax(self.parameters)
         return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)
 
-    def kl(self, other: ActionDistribution) -> tf.Tensor:
+    def kl(self, other: Self) -> tf.Tensor:
         log_p, log_q = tf.nn.log_softmax(self.parameters), tf.nn.log_softmax(other.parameters)
         return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
 
@@ -85,7 +85,7 @@ class MultiCategorical(ActionDistribution):
     def entropy(self) -> tf.Tensor:
         return tf.add_n([part.entropy() for part in self.parts])
 
-    def kl(self, other: MultiCategorical) -> tf.Tensor:
+    def kl(self, other: Self) -> tf.Tensor:
         return tf.add_n([mine.kl(theirs) for mine, theirs in zip(self.parts, other.parts, strict=True)])
 
 
@@ -99,11 +99,17 @@ def distribution_size(space: gym.Space) -> int:
         return int(space.n)
     if isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1:
         return int(space.nvec.sum())
-    raise UserError(f"action space {space}: must be Discrete or a flat MultiDiscrete for the discrete learner")
+    raise _unsupported(space)
 
 
 def make_distribution(space: gym.Space, parameters: tf.Tensor) -> ActionDistribution:
-    """The distribution over `space` (Discrete or MultiDiscrete) with `parameters` [B, distribution_size(space)]."""
+    """The distribution over `space` with `parameters` [B, distribution_size(space)]; raises as that does."""
     if isinstance(space, gym.spaces.Discrete):
         return Categorical(parameters)
-    return MultiCategorical(parameters, tuple(int(n) for n in space.nvec))
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return MultiCategorical(parameters, tuple(int(n) for n in space.nvec))
+    raise _unsupported(space)
+
+
+def _unsupported(space: gym.Space) -> UserError:
+    return UserError(f"action space {space}: must be Discrete or a flat MultiDiscrete for the discrete learner")

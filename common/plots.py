@@ -184,9 +184,12 @@ def _run(folders: Sequence[Path], options: PlotOptions) -> None:
 def _read_monitor(path: Path) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8") as file:
-            started = float(re.search(r'"t_start":\s*([0-9.eE+-]+)', file.readline()).group(1))
+            start = re.search(r'"t_start":\s*([0-9.eE+-]+)', file.readline())
+            if start is None:
+                raise ValueError("no t_start")
+            started = float(start.group(1))
             games = pd.read_csv(file)[["r", "l", "t"]].astype(float)
-    except (AttributeError, KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a monitor file") from error
     return games.assign(started=started, ended=started + games["t"])
 

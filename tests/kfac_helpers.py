@@ -49,5 +49,6 @@ def homogeneous_jacobian(model, layer, x: np.ndarray) -> np.ndarray:
         outputs = model(x)
     parts = tape.jacobian(outputs, variables)
     batch, classes = outputs.shape
-    rows = [tf.reshape(part, [batch, classes, -1, variable.shape[-1]]) for part, variable in zip(parts, variables)]
+    pairs = zip(parts, variables, strict=True)
+    rows = [tf.reshape(part, [batch, classes, -1, variable.shape[-1]]) for part, variable in pairs]
     return tf.reshape(tf.concat(rows, axis=2), [batch, classes, -1]).numpy()
