@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from baselines_acktr.settings import FLAGS, Settings, check_files, settle
 from common import cli
 from common.errors import UserError
-from common.process import Interruption, quiet_tensorflow
+from common.process import Interruption, num_processes, quiet_tensorflow
 
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(argv: Sequence[str]) -> int:
     """Parses, builds the environments, learns and saves, plays."""
+    _check_processes()
     settings = settle(FLAGS.parse(argv))
     check_files(settings.options)
     settings = settings.preset(num_env=default_num_env(settings.env), log_path=default_log_path())
@@ -188,6 +189,14 @@ def default_log_path() -> str:
     from common.logger import default_folder
 
     return str(default_folder())
+
+
+def _check_processes() -> None:
+    if (size := num_processes()) > 1:
+        raise UserError(
+            f"mpirun -n {size}: this version trains in one process, {size} would overwrite each other's files; start "
+            "it without mpirun or srun, or with -n 1"
+        )
 
 
 def _check_actions(env_id: str, space: gym.Space) -> None:

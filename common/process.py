@@ -1,4 +1,4 @@
-"""What a program does to its own process: signals that end a run, and TensorFlow's start-up messages."""
+"""What a program does to its own process: its fellows under MPI, signals, and TensorFlow's start-up messages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+# Set by Open MPI; by MPICH, Intel MPI and Slurm's PMI-2; by Slurm's srun with any plugin, PMIx among them.
+_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def num_processes() -> int:
+    """Returns how many processes `mpirun` or `srun` has started together with this one, itself included.
+
+    It is read from the launchers' environment variables, so it needs no MPI library.
+    """
+    texts = [os.environ.get(name, "") for name in _SIZE_VARIABLES]
+    return max(int(text) if text.isdecimal() else 1 for text in texts)
 
 
 class Interruption:

@@ -19,7 +19,7 @@ import run
 from baselines_acktr import checkpoint, run_info
 from baselines_acktr.settings import settle
 from common import plots
-from common.process import Interruption, quiet_tensorflow
+from common.process import Interruption, num_processes, quiet_tensorflow
 
 ROOT = Path(run.__file__).parent
 SMALL = ["--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--inverses=inline", "--log_interval=1"]
@@ -54,6 +54,8 @@ gym.register("Lights-v0", Lights)
 @pytest.fixture(autouse=True)
 def headless(monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "OPENAI_LOGDIR", "OPENAI_LOG_FORMAT", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -131,6 +133,21 @@ def test_a_mistake_is_one_clear_line_with_exit_code_two_and_writes_nothing(tmp_p
     assert message in err
     assert (out, err.count("\n")) == ("", 1), err
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_several_processes_are_refused_before_they_overwrite_each_other(tmp_path, capfd, monkeypatch, variable):
+    monkeypatch.setenv(variable, "4")
+    assert run.main(["--env=Lights-v0", f"--log_path={tmp_path}/logs"]) == 2
+    out, err = capfd.readouterr()
+    assert err.startswith("run.py: mpirun -n 4: this version trains in one process")
+    assert (out, err.count("\n"), list(tmp_path.iterdir())) == ("", 1, [])
+
+
+@pytest.mark.parametrize("size", ["1", "", "nonsense"])
+def test_one_process_under_mpirun_is_fine(monkeypatch, size):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", size)
+    assert num_processes() == 1
 
 
 def test_a_run_leaves_checkpoint_logs_monitor_files_and_videos(trained):
