@@ -24,7 +24,9 @@ class AcktrDiscreteConfig:
     vf_fisher_coef: float = option(
         1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
     )
-    lr: float = option(0.25, "largest step eta_max at the start of the run", source=BASELINES, above=0)
+    lr: float = option(
+        0.7, "largest step eta_max at the start of the run", source=PAPER + ", appendix A: grid 0.7 to 0.02", above=0
+    )
     lrschedule: str = option(
         "linear",
         "how the rate falls over the run",
@@ -34,10 +36,12 @@ class AcktrDiscreteConfig:
     schedule_timesteps: int = option(
         0, "length of the run that the schedule is for; 0: num_timesteps", unit="timesteps", minimum=0
     )
-    delta: float = option(0.001, "radius of the trust region", unit="nats of KL", source=PAPER, above=0)
+    delta: float = option(
+        0.002, "radius of the trust region", unit="nats of KL", source="tuned on Pong; " + PAPER + ": 0.001", above=0
+    )
     damping: float = option(0.01, "Tikhonov damping lambda of the Fisher", source=BASELINES, above=0)
-    momentum: float = option(0.9, "heavy-ball momentum, after the trust region", source=BASELINES, minimum=0, maximum=1)
-    stats_decay: float = option(0.99, "decay of the factors' running averages", source=BASELINES, minimum=0, maximum=1)
+    momentum: float = option(0.9, "heavy-ball momentum, after the trust region", source=BASELINES, minimum=0, below=1)
+    stats_decay: float = option(0.99, "decay of the factors' running averages", source=BASELINES, minimum=0, below=1)
     fisher_rows: int = option(64, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
     fisher_sites: int = option(
         64, "sites of each convolution output that the Fisher is estimated from; 0: all", unit="sites", minimum=0

@@ -18,6 +18,7 @@ class Option:
     source: str | None = None
     choices: tuple[str, ...] | None = None
     above: float | None = None
+    below: float | None = None
     minimum: float | None = None
     maximum: float | None = None
 
@@ -29,7 +30,7 @@ def option(default: Any, help: str, **details: Any) -> Any:
       default: the default value.
       help: one sentence.
       **details: the other fields of `Option`: `unit`, `source` (paper section or code it comes from), `choices`,
-        and the limits `above` (exclusive), `minimum` and `maximum` (inclusive).
+        and the limits `above` and `below` (exclusive), `minimum` and `maximum` (inclusive).
     """
     return dataclasses.field(default=default, metadata={"option": Option(help, **details)})
 
@@ -38,6 +39,8 @@ def _limits(spec: Option) -> str:
     parts = []
     if spec.above is not None:
         parts.append(f"above {spec.above:g}")
+    if spec.below is not None:
+        parts.append(f"below {spec.below:g}")
     if spec.minimum is not None:
         parts.append(f"at least {spec.minimum:g}")
     if spec.maximum is not None:
@@ -49,6 +52,7 @@ def _check_number(name: str, value: float, spec: Option) -> None:
     inside = (
         math.isfinite(value)
         and (spec.above is None or value > spec.above)
+        and (spec.below is None or value < spec.below)
         and (spec.minimum is None or value >= spec.minimum)
         and (spec.maximum is None or value <= spec.maximum)
     )
