@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from common.errors import UserError, closest
-from common.options import Option
+from common.options import Option, limits
 
 HELP_FLAGS = ("-h", "--help")
 _MAX_INT = 2**63 - 1
@@ -235,8 +235,7 @@ def _default(value: Any) -> str:
 def _allowed(spec: Option) -> str:
     if spec.choices is not None:
         return f"one of {', '.join(spec.choices)}"
-    bounds = (("above", spec.above), ("at least", spec.minimum), ("at most", spec.maximum))
-    return ", ".join(f"{word} {bound}" for word, bound in bounds if bound is not None)
+    return limits(spec)
 
 
 def _show(text: str) -> str:

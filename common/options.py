@@ -35,17 +35,10 @@ def option(default: Any, help: str, **details: Any) -> Any:
     return dataclasses.field(default=default, metadata={"option": Option(help, **details)})
 
 
-def _limits(spec: Option) -> str:
-    parts = []
-    if spec.above is not None:
-        parts.append(f"above {spec.above:g}")
-    if spec.below is not None:
-        parts.append(f"below {spec.below:g}")
-    if spec.minimum is not None:
-        parts.append(f"at least {spec.minimum:g}")
-    if spec.maximum is not None:
-        parts.append(f"at most {spec.maximum:g}")
-    return " and ".join(parts) or "a finite number"
+def limits(spec: Option) -> str:
+    """The limits of a number in words, such as "at least 0 and below 1"; "" where there are none."""
+    bounds = (("above", spec.above), ("at least", spec.minimum), ("at most", spec.maximum), ("below", spec.below))
+    return " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
 
 
 def _check_number(name: str, value: float, spec: Option) -> None:
@@ -57,7 +50,7 @@ def _check_number(name: str, value: float, spec: Option) -> None:
         and (spec.maximum is None or value <= spec.maximum)
     )
     if not inside:
-        raise UserError(f"--{name}={value}: must be {_limits(spec)}")
+        raise UserError(f"--{name}={value}: must be {limits(spec) or 'a finite number'}")
 
 
 def validate(config: Any) -> None:
