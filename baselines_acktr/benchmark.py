@@ -76,15 +76,15 @@ def compare(kfac: Loop, plain: Loop, rounds: int) -> None:
     print(f"{'ratio':10s} median {np.median(ratios):7.3f}               min {ratios.min():.3f}  max {ratios.max():.3f}")
 
 
-def seconds(function: Callable[[], object], repeats: int) -> float:
-    """Median wall-clock seconds of a call, after two to warm up."""
-    function(), function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+def seconds(*functions: Callable[[], object], repeats: int) -> list[float]:
+    """Median wall-clock seconds of each function; they take turns, after two calls of each to warm up."""
+    times = np.empty((repeats + 2, len(functions)))
+    for row in times:
+        for i, function in enumerate(functions):
+            start = time.perf_counter()
+            function()
+            row[i] = time.perf_counter() - start
+    return np.median(times[2:], axis=0).tolist()
 
 
 def profile(loop: Loop, repeats: int = 20) -> dict[str, float]:
@@ -109,23 +109,27 @@ def profile(loop: Loop, repeats: int = 20) -> dict[str, float]:
 
     full = optimizer._differentiator(model._objective)
     _, matrices = full(*batch)
-    loss_time = seconds(lambda: gradients(*batch)[0].numpy(), repeats)
-    fisher_time = seconds(lambda: gradients_and_fisher(*batch)[0][0].numpy(), repeats)
-    full_time = seconds(lambda: full(*batch)[1][0].numpy(), repeats)
-    interval = config.inverse_interval
+    parts = seconds(
+        lambda: env.step(actions),
+        lambda: model.step(observations),
+        lambda: model._batch(rollout),
+        lambda: gradients(*batch)[0].numpy(),
+        lambda: gradients_and_fisher(*batch)[0][0].numpy(),
+        lambda: full(*batch)[1][0].numpy(),
+        lambda: optimizer._apply(matrices)["step_length"].numpy(),
+        lambda: invert_all(optimizer._snapshot(), optimizer.form, config.damping),
+        repeats=repeats,
+    )
+    step, act, assemble, loss, fisher, statistics, apply, invert = parts
     return {
-        "stepping": config.nsteps * seconds(lambda: env.step(actions), 2 * repeats),
-        "acting": config.nsteps * seconds(lambda: model.step(observations), 2 * repeats),
-        "assembling the batch": seconds(lambda: model._batch(rollout), repeats),
-        "loss and its gradient": loss_time,
-        "Fisher backward pass": fisher_time - loss_time,
-        "factor statistics": full_time - fisher_time,
-        "preconditioning and step": seconds(lambda: optimizer._apply(matrices)["step_length"].numpy(), repeats),
-        "snapshot of the factors": seconds(optimizer._snapshot, repeats) / interval,
-        "inverses (background thread)": seconds(
-            lambda: invert_all(optimizer._snapshot(), optimizer.form, config.damping), 5
-        )
-        / interval,
+        "stepping": config.nsteps * step,
+        "acting": config.nsteps * act,
+        "assembling the batch": assemble,
+        "loss and its gradient": loss,
+        "Fisher backward pass": fisher - loss,
+        "factor statistics": statistics - fisher,
+        "preconditioning and step": apply,
+        "inverses (background thread)": invert / config.inverse_interval,
     }
 
 
@@ -138,18 +142,18 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=15, help="updates in a round")
     arguments = parser.parse_args()
     config = make_config()
-    loops = [Loop(c, arguments.env, arguments.num_env, arguments.updates, config) for c in (Model, PlainModel)]
+    kfac, plain = (Loop(c, arguments.env, arguments.num_env, arguments.updates, config) for c in (Model, PlainModel))
     batch = arguments.num_env * config.nsteps
     print(
         f"{arguments.env}, batch {batch} = {arguments.num_env} x {config.nsteps}, rounds of {arguments.updates} updates"
     )
-    compare(*loops, arguments.rounds)
-    parts = profile(loops[0])
+    compare(kfac, plain, arguments.rounds)
+    parts = profile(kfac)
     total = sum(parts.values())
     print(f"\npart of an update{'':14s} ms    share")
     for name, value in parts.items():
         print(f"{name:28s} {1e3 * value:6.1f}   {value / total:5.1%}")
-    for loop in loops:
+    for loop in (kfac, plain):
         loop.close()
 
 

@@ -138,7 +138,7 @@ RESETS = {
 def test_an_episode_of_the_agent_starts_with_the_actions_of_baselines(results, played, backend, monkeypatch):
     emulator = FakeEmulator(list(results))
     if backend == "native":
-        game = atari._Game(find_spec("BreakoutNoFrameskip-v4"), atari.MAX_FRAMES, core=0)
+        game = atari._Game(find_spec("BreakoutNoFrameskip-v4"), atari.MAX_FRAMES)
         game.start(0)
         while not game.is_ready():
             game.continue_reset()
@@ -225,7 +225,7 @@ def test_rewards_are_signs_and_scores_are_the_games_own(backend):
 
 
 def test_noop_starts_are_uniform_from_1_to_30():
-    game = atari._Game(find_spec("PongNoFrameskip-v4"), atari.MAX_FRAMES, core=0)
+    game = atari._Game(find_spec("PongNoFrameskip-v4"), atari.MAX_FRAMES)
     counts = Counter()
     for _ in range(300):
         game._new_game(*game._force_reset(-1))

@@ -14,6 +14,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 import tensorflow as tf
+from threadpoolctl import ThreadpoolController
 
 from baselines_acktr.kfac.lapack import NotPositiveDefiniteError, spd_inverse
 
@@ -111,7 +112,15 @@ FORMS: dict[str, type[Form]] = {"cholesky": CholeskyForm, "eigen": EigenForm}
 
 
 def invert_all(snapshot: Snapshot, form: Form, damping: float) -> Refresh:
-    """Inverts every layer; one bad factor fails the whole refresh, so that the set in use stays consistent."""
+    """Inverts every layer; one bad factor fails the whole refresh, so that the set in use stays consistent.
+
+    BLAS runs on one thread: its idle threads spin, which would take more from the learner than they give here.
+    """
+    with ThreadpoolController().limit(limits=1, user_api="blas"):
+        return _invert_each(snapshot, form, damping)
+
+
+def _invert_each(snapshot: Snapshot, form: Form, damping: float) -> Refresh:
     tensors = []
     for name, a, s in snapshot.factors:
         try:

@@ -61,14 +61,13 @@ class _Game:
 
     lives: int
 
-    def __init__(self, spec: EnvSpec, max_frames: int, core: int) -> None:
+    def __init__(self, spec: EnvSpec, max_frames: int) -> None:
         from ale_py.vector_env import AtariVectorEnv
 
         native = AtariVectorEnv(
             spec.kwargs["game"],
             num_envs=1,
             num_threads=1,
-            thread_affinity_offset=core,  # counted modulo the number of cores
             max_num_frames_per_episode=max_frames,
             repeat_action_probability=spec.kwargs.get("repeat_action_probability", 0.25),
             full_action_space=spec.kwargs.get("full_action_space", False),
@@ -193,22 +192,19 @@ class NativeAtariVectorEnv(VectorEnv):
 
     single_action_space: spaces.Discrete
 
-    def __init__(
-        self, spec: EnvSpec, num_envs: int, *, frame_stack: int = 4, max_frames: int = MAX_FRAMES, first_core: int = 0
-    ) -> None:
-        """Starts the emulators, their threads spread over the cores.
+    def __init__(self, spec: EnvSpec, num_envs: int, *, frame_stack: int = 4, max_frames: int = MAX_FRAMES) -> None:
+        """Starts the emulators.
 
         Args:
           spec: the registered environment; its game, action set and probability of sticky actions are used.
           num_envs: number of games.
           frame_stack: frames per observation.
           max_frames: emulator frames after which a game is truncated.
-          first_core: core of the first game's thread; several processes on a machine should start apart.
         """
         self.spec = spec
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self._games = [_Game(spec, max_frames, first_core + i) for i in range(num_envs)]
+        self._games = [_Game(spec, max_frames) for _ in range(num_envs)]
         self.single_observation_space = spaces.Box(0, 255, (SCREEN, SCREEN, frame_stack), np.uint8)
         self.single_action_space = spaces.Discrete(self._games[0].num_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)

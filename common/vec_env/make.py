@@ -70,7 +70,7 @@ def make_vec_env(
     if backend == "native":
         from common.vec_env.atari import NativeAtariVectorEnv
 
-        env: VectorEnv = NativeAtariVectorEnv(spec, num_env, frame_stack=frame_stack, first_core=rank * num_env)
+        env: VectorEnv = NativeAtariVectorEnv(spec, num_env, frame_stack=frame_stack)
     else:
         factory = functools.partial(
             make_env, spec, split_module(env_id)[0], render_mode, frame_stack if preprocess else 0
