@@ -158,7 +158,7 @@ def test_join_and_split_are_inverse():
     layer = keras.layers.Conv2D(4, 3, dtype="float64")
     model = sequential(layer, input_shape=(5, 5, 2))
     weights = [variable.value for variable in model.trainable_variables]
-    matrix = join(layer, weights)
+    matrix = join(weights)
     assert matrix.shape == (3 * 3 * 2 + 1, 4)
     for part, weight in zip(split(layer, matrix), weights, strict=True):
         np.testing.assert_array_equal(part, weight)

@@ -22,7 +22,7 @@ class KroneckerBlock:
     def __init__(self, name: str, layer: keras.layers.Layer, form: Form) -> None:
         self.name, self.layer, self.form = name, layer, form
         self.weights = [variable.value for variable in layer.trainable_variables]
-        rows, columns = join(layer, self.weights).shape
+        rows, columns = join(self.weights).shape
         self.averages = [self._zeros((rows, rows), "a"), self._zeros((columns, columns), "s")]
         self.tensors = [self._zeros(shape, f"inverse{i}") for i, shape in enumerate(form.shapes(rows, columns))]
         self.velocity = self._zeros((rows, columns), "velocity")

@@ -20,8 +20,8 @@ import tensorflow as tf
 from baselines_acktr.kfac.taps import FreeVector, Tap
 
 
-def join(layer: keras.layers.Layer, tensors: list[tf.Tensor]) -> tf.Tensor:
-    """Stacks a layer's kernel and bias (or their gradients), in the order of its weights, to a matrix [I, O]."""
+def join(tensors: list[tf.Tensor]) -> tf.Tensor:
+    """Stacks the kernel and bias of a layer (or their gradients), in the order of its weights, to a matrix [I, O]."""
     return tf.concat([tf.reshape(tensor, [-1, tensor.shape[-1]]) for tensor in tensors], axis=0)
 
 

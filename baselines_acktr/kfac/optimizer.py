@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from baselines_acktr.kfac.blocks import KroneckerBlock
 from baselines_acktr.kfac.factors import join, kronecker_factors
-from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Factors, Form, Inverter, Snapshot
+from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Factors, Form, Inverter, Refresh, Snapshot
 from baselines_acktr.kfac.taps import Tap, supported_layers, tap_layers
 
 _LOG = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Kfac:
         self._skipped_updates, self._skipped_statistics = (
             tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2)
         )
-        self._step, self._inverse_step, self._skipped_refreshes = 0, -1, 0
+        self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = 0, -1, -1, 0
         self._differentiate_by_objective: dict[Callable, Callable] = {}
 
     # -- one update ---------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class Kfac:
         weights = [block.weights for block in self.blocks]
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         self._observe(taps, tape.gradient(log_likelihood, [tap.outputs for tap in taps]))
-        matrices = [join(block.layer, parts) for block, parts in zip(self.blocks, gradients, strict=True)]
+        matrices = [join(parts) for parts in gradients]
         return {**metrics, "loss": loss}, matrices
 
     def _observe(self, taps: list[Tap], gradients: list[tf.Tensor | None]) -> None:
@@ -204,7 +204,7 @@ class Kfac:
         factors = [Factors(b.layer.name, a, s) for b, (a, s) in zip(self.blocks, averages, strict=True)]
         return Snapshot(self._step, factors)
 
-    def _publish(self, refresh) -> None:
+    def _publish(self, refresh: Refresh | None) -> None:
         if refresh is None:
             return
         if refresh.tensors is None:
@@ -265,8 +265,6 @@ class Kfac:
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = map(int, arrays["counters"])
-
-    _submitted_step = -1
 
     def close(self) -> None:
         """Ends the background thread."""
