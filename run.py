@@ -111,9 +111,9 @@ def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
             _check_spaces(options.load_path, env)
         if videos:
             require_frames(env)
-        settings = settings.preset(network="cnn" if len(env.single_observation_space.shape or ()) == 3 else "mlp")
         with quiet_tensorflow():
-            from baselines_acktr import acktr_discrete
+            from baselines_acktr import acktr_discrete, networks
+        settings = settings.preset(network=networks.default_network(env.single_observation_space))
         _check_network(settings, env)
     return settings, functools.partial(acktr_discrete.learn, **_arguments(settings))
 

@@ -33,10 +33,8 @@ class KroneckerBlock:
     @property
     def variables(self) -> dict[str, tf.Variable]:
         """Every variable of the block by its name in a checkpoint."""
-        return {variable.name.removesuffix(":0"): variable for variable in self._all_variables()}
-
-    def _all_variables(self) -> list[tf.Variable]:
-        return [*self.averages, *self.tensors, self.velocity]
+        variables = [*self.averages, *self.tensors, self.velocity]
+        return {variable.name.removesuffix(":0"): variable for variable in variables}
 
     def observe(self, factors: tuple[tf.Tensor, tf.Tensor], decay: tf.Tensor) -> None:
         """Moves the running averages towards a new estimate of the factors."""
