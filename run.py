@@ -8,15 +8,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines_acktr.settings import FLAGS, Settings, check_files, settle
+from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, Settings, check_files, settle
 from common import cli
-from common.errors import UserError
+from common.errors import RunFailedError, UserError
 from common.process import Interruption, num_processes, quiet_tensorflow
 
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
@@ -38,7 +39,8 @@ All flags:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code: 0 done, 2 a mistake of the user, 128 + signal interrupted."""
+    """Runs a command line and returns its exit code: 0 done, 1 stopped by bad numbers, 2 a mistake of the user,
+    128 + signal interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv:
         print(USAGE, file=sys.stderr)
@@ -51,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"run.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except RunFailedError as error:
+        print(f"run.py: stopped: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("run.py: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -61,8 +66,7 @@ def run(argv: Sequence[str]) -> int:
     _check_processes()
     settings = settle(FLAGS.parse(argv))
     check_files(settings.options)
-    settings = settings.preset(num_env=default_num_env(settings.env), log_path=default_log_path())
-    settings, learn = probe(settings)
+    settings, learn = probe(settings.preset(log_path=default_log_path()))
     with training_env(settings) as env, open_logger(argv, settings) as logger, Interruption() as interruption:
         model = learn(env=env, logger=logger, callback=after_update(settings, interruption))
     if interruption.signal:
@@ -86,8 +90,16 @@ def make_env(settings: Settings, num_env: int, **details: Any) -> SeededVectorEn
     """Opens environments of the run; `details` as for `make_vec_env`."""
     from common.vec_env import make_vec_env
 
-    stack, scale = settings.options.frame_stack, settings.options.reward_scale
-    return make_vec_env(settings.env, num_env, settings.seed, frame_stack=stack, reward_scale=scale, **details)
+    options = settings.options
+    return make_vec_env(
+        settings.env,
+        num_env,
+        settings.seed,
+        frame_stack=options.frame_stack,
+        reward_scale=options.reward_scale,
+        pixels=options.pixels,
+        **details,
+    )
 
 
 def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
@@ -101,21 +113,27 @@ def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
         the checkpoint was trained on other spaces, or a video is wanted and there are no frames.
     """
     from baselines_acktr.play import require_frames
+    from common.vec_env.ids import find_spec, is_atari
 
     options = settings.options
     videos = options.video or options.save_video_interval
     with make_env(settings, 1, **(FRAMES if videos else {})) as env:
-        _check_actions(settings.env, env.single_action_space)
+        kind = _kind_of_actions(settings.env, env.single_action_space)
+        with quiet_tensorflow():
+            learner = importlib.import_module(LEARNERS[options.alg, kind].module)
+        observations = env.single_observation_space
+        settings = settings.with_learner(kind, learner.Model.preset(observations))
+        settings = settings.preset(
+            network=learner.Model.default_network(observations),
+            num_env=32 if is_atari(find_spec(settings.env)) else settings.config.num_env,
+        )
         _check_budget(settings)
         if options.load_path:
             _check_spaces(options.load_path, env)
         if videos:
             require_frames(env)
-        with quiet_tensorflow():
-            from baselines_acktr import acktr_discrete, networks
-        settings = settings.preset(network=networks.default_network(env.single_observation_space))
-        _check_network(settings, env)
-    return settings, functools.partial(acktr_discrete.learn, **_arguments(settings))
+        _check_network(settings, env, learner.Model)
+    return settings, functools.partial(learner.learn, **_arguments(settings))
 
 
 def _arguments(settings: Settings) -> dict[str, Any]:
@@ -177,13 +195,6 @@ def open_logger(argv: Sequence[str], settings: Settings) -> contextlib.AbstractC
     return logger
 
 
-def default_num_env(env_id: str) -> int:
-    """Returns 32 for Atari games (Wu et al. 2017), 8 otherwise; raises `UserError` for an unknown environment."""
-    from common.vec_env.ids import find_spec, is_atari
-
-    return 32 if is_atari(find_spec(env_id)) else 8
-
-
 def default_log_path() -> str:
     """Returns the log folder of OPENAI_LOGDIR, else a new temporary one."""
     from common.logger import default_folder
@@ -199,33 +210,29 @@ def _check_processes() -> None:
         )
 
 
-def _check_actions(env_id: str, space: gym.Space) -> None:
-    from gymnasium.spaces import Discrete, MultiDiscrete
+def _kind_of_actions(env_id: str, space: gym.Space) -> str:
+    from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-    if not isinstance(space, Discrete | MultiDiscrete):
-        raise UserError(
-            f"--env={env_id}: its actions are {type(space).__name__}; this version of acktr learns Discrete and "
-            "MultiDiscrete actions only, the continuous learner is not in it"
-        )
+    if isinstance(space, Discrete | MultiDiscrete):
+        return DISCRETE
+    if isinstance(space, Box):
+        return CONTINUOUS
+    raise UserError(f"--env={env_id}: its actions are {type(space).__name__}; must be Discrete, MultiDiscrete or Box")
 
 
 def _check_budget(settings: Settings) -> None:
     total, trained = settings.options.num_timesteps, settings.trained
-    batch = settings.num_env * settings.config.nsteps
+    batch = settings.config.batch_size(settings.num_env)
     if 0 < total < trained + batch:
         done = f"the checkpoint's {trained} timesteps, which count, plus " if trained else ""
-        raise UserError(
-            f"--num_timesteps={total}: must be 0, or at least {done}one batch (num_env x nsteps) of {batch}"
-        )
+        raise UserError(f"--num_timesteps={total}: must be 0, or at least {done}one batch of {batch}")
 
 
-def _check_network(settings: Settings, env: gym.vector.VectorEnv) -> None:
+def _check_network(settings: Settings, env: gym.vector.VectorEnv, model_class: type) -> None:
     """Builds the model once; mistakes inside a network of the user's own keep their traceback."""
-    from baselines_acktr.policies import make_actor_critic
-
     name, space = settings.network, env.single_observation_space
     try:
-        make_actor_critic(space, env.single_action_space, name, settings.config, settings.seed)
+        model_class(space, env.single_action_space, name, settings.config, settings.seed).close()
     except UserError:
         raise
     except ValueError as error:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -12,33 +9,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr import checkpoint
-from baselines_acktr.config import ARCHITECTURE, AcktrDiscreteConfig
-from baselines_acktr.kfac import FORMS, INVERTERS, Kfac, Objective, UnsupportedLayerError, gaussian_log_likelihood
+from baselines_acktr import training
+from baselines_acktr.agents import Agent, parameters, set_parameters, with_prefix, without_prefix
+from baselines_acktr.config import AcktrDiscreteConfig
+from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.losses import policy_gradient_loss, value_loss
 from baselines_acktr.networks import default_network
-from baselines_acktr.policies import make_actor_critic
-from baselines_acktr.rollouts import Rollout
-from baselines_acktr.training import Run, require_same_step, train
+from baselines_acktr.optimizers import make_kfac
+from baselines_acktr.policies import ActorCritic
+from baselines_acktr.returns import explained_variance, n_step_returns
+from baselines_acktr.rollouts import Rollout, Runner
 from common.distributions import make_distribution
-from common.errors import UserError, closest
-from common.logger import Logger
+from common.schedules import scheduled
 
 
-class Model:
-    """Policy, value function and their K-FAC optimizer.
+class Model(Agent):
+    """Policy, value function and their K-FAC optimizer; arguments and errors as for `Agent`."""
 
-    Args:
-      observation_space: of one environment; a Box.
-      action_space: of one environment; Discrete or MultiDiscrete.
-      network: a name that `networks.find_network` knows.
-      config: hyperparameters.
-      seed: of the initial weights and of every random draw.
-      env_id: id of the environment, written to checkpoints and compared with theirs.
-
-    Raises:
-      UserError: if the spaces or the network are not supported.
-    """
+    algorithm = "acktr"
+    config_class = AcktrDiscreteConfig
+    default_network = staticmethod(default_network)
 
     def __init__(
         self,
@@ -49,39 +39,31 @@ class Model:
         seed: int = 0,
         env_id: str | None = None,
     ) -> None:
-        self.env_id, self.seed = env_id, seed
-        self.observation_space, self.action_space = observation_space, action_space
-        self.network_name, self.config = network, config
-        self.network = make_actor_critic(observation_space, action_space, network, config, seed)
-        self.optimizer = _make_optimizer(self.network, config, seed)
+        super().__init__(observation_space, action_space, network, config, seed, env_id)
+        keras.utils.set_random_seed(seed)
+        self.network = ActorCritic(observation_space, action_space, network, config)
+        self.optimizer = make_kfac(self.network, config, seed)
         self.sampler = tf.random.Generator.from_seed(seed + 1)
-        self.timesteps, self.updates = 0, 0
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
     def step(
         self, observations: np.ndarray, deterministic: bool = False
     ) -> tuple[np.ndarray, np.ndarray, None, np.ndarray]:
-        """Chooses actions.
-
-        Args:
-          observations: [N, ...].
-          deterministic: the most likely action instead of a sampled one.
-
-        Returns:
-          actions [N, ...], values [N], None (the recurrent state of OpenAI Baselines' models) and -log pi(a|s) [N].
-        """
         actions, values, neglogps = self._act(observations, deterministic)
         return actions.numpy(), values.numpy(), None, neglogps.numpy()
 
+    def act(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        actions, values, _, _ = self.step(observations)
+        return actions, values
+
     def value(self, observations: np.ndarray) -> np.ndarray:
-        """V of observations [N, ...], [N]."""
         return self._value(observations).numpy()
 
     @tf.function(reduce_retracing=True)
     def _act(self, observations: tf.Tensor, deterministic: bool):
-        parameters, values = self.network(observations)
-        pi = make_distribution(self.action_space, parameters)
+        logits, values = self.network(observations)
+        pi = make_distribution(self.action_space, logits)
         actions = pi.mode() if deterministic else pi.sample(self.sampler)
         return actions, values, -pi.log_prob(actions)
 
@@ -91,33 +73,37 @@ class Model:
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
-    def update(self, rollout: Rollout, lr: float, measure_kl: bool = False) -> dict[str, tf.Tensor]:
-        """One K-FAC update; returns scalars for the log.
+    def make_runner(self, env: gym.vector.VectorEnv) -> Runner:
+        return Runner(env, self, self.config.nsteps)
 
-        Args:
-          rollout: of this model's own actions.
-          lr: eta_max of this update.
-          measure_kl: also return `kl`, the exact mean KL(old || new) of the policy on the rollout's first step, and
-            `quadratic_kl`, that of policy and value together by the quadratic model; nats.
+    def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
+        """One K-FAC update.
+
+        With `report` the result also has `kl`, the exact mean KL(old || new) of the policy on the rollout's first step,
+        and `quadratic_kl`, that of policy and value together by the quadratic model; nats.
         """
+        config = self.config
+        lr = scheduled(config.lrschedule, config.lr, self.timesteps, config.schedule_timesteps or total_timesteps)
         self.optimizer.learning_rate.assign(lr)
-        before = self._parameters(rollout.observations[0]) if measure_kl else None
-        metrics = self.optimizer.minimize(self._objective, *self._batch(rollout))
-        if measure_kl:
+        before = self._parameters(rollout.observations[0]) if report else None
+        returns = n_step_returns(
+            rollout.rewards, rollout.values, rollout.next_values, rollout.ended, self.config.gamma
+        )
+        metrics = self.optimizer.minimize(self._objective, *self._batch(rollout, returns)) | {"lr": lr}
+        if report:
             metrics["kl"] = self._mean_kl(before, self._parameters(rollout.observations[0]))
             metrics["quadratic_kl"] = self.optimizer.last_step_model_kl()
+            metrics["explained_variance"] = explained_variance(rollout.values, returns)
         return metrics
 
     def counters(self) -> dict[str, int]:
-        """Age of the inverses and how often K-FAC left something out."""
         return self.optimizer.counters
 
-    def _batch(self, rollout: Rollout) -> tuple[np.ndarray, ...]:
+    def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:
         """Rows [B, ...] of observations, actions, returns and advantages, shuffled: the Fisher takes the first ones."""
-        rows = rollout.returns.size
-        order = np.random.default_rng([self.seed, self.updates]).permutation(rows)
-        arrays = rollout.observations, rollout.actions, rollout.returns, rollout.returns - rollout.values
-        return tuple(np.take(array.reshape(rows, *array.shape[2:]), order, axis=0) for array in arrays)
+        order = np.random.default_rng([self.seed, self.updates]).permutation(returns.size)
+        arrays = rollout.observations, rollout.actions, returns, returns - rollout.values
+        return tuple(np.take(array.reshape(returns.size, *array.shape[2:]), order, axis=0) for array in arrays)
 
     def _objective(self, observations, actions, returns, advantages) -> Objective:
         """The A2C loss, and the log-likelihood of actions and values sampled from the model (section 3.1)."""
@@ -158,125 +144,18 @@ class Model:
     # -- state --------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, np.ndarray]:
-        """Parameters, optimizer and random generators, by name, copied."""
-        arrays = {f"parameters/{i}": v.value.numpy().copy() for i, v in enumerate(self.network.trainable_variables)}
-        arrays |= {f"kfac/{name}": array for name, array in self.optimizer.state().items()}
-        return arrays | {"sampler": self.sampler.state.numpy().copy()}
+        arrays = with_prefix("parameters", parameters(self.network))
+        return arrays | with_prefix("kfac", self.optimizer.state()) | {"sampler": self.sampler.state.numpy().copy()}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes back what `state` returned."""
-        for i, variable in enumerate(self.network.trainable_variables):
-            variable.assign(arrays[f"parameters/{i}"])
-        prefix = "kfac/"
-        self.optimizer.set_state({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)})
+        set_parameters(self.network, without_prefix("parameters", arrays))
+        self.optimizer.set_state(without_prefix("kfac", arrays))
         self.sampler.state.assign(arrays["sampler"])
 
-    def save(self, path: str) -> None:
-        """Writes a checkpoint (see `checkpoint.save`)."""
-        meta = checkpoint.describe(
-            env_id=self.env_id,
-            observation_space=self.observation_space,
-            action_space=self.action_space,
-            network=self.network_name,
-            config=self.config,
-            counters={"timesteps": self.timesteps, "updates": self.updates, "seed": self.seed},
-        )
-        checkpoint.save(path, self.state(), meta)
-
-    def load(self, path: str) -> None:
-        """Takes parameters, K-FAC state, counters and random generators from a checkpoint.
-
-        Raises:
-          UserError: if the file is damaged or was trained with other spaces or another network.
-        """
-        arrays, meta = checkpoint.load(path)
-        checkpoint.check_compatible(
-            meta,
-            path,
-            env_id=self.env_id,
-            observation_space=self.observation_space,
-            action_space=self.action_space,
-            network=self.network_name,
-            config={name: getattr(self.config, name) for name in ARCHITECTURE},
-        )
-        try:
-            self.set_state(arrays)
-        except (KeyError, ValueError) as error:
-            raise UserError(f"checkpoint {path}: does not fit this network and optimizer: {error}") from error
-        counters = meta["counters"]
-        self.timesteps, self.updates, self.seed = counters["timesteps"], counters["updates"], counters["seed"]
-
     def close(self) -> None:
-        """Ends the optimizer's background thread."""
         self.optimizer.close()
 
 
-def _make_optimizer(network: keras.Model, config: AcktrDiscreteConfig, seed: int) -> Kfac:
-    try:
-        return Kfac(
-            network,
-            learning_rate=config.lr,
-            delta=config.delta,
-            damping=config.damping,
-            momentum=config.momentum,
-            decay=config.stats_decay,
-            inverse_interval=config.inverse_interval,
-            max_sites=config.fisher_sites,
-            form=FORMS[config.inverse_form](),
-            inverter=INVERTERS[config.inverses](),
-            seed=seed,
-        )
-    except UnsupportedLayerError as error:
-        raise UserError(f"--network: {error}") from error
-
-
-def make_config(**hyperparameters: Any) -> AcktrDiscreteConfig:
-    """The config with these hyperparameters; raises UserError for an unknown name, with the closest one."""
-    names = [field.name for field in dataclasses.fields(AcktrDiscreteConfig)]
-    for name in hyperparameters:
-        if name not in names:
-            raise UserError(f"{name}: unknown hyperparameter of acktr.{closest(name, names)}")
-    return AcktrDiscreteConfig(**hyperparameters)
-
-
-def learn(
-    network: str | None = None,
-    *,
-    env: gym.vector.VectorEnv,
-    seed: int = 0,
-    total_timesteps: int,
-    logger: Logger | None = None,
-    log_interval: int = 100,
-    save_path: str | None = None,
-    save_interval: int = 0,
-    load_path: str | None = None,
-    callback: Callable[[Model], bool | None] | None = None,
-    **hyperparameters: Any,
-) -> Model:
-    """Trains a model with ACKTR.
-
-    Args:
-      network: `cnn`, `mlp`, a registered name or `module:function`; None chooses by the observation space.
-      env: SAME_STEP vector environment with a discrete action space (see `common.vec_env.make_vec_env`).
-      seed: of the weights and of every draw of the learner.
-      total_timesteps: steps of all environments together, those of a loaded checkpoint included.
-      logger: takes the numbers every `log_interval` updates (and after the first and the last).
-      save_path: where to write a checkpoint every `save_interval` updates (0: never) and at the end.
-      load_path: checkpoint to go on from: parameters, K-FAC state, counters, schedule and random generators.
-      callback: called after each update; a true result ends the training.
-      **hyperparameters: fields of `AcktrDiscreteConfig`.
-
-    Raises:
-      UserError: for a mistake in the arguments, named.
-    """
-    config = make_config(**hyperparameters)
-    require_same_step(env)
-    network = network or default_network(env.single_observation_space)
-    env_id = env.spec.id if env.spec else None
-    model = Model(env.single_observation_space, env.single_action_space, network, config, seed, env_id)
-    if load_path:
-        model.load(load_path)
-    run = Run(total_timesteps, logger, log_interval, save_path, save_interval, callback)
-    with contextlib.closing(model):
-        train(model, env, run)
-    return model
+def learn(network: str | None = None, **arguments: Any) -> Model:
+    """Trains a model with ACKTR; arguments and errors as for `training.learn`, hyperparameters of AcktrDiscreteConfig."""
+    return training.learn(Model, network, **arguments)

@@ -13,19 +13,21 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.acktr_discrete import Model, make_config
+from baselines_acktr.acktr_discrete import Model
+from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac.inverses import invert_all
 from baselines_acktr.kfac.taps import tap_layers
 from baselines_acktr.networks import default_network
-from baselines_acktr.rollouts import Rollout, Runner
+from baselines_acktr.returns import n_step_returns
+from baselines_acktr.rollouts import Rollout
 from common.vec_env import make_vec_env
 
 
 class PlainModel(Model):
     """The same model and loss, trained by gradient descent: no Fisher, no factors, no inverses."""
 
-    def update(self, rollout: Rollout, lr: float, measure_kl: bool = False) -> dict[str, tf.Tensor]:
-        return {"loss": self._descend(*self._batch(rollout))}
+    def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, tf.Tensor]:
+        return {"loss": self._descend(*batch_of(self, rollout))}
 
     @tf.function
     def _descend(self, *batch) -> tf.Tensor:
@@ -33,6 +35,13 @@ class PlainModel(Model):
         for variable, gradient in zip(self.network.trainable_variables, gradients, strict=True):
             variable.assign_sub(1e-4 * gradient)
         return loss
+
+
+def batch_of(model: Model, rollout: Rollout) -> tuple[np.ndarray, ...]:
+    """What `model` is trained on after a rollout."""
+    gamma = model.config.gamma
+    returns = n_step_returns(rollout.rewards, rollout.values, rollout.next_values, rollout.ended, gamma)
+    return model._batch(rollout, returns)
 
 
 def loss_gradients(model: Model, *batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -49,13 +58,13 @@ class Loop:
         self.env = make_vec_env(env_id, num_env, seed=0)
         spaces = self.env.single_observation_space, self.env.single_action_space
         self.model = model_class(*spaces, default_network(spaces[0]), config)
-        self.runner = Runner(self.env, self.model, config.nsteps, config.gamma)
+        self.runner = self.model.make_runner(self.env)
         self.timesteps, self.updates = updates * config.nsteps * num_env, updates
 
     def run(self) -> float:
         start = time.perf_counter()
         for _ in range(self.updates):
-            self.model.update(self.runner.run(), 0.01)
+            self.model.update(self.runner.run(), 10**9)
         return self.timesteps / (time.perf_counter() - start)
 
     def close(self) -> None:
@@ -92,7 +101,7 @@ def profile(loop: Loop, repeats: int = 20) -> dict[str, float]:
     model, env, config = loop.model, loop.env, loop.model.config
     rollout = loop.runner.run()
     observations, actions = rollout.observations[0], rollout.actions[0]
-    batch = tuple(tf.constant(array) for array in model._batch(rollout))
+    batch = tuple(tf.constant(array) for array in batch_of(model, rollout))
     optimizer = model.optimizer
 
     @tf.function
@@ -112,7 +121,7 @@ def profile(loop: Loop, repeats: int = 20) -> dict[str, float]:
     parts = seconds(
         lambda: env.step(actions),
         lambda: model.step(observations),
-        lambda: model._batch(rollout),
+        lambda: batch_of(model, rollout),
         lambda: gradients(*batch)[0].numpy(),
         lambda: gradients_and_fisher(*batch)[0][0].numpy(),
         lambda: full(*batch)[1][0].numpy(),
@@ -141,7 +150,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each loop")
     parser.add_argument("--updates", type=int, default=15, help="updates in a round")
     arguments = parser.parse_args()
-    config = make_config()
+    config = AcktrDiscreteConfig()
     kfac, plain = (Loop(c, arguments.env, arguments.num_env, arguments.updates, config) for c in (Model, PlainModel))
     batch = arguments.num_env * config.nsteps
     print(

@@ -98,6 +98,7 @@ def load_meta(path: StrPath) -> dict[str, Any]:
 
 def describe(
     *,
+    algorithm: str,
     env_id: str | None,
     observation_space: Any,
     action_space: Any,
@@ -108,6 +109,7 @@ def describe(
     """Returns the meta of a checkpoint.
 
     Args:
+      algorithm: name of the learning algorithm.
       env_id: id of the environment the model was trained on, None where it has none.
       observation_space: of one environment (gymnasium).
       action_space: of one environment (gymnasium).
@@ -116,6 +118,7 @@ def describe(
       counters: such as updates and timesteps so far.
     """
     return {
+        "algorithm": algorithm,
         "env_id": env_id,
         "observation_space": describe_space(observation_space),
         "action_space": describe_space(action_space),
@@ -140,6 +143,7 @@ def check_compatible(
     meta: Mapping[str, Any],
     path: StrPath = "checkpoint",
     *,
+    algorithm: str | None = None,
     env_id: str | None = None,
     observation_space: Any = None,
     action_space: Any = None,
@@ -151,10 +155,10 @@ def check_compatible(
     Args:
       meta: of the checkpoint, as made by `describe`.
       path: named in the message.
-      env_id, observation_space, action_space, network: what is asked for; None: not compared.
+      algorithm, env_id, observation_space, action_space, network: what is asked for; None: not compared.
       config: {name of a hyperparameter: value asked for}.
     """
-    asked: dict[str, Any] = {"env_id": env_id, "network": network}
+    asked: dict[str, Any] = {"algorithm": algorithm, "env_id": env_id, "network": network}
     asked |= {"observation_space": observation_space, "action_space": action_space}
     for key, value in asked.items():
         if value is not None:

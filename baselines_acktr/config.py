@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import ClassVar
 
 from common.errors import UserError
 from common.options import option, validate
 
 PAPER = "Wu et al. 2017"
 BASELINES = "OpenAI Baselines"
+TUNED = "docs/tuning.md"
 CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # one number each for every convolution
-ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "inverse_form")  # what a checkpoint's arrays depend on
+ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "critic", "inverse_form")
+ACTIVATIONS = ("", "relu", "tanh", "elu")
 
 
 @dataclasses.dataclass(frozen=True)
-class AcktrDiscreteConfig:
+class KfacConfig:
+    """How K-FAC estimates and inverts the Fisher (Wu et al. 2017, section 3)."""
+
+    damping: float = option(0.01, "Tikhonov damping lambda of the Fisher", source=BASELINES, above=0)
+    momentum: float = option(0.9, "heavy-ball momentum, after the trust region", source=BASELINES, minimum=0, below=1)
+    stats_decay: float = option(0.99, "decay of the factors' running averages", source=BASELINES, minimum=0, below=1)
+    fisher_rows: int = option(64, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
+    fisher_sites: int = option(
+        64, "sites of each convolution output that the Fisher is estimated from; 0: all", unit="sites", minimum=0
+    )
+    inverses: str = option(
+        "background",
+        "where factors are inverted: on a queue thread, or inline (bit-reproducible)",
+        choices=("background", "inline"),
+    )
+    inverse_form: str = option(
+        "cholesky",
+        "cholesky: factored Tikhonov damping; eigen: damping of the product in the eigenbasis",
+        source=PAPER + "; " + BASELINES,
+        choices=("cholesky", "eigen"),
+    )
+    inverse_interval: int = option(10, "updates between two refreshes of the inverses", unit="updates", minimum=1)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class AcktrDiscreteConfig(KfacConfig):
     """Hyperparameters of `acktr_discrete` (Wu et al. 2017, sections 3-5 and appendix A)."""
+
+    num_env: ClassVar[int] = 8  # where nothing else is known of the environment
 
     nsteps: int = option(20, "steps of every environment in a batch", unit="timesteps", source=PAPER, minimum=1)
     gamma: float = option(0.99, "discount", source=PAPER, minimum=0, maximum=1)
@@ -39,35 +73,75 @@ class AcktrDiscreteConfig:
     delta: float = option(
         0.002, "radius of the trust region", unit="nats of KL", source="tuned on Pong; " + PAPER + ": 0.001", above=0
     )
-    damping: float = option(0.01, "Tikhonov damping lambda of the Fisher", source=BASELINES, above=0)
-    momentum: float = option(0.9, "heavy-ball momentum, after the trust region", source=BASELINES, minimum=0, below=1)
-    stats_decay: float = option(0.99, "decay of the factors' running averages", source=BASELINES, minimum=0, below=1)
-    fisher_rows: int = option(64, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
-    fisher_sites: int = option(
-        64, "sites of each convolution output that the Fisher is estimated from; 0: all", unit="sites", minimum=0
-    )
-    inverses: str = option(
-        "background",
-        "where factors are inverted: on a queue thread, or inline (bit-reproducible)",
-        choices=("background", "inline"),
-    )
-    inverse_form: str = option(
-        "cholesky",
-        "cholesky: factored Tikhonov damping; eigen: damping of the product in the eigenbasis",
-        source=PAPER + "; " + BASELINES,
-        choices=("cholesky", "eigen"),
-    )
-    inverse_interval: int = option(10, "updates between two refreshes of the inverses", unit="updates", minimum=1)
     conv_filters: tuple[int, ...] = option((32, 64, 32), "filters of the cnn's convolutions", source=PAPER, minimum=1)
     conv_kernels: tuple[int, ...] = option((8, 4, 3), "kernel sizes of the cnn", unit="pixels", source=PAPER, minimum=1)
     conv_strides: tuple[int, ...] = option((4, 2, 1), "strides of the cnn", unit="pixels", source=PAPER, minimum=1)
     hidden_sizes: tuple[int, ...] = option(
         (), "dense layers of the network; empty: 512 for cnn, 64,64 for mlp", unit="units", source=PAPER, minimum=1
     )
+    activation: str = option(
+        "", "of the hidden layers; empty: relu for cnn, tanh for mlp", source=PAPER, choices=ACTIVATIONS
+    )
 
     def __post_init__(self) -> None:
-        validate(self)
+        super().__post_init__()
         lengths = [len(getattr(self, name)) for name in CONVOLUTIONS]
         if len(set(lengths)) > 1:
             given = ", ".join(f"{length} of {name}" for name, length in zip(CONVOLUTIONS, lengths, strict=True))
             raise UserError(f"--conv_filters, --conv_kernels, --conv_strides: must be of the same length, not {given}")
+
+    def batch_size(self, num_env: int) -> int:
+        """Timesteps in a batch of so many environments."""
+        return self.nsteps * num_env
+
+
+@dataclasses.dataclass(frozen=True)
+class AcktrContConfig(KfacConfig):
+    """Hyperparameters of `acktr_cont`: disjoint policy and critic (Wu et al. 2017, section 5 and appendix A)."""
+
+    num_env: ClassVar[int] = 20
+
+    timesteps_per_batch: int = option(
+        2500, "timesteps in a batch, of all environments together", unit="timesteps", source=PAPER, minimum=1
+    )
+    gamma: float = option(0.99, "discount", source=BASELINES, minimum=0, maximum=1)
+    lam: float = option(0.97, "lambda of generalized advantage estimation", source=BASELINES, minimum=0, maximum=1)
+    ent_coef: float = option(0.0, "weight of the entropy bonus", source=BASELINES, minimum=0)
+    lr: float = option(0.03, "largest step eta_max of the policy, at first", source=PAPER + ", appendix A", above=0)
+    desired_kl: float = option(
+        0.002, "KL of a policy update that lr is adapted to; 0: lr stays", unit="nats", source=BASELINES, minimum=0
+    )
+    delta: float = option(0.005, "radius of the policy's trust region", unit="nats of KL", source=BASELINES, above=0)
+    fisher_rows: int = option(0, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
+    inverse_interval: int = option(1, "updates between two refreshes of the inverses", unit="updates", minimum=1)
+    weight_decay: float = option(3e-4, "weight of 0.5 |W|^2 in both losses", source=BASELINES, minimum=0)
+    critic: str = option(
+        "gauss-newton",
+        "metric of the critic: Gauss-Newton with sigma = 1, with sigma from the Bellman error, or Euclidean (Adam)",
+        source=PAPER + ", sections 3.1, 5.3 and appendix D",
+        choices=("gauss-newton", "adaptive", "euclidean"),
+    )
+    vf_iters: int = option(25, "updates of the critic for one of the policy", source=BASELINES, minimum=1)
+    vf_rows: int = option(
+        0, "rows of the batch, drawn anew, that each of them is computed from; 0: all", unit="rows", minimum=0
+    )
+    vf_lr: float = option(0.001, "largest step eta_max of the critic", source=BASELINES, above=0)
+    vf_delta: float = option(0.15, "radius of the critic's trust region", unit="nats of KL", source=BASELINES, above=0)
+    vf_damping: float = option(0.1, "Tikhonov damping of the critic", source=BASELINES, above=0)
+    vf_stats_decay: float = option(0.95, "decay of the critic's running averages", source=BASELINES, minimum=0, below=1)
+    vf_lam: float = option(1.0, "lambda of the critic's targets; 1: k-step returns", source=BASELINES, minimum=0, maximum=1)
+    hidden_sizes: tuple[int, ...] = option(
+        (), "dense layers of each network; empty: 256 for pixels, 64,64 for mlp", unit="units", source=PAPER, minimum=1
+    )
+    activation: str = option(
+        "", "of the policy's hidden layers; empty: relu for pixels, tanh for mlp", source=PAPER, choices=ACTIVATIONS
+    )
+    vf_activation: str = option("elu", "of the critic's hidden layers", source=PAPER, choices=ACTIVATIONS[1:])
+
+    def nsteps(self, num_env: int) -> int:
+        """Steps of each of so many environments in a batch."""
+        return math.ceil(self.timesteps_per_batch / num_env)
+
+    def batch_size(self, num_env: int) -> int:
+        """Timesteps in a batch of so many environments; of a single one it may hold more, up to an episode's end."""
+        return self.nsteps(num_env) * num_env

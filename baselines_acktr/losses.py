@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import tensorflow as tf
 
 
@@ -25,3 +26,9 @@ def value_loss(value: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """
     value.shape.assert_is_compatible_with(target.shape)
     return 0.5 * tf.reduce_mean(tf.square(tf.stop_gradient(target) - value))
+
+
+def l2_penalty(model: keras.Model, weight: float) -> tf.Tensor:
+    """0.5 * weight * |W|^2 of all kernels of a model, biases and free vectors left out; scalar."""
+    kernels = [variable.value for variable in model.trainable_variables if variable.name == "kernel"]
+    return 0.5 * weight * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])

@@ -1,7 +1,7 @@
 """Networks from observations to features, by name.
 
 A network is a function `(observation_space, config) -> keras.Model` whose model maps a batch of observations [B, ...]
-to features [B, D]. Register your own and name it in `--network=`:
+to features [B, D]; `config` is the learner's (see `config`). Register your own and name it in `--network=`:
 
     @register("wide")
     def wide(observation_space, config):
@@ -11,16 +11,16 @@ to features [B, D]. Register your own and name it in `--network=`:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import gymnasium as gym
 import keras
 import numpy as np
 
-from baselines_acktr.config import AcktrDiscreteConfig
 from common.errors import UserError, closest
 
-Builder = Callable[[gym.spaces.Box, AcktrDiscreteConfig], keras.Model]
+Builder = Callable[[gym.spaces.Box, Any], keras.Model]
 _BUILDERS: dict[str, Builder] = {}
 
 
@@ -74,30 +74,57 @@ def _dense_layers(x, sizes: tuple[int, ...], activation: str):
     return x
 
 
+def _image_input(observation_space: gym.spaces.Box, name: str):
+    """The input of an image network and its pixels scaled to [0, 1]."""
+    if len(observation_space.shape) != 3:
+        raise UserError(
+            f"--network={name}: observations must be images [H, W, C], not of shape {observation_space.shape}"
+        )
+    inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
+    return inputs, keras.layers.Rescaling(1 / 255)(inputs) if observation_space.dtype == np.uint8 else inputs
+
+
+def _convolutions(x, sizes: Sequence[tuple[int, int, int]], activation: str):
+    """Convolutions of (filters, kernel size, stride) each."""
+    for i, (filters, kernel_size, stride) in enumerate(sizes):
+        kernel = orthogonal(np.sqrt(2))
+        x = keras.layers.Conv2D(
+            filters, kernel_size, stride, activation=activation, kernel_initializer=kernel, name=f"conv{i + 1}"
+        )(x)
+    return keras.layers.Flatten()(x)
+
+
 @register("cnn")
-def cnn(observation_space: gym.spaces.Box, config: AcktrDiscreteConfig) -> keras.Model:
+def cnn(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     """Convolutions and dense layers with ReLU for images [H, W, C] (Wu et al. 2017, section 5.1: 32-64-32-512).
 
     Raises:
       UserError: if observations are not images, or the image is too small for the convolutions.
     """
-    if len(observation_space.shape) != 3:
-        raise UserError(f"--network=cnn: observations must be images [H, W, C], not of shape {observation_space.shape}")
-    inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
-    x = keras.layers.Rescaling(1 / 255)(inputs) if observation_space.dtype == np.uint8 else inputs
-    sizes = zip(config.conv_filters, config.conv_kernels, config.conv_strides, strict=True)
-    for i, (filters, kernel_size, stride) in enumerate(sizes):
-        kernel = orthogonal(np.sqrt(2))
-        x = keras.layers.Conv2D(
-            filters, kernel_size, stride, activation="relu", kernel_initializer=kernel, name=f"conv{i + 1}"
-        )(x)
-    x = _dense_layers(keras.layers.Flatten()(x), config.hidden_sizes or (512,), "relu")
+    activation = config.activation or "relu"
+    inputs, x = _image_input(observation_space, "cnn")
+    sizes = list(zip(config.conv_filters, config.conv_kernels, config.conv_strides, strict=True))
+    x = _dense_layers(_convolutions(x, sizes, activation), config.hidden_sizes or (512,), activation)
     return keras.Model(inputs, x, name="cnn")
 
 
+@register("pixels")
+def pixels(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
+    """Two 3x3 convolutions of stride 2 and 256 units, for small images [H, W, C] (Wu et al. 2017, section 5.4).
+
+    Raises:
+      UserError: if observations are not images.
+    """
+    activation = config.activation or "relu"
+    inputs, x = _image_input(observation_space, "pixels")
+    x = _convolutions(x, [(32, 3, 2), (32, 3, 2)], activation)
+    return keras.Model(inputs, _dense_layers(x, config.hidden_sizes or (256,), activation), name="pixels")
+
+
 @register("mlp")
-def mlp(observation_space: gym.spaces.Box, config: AcktrDiscreteConfig) -> keras.Model:
+def mlp(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     """Dense layers with tanh on the flattened observation (OpenAI Baselines: 64-64)."""
     inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
     x = keras.layers.Flatten()(keras.ops.cast(inputs, keras.config.floatx()))
-    return keras.Model(inputs, _dense_layers(x, config.hidden_sizes or (64, 64), "tanh"), name="mlp")
+    x = _dense_layers(x, config.hidden_sizes or (64, 64), config.activation or "tanh")
+    return keras.Model(inputs, x, name="mlp")

@@ -1,29 +1,45 @@
-"""Returns and explained variance, as pure functions on arrays [T, N]: T steps of N environments."""
+"""Returns, advantages and explained variance, as pure functions on arrays [T, N]: T steps of N environments."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def n_step_returns(r_t: np.ndarray, discount_t: np.ndarray, bootstrap: np.ndarray) -> np.ndarray:
-    """G_t = r_t + discount_t G_{t+1}, with G_T = bootstrap (Wu et al. 2017, section 5: k-step returns).
+def generalized_advantages(
+    r_t: np.ndarray, v_tm1: np.ndarray, v_t: np.ndarray, ended: np.ndarray, gamma: float, lam: float
+) -> np.ndarray:
+    """A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma v_t - v_tm1 (Schulman et al. 2016, equation 16).
+
+    The sum stops at the end of an episode and at the end of the batch, where `v_t` stands for the rest.
 
     Args:
-      r_t: rewards, [T, N]; where an episode was truncated, with the discounted value of its final observation added.
-      discount_t: gamma, or 0 where the episode ended at this step, [T, N].
-      bootstrap: value of the observation after the last step, [N].
+      r_t: rewards, [T, N].
+      v_tm1: value of the observation before each step, [T, N].
+      v_t: value of the observation after it in the same episode, 0 where the episode terminated, [T, N].
+      ended: whether the episode ended with this step, by termination or truncation, [T, N].
+      gamma: discount.
+      lam: lambda; 1 gives k-step returns minus `v_tm1`, 0 one-step temporal differences.
 
     Returns:
       [T, N].
     """
-    if r_t.shape != discount_t.shape or r_t.shape[1:] != bootstrap.shape:
-        raise ValueError(f"shapes differ: r_t {r_t.shape}, discount_t {discount_t.shape}, bootstrap {bootstrap.shape}")
-    returns = np.empty_like(r_t)
-    following = bootstrap
-    for t in reversed(range(len(r_t))):
-        following = r_t[t] + discount_t[t] * following
-        returns[t] = following
-    return returns
+    if not r_t.shape == v_tm1.shape == v_t.shape == ended.shape:
+        raise ValueError(f"shapes differ: r_t {r_t.shape}, v_tm1 {v_tm1.shape}, v_t {v_t.shape}, ended {ended.shape}")
+    advantages = r_t + gamma * v_t - v_tm1
+    decay = (gamma * lam * ~ended).astype(advantages.dtype)
+    for t in reversed(range(len(r_t) - 1)):
+        advantages[t] += decay[t] * advantages[t + 1]
+    return advantages
+
+
+def n_step_returns(
+    r_t: np.ndarray, v_tm1: np.ndarray, v_t: np.ndarray, ended: np.ndarray, gamma: float
+) -> np.ndarray:
+    """G_t = r_t + gamma G_{t+1}, with `v_t` for what lies beyond the episode's or the batch's end.
+
+    Wu et al. 2017, section 5: k-step returns. Arguments as for `generalized_advantages`; returns [T, N].
+    """
+    return generalized_advantages(r_t, v_tm1, v_t, ended, gamma, 1.0) + v_tm1
 
 
 def explained_variance(predictions: np.ndarray, targets: np.ndarray) -> float:

@@ -8,15 +8,23 @@ from typing import NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 
-from baselines_acktr.returns import n_step_returns
+from common.errors import RunFailedError
 
 
 class Policy(Protocol):
     """What a runner needs of a model."""
 
-    def step(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray, None, np.ndarray]: ...
+    def act(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Sampled actions [N, ...] as the learner keeps them, and values [N] where they come for free."""
+        ...
 
-    def value(self, observations: np.ndarray) -> np.ndarray: ...
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """The actions [N, ...] as the environment takes them."""
+        ...
+
+    def value(self, observations: np.ndarray) -> np.ndarray:
+        """Values [B] of observations [B, ...]."""
+        ...
 
 
 class Rollout(NamedTuple):
@@ -24,15 +32,20 @@ class Rollout(NamedTuple):
 
     Attributes:
       observations: before each step, [T, N, ...].
-      actions: taken, [T, N, ...].
+      actions: as the learner keeps them, [T, N, ...].
+      rewards: float32 [T, N].
+      ended: whether the episode ended with this step, by termination or truncation, bool [T, N].
       values: V of `observations`, [T, N].
-      returns: k-step returns, [T, N].
+      next_values: V of the observation after each step in the same episode (the final one, where it was truncated), 0
+        where it terminated, [T, N].
     """
 
     observations: np.ndarray
     actions: np.ndarray
+    rewards: np.ndarray
+    ended: np.ndarray
     values: np.ndarray
-    returns: np.ndarray
+    next_values: np.ndarray
 
 
 class Runner:
@@ -46,40 +59,57 @@ class Runner:
       env: vector environment whose infos carry `final_obs` and `episode` (see `common.vec_env`).
       policy: chooses actions and predicts values.
       nsteps: T.
-      gamma: discount.
+      whole_episodes: go on after `nsteps` until an episode ends, so that batches of one environment hold whole
+        episodes.
     """
 
-    def __init__(self, env: gym.vector.VectorEnv, policy: Policy, nsteps: int, gamma: float) -> None:
-        self.env, self.policy, self.nsteps, self.gamma = env, policy, nsteps, gamma
+    def __init__(self, env: gym.vector.VectorEnv, policy: Policy, nsteps: int, whole_episodes: bool = False) -> None:
+        self.env, self.policy, self.nsteps, self.whole_episodes = env, policy, nsteps, whole_episodes
         self.episode_rewards: deque[float] = deque(maxlen=100)
         self.episode_lengths: deque[int] = deque(maxlen=100)
         self.episodes = 0
+        self._steps = 0
         self._observations, _ = env.reset()
 
     def run(self) -> Rollout:
-        """The next `nsteps` steps."""
-        shape = (self.nsteps, self.env.num_envs)
-        observations = np.empty(shape + self._observations.shape[1:], self._observations.dtype)
-        actions = np.empty(shape + (self.env.single_action_space.shape or ()), np.int64)
-        values, rewards, discounts = (np.empty(shape, np.float32) for _ in range(3))
-        for t in range(self.nsteps):
-            observations[t] = self._observations
-            actions[t], values[t], _, _ = self.policy.step(self._observations)
-            self._observations, rewards[t], terminated, truncated, infos = self.env.step(actions[t])
-            self._note_episodes(infos)
-            discounts[t] = self.gamma * ~(terminated | truncated)
-            cut = truncated & ~terminated
-            if cut.any():
-                rewards[t] += self.gamma * cut * self._final_values(infos, cut)
-        returns = n_step_returns(rewards, discounts, self.policy.value(self._observations))
-        return Rollout(observations, actions, values, returns)
+        """The next `nsteps` steps, or a few more up to the end of an episode.
 
-    def _final_values(self, infos: dict, cut: np.ndarray) -> np.ndarray:
-        """V of the final observations of the episodes cut short by a time limit, elsewhere of the next one, [N]."""
-        final = self._observations.copy()
-        for i in np.flatnonzero(cut):
-            final[i] = infos["final_obs"][i]
-        return self.policy.value(final)
+        Raises:
+          RunFailedError: if an action, an observation or a reward is not finite, naming the environment and the step.
+        """
+        steps, final_obs = [], {}
+        while len(steps) < self.nsteps or (self.whole_episodes and not steps[-1][-1].any()):
+            observations = self._observations
+            actions, values = self.policy.act(observations)
+            self._require_finite("action", actions)
+            self._observations, rewards, terminated, truncated, infos = self.env.step(self.policy.to_env(actions))
+            self._require_finite("reward", rewards)
+            self._require_finite("observation", self._observations)
+            self._steps += 1
+            self._note_episodes(infos)
+            for i in np.flatnonzero(truncated & ~terminated):
+                final_obs[len(steps), i] = infos["final_obs"][i]
+            steps.append((observations, actions, values, rewards, terminated, terminated | truncated))
+        observations, actions, values, rewards, terminated, ended = (
+            None if column[0] is None else np.stack(column) for column in zip(*steps, strict=True)
+        )
+        if values is None:
+            values = self.policy.value(observations.reshape(-1, *observations.shape[2:])).reshape(rewards.shape)
+        next_values = self._next_values(values, terminated, final_obs)
+        return Rollout(observations, actions, rewards.astype(np.float32), ended, values, next_values)
+
+    def _require_finite(self, what: str, array: np.ndarray) -> None:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+            raise RunFailedError(f"environment {bad.argmax()}: its {what} is not finite in step {self._steps} of this run")
+
+    def _next_values(self, values: np.ndarray, terminated: np.ndarray, final_obs: dict) -> np.ndarray:
+        following = np.concatenate([values[1:], self.policy.value(self._observations)[None]])
+        if final_obs:
+            rows = tuple(np.array(list(final_obs)).T)
+            following[rows] = self.policy.value(np.stack(list(final_obs.values())))
+        following[terminated] = 0
+        return following
 
     def _note_episodes(self, infos: dict) -> None:
         if "episode" not in infos:

@@ -10,15 +10,30 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from baselines_acktr.config import ARCHITECTURE, AcktrDiscreteConfig
+from baselines_acktr.config import ARCHITECTURE, AcktrContConfig, AcktrDiscreteConfig
 from common import cli
 from common.errors import UserError
 from common.options import option, validate
 
-ALGORITHMS = ("acktr",)
 NOT_YET = ("a2c", "trpo")
+DISCRETE, CONTINUOUS = "discrete", "continuous"
 PATHS = ("log_path", "save_path", "load_path", "video")
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """Where a learner lives (a module with `Model` and `learn`) and the dataclass of its hyperparameters."""
+
+    module: str
+    config_class: type
+
+
+LEARNERS = {
+    ("acktr", DISCRETE): Learner("baselines_acktr.acktr_discrete", AcktrDiscreteConfig),
+    ("acktr", CONTINUOUS): Learner("baselines_acktr.acktr_cont", AcktrContConfig),
+}
+ALGORITHMS = tuple(dict.fromkeys(alg for alg, _ in LEARNERS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +46,10 @@ class RunOptions:
     seed: int | None = option(
         None, "of every random draw; drawn and recorded if not given", minimum=0, maximum=2**31 - 1
     )
-    network: str | None = option(None, "cnn, mlp, a registered name or module:function; by default cnn for images")
-    num_env: int | None = option(None, "environments at once; by default 32 for Atari, 8 otherwise", minimum=1)
+    network: str | None = option(None, "cnn, mlp, a registered name or module:function; by default cnn or pixels for images, else mlp")
+    num_env: int | None = option(None, "environments at once; by default 32 for Atari, 20 for continuous actions, else 8", minimum=1)
     env_backend: str = option("auto", "how they run", choices=("auto", "native", "subproc", "sync"))
+    pixels: bool = option(False, "a MuJoCo task seen in 42x42 pictures instead of from its state")
     frame_stack: int = option(4, "frames in one observation of an Atari game", unit="frames", minimum=1)
     reward_scale: float = option(1.0, "factor of the rewards that are learned from", above=0)
     log_path: str | None = option(None, "log folder; by default OPENAI_LOGDIR or a new temporary one")
@@ -57,7 +73,10 @@ class RunOptions:
         validate(self)
 
 
-FLAGS = cli.Flags({"the run": RunOptions, "hyperparameters of acktr": AcktrDiscreteConfig})
+FLAGS = cli.Flags(
+    {"the run": RunOptions}
+    | {f"{alg} with {kind} actions": learner.config_class for (alg, kind), learner in LEARNERS.items()}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +88,17 @@ class Settings:
 
     Attributes:
       options: the run's flags, as typed or from the checkpoint.
-      config: the learner's hyperparameters.
       origins: {name of a flag: "default", "checkpoint", "environment preset", "drawn" or "command line"}.
       trained: timesteps that the checkpoint has behind it.
+      layers: (origin, hyperparameters), those of the checkpoint and those that were typed.
+      config: the learner's hyperparameters, once `with_learner` has settled them.
     """
 
     options: RunOptions
-    config: AcktrDiscreteConfig
     origins: Mapping[str, str]
-    trained: int = 0
+    trained: int
+    layers: tuple[tuple[str, Mapping[str, Any]], ...]
+    config: Any = None
 
     @property
     def env(self) -> str:
@@ -103,6 +124,26 @@ class Settings:
         """Returns {name of a flag: its value}."""
         return dataclasses.asdict(self.options) | dataclasses.asdict(self.config)
 
+    def with_learner(self, kind: str, preset: Mapping[str, Any]) -> Settings:
+        """Returns the settings with the hyperparameters of the algorithm's learner for `kind` of actions.
+
+        Args:
+          kind: DISCRETE or CONTINUOUS.
+          preset: hyperparameters that follow from the environment.
+
+        Raises:
+          UserError: a flag that this learner does not have, or a value outside its limits.
+        """
+        config_class = LEARNERS[self.options.alg, kind].config_class
+        names = {field.name for field in dataclasses.fields(config_class)}
+        for name in dict(self.layers)["command line"]:
+            if name not in names:
+                raise UserError(f"--{name}: {self.options.alg} with {kind} actions does not have it")
+        defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+        values, origins = cli.resolve(("default", defaults), ("environment preset", preset), *self.layers)
+        config = config_class(**cli.only(config_class, values))
+        return dataclasses.replace(self, config=config, origins={**self.origins, **cli.only(config_class, origins)})
+
     def preset(self, **values: Any) -> Settings:
         """Returns the settings with options that follow from the environment, unless they were given."""
         free = {name: value for name, value in values.items() if getattr(self.options, name) is None}
@@ -121,14 +162,17 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     typed = _without_alias({n: os.path.expanduser(v) if n in PATHS else v for n, v in typed.items()})
     path = typed.get("load_path")
     meta = _read_checkpoint(path, typed) if path else {}
-    defaults = dataclasses.asdict(RunOptions()) | dataclasses.asdict(AcktrDiscreteConfig())
     drawn = {"seed": secrets.randbelow(2**31)}
-    layers = ("default", defaults), ("drawn", drawn), ("checkpoint", _settings_of(meta)), ("command line", typed)
-    values, origins = cli.resolve(*layers)
-    options, config = _build(values)
+    layers = ("default", dataclasses.asdict(RunOptions())), ("drawn", drawn), ("checkpoint", _options_of(meta))
+    values, origins = cli.resolve(*layers, ("command line", cli.only(RunOptions, typed)))
+    options = RunOptions(**values)
+    typed = {name: value for name, value in typed.items() if name not in values}
+    loaded = {name: tuple(v) if isinstance(v, list) else v for name, v in meta.get("config", {}).items()}
+    _check_hyperparameters(options.alg, loaded, typed)
     if options.env is None:
         raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
-    return Settings(options, config, origins, meta.get("counters", {}).get("timesteps", 0))
+    trained = meta.get("counters", {}).get("timesteps", 0)
+    return Settings(options, origins, trained, (("checkpoint", loaded), ("command line", typed)))
 
 
 def check_files(options: RunOptions) -> None:
@@ -158,8 +202,20 @@ def _settled(value: T | None) -> T:
     return value
 
 
-def _build(values: Mapping[str, Any]) -> tuple[RunOptions, AcktrDiscreteConfig]:
-    return RunOptions(**cli.only(RunOptions, values)), AcktrDiscreteConfig(**cli.only(AcktrDiscreteConfig, values))
+def _check_hyperparameters(alg: str, loaded: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Raises `UserError` for typed hyperparameters that no learner of the algorithm takes, on top of the loaded ones."""
+    classes = [learner.config_class for (name, _), learner in LEARNERS.items() if name == alg]
+    knowing = [cls for cls in classes if len(cli.only(cls, typed)) == len(typed)]
+    if not knowing:
+        raise UserError(f"{', '.join(f'--{name}' for name in typed)}: {alg} does not have them together")
+    errors = []
+    for config_class in knowing:
+        try:
+            config_class(**{**cli.only(config_class, loaded), **typed})
+            return
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _without_alias(typed: dict[str, Any]) -> dict[str, Any]:
@@ -178,19 +234,19 @@ def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     meta = checkpoint.load(path)[1]  # the whole file, so that damage is found before anything is built
     shape = {name: value for name, value in typed.items() if name in ARCHITECTURE}
     env_id = typed["env"].rpartition(":")[2] if "env" in typed else None
-    checkpoint.check_compatible(meta, path, env_id=env_id, network=typed.get("network"), config=shape)
+    alg = typed.get("alg")
+    checkpoint.check_compatible(meta, path, algorithm=alg, env_id=env_id, network=typed.get("network"), config=shape)
     return meta
 
 
-def _settings_of(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that a checkpoint brings: environment, network, hyperparameters."""
-    config = cli.only(AcktrDiscreteConfig, meta.get("config", {}))
-    result = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-    names = {"env": meta.get("env_id"), "network": meta.get("network")}
+def _options_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that a checkpoint brings: algorithm, environment, network, form of the observations."""
+    names = {"alg": meta.get("algorithm"), "env": meta.get("env_id"), "network": meta.get("network")}
     image = meta.get("observation_space", {}).get("shape", [])
     if len(image) == 3:
-        names["frame_stack"] = image[-1]
-    return result | {name: value for name, value in names.items() if value is not None}
+        continuous = meta.get("action_space", {}).get("type") == "Box"
+        names |= {"pixels": True} if continuous else {"frame_stack": image[-1]}
+    return {name: value for name, value in names.items() if value is not None}
 
 
 def _check_file(name: str, path: str) -> None:

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 
-from baselines_acktr.returns import explained_variance
-from baselines_acktr.rollouts import Rollout, Runner
-from common.errors import UserError
+from baselines_acktr.agents import Agent
+from baselines_acktr.rollouts import Runner
+from common.errors import UserError, closest
 from common.logger import Logger
-from common.schedules import scheduled
 
-
-class Learner(Protocol):
-    """What the loop needs of a model; `config` has nsteps, gamma, lr, lrschedule and schedule_timesteps."""
-
-    config: Any
-    timesteps: int
-    updates: int
-
-    def step(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray, None, np.ndarray]: ...
-
-    def value(self, observations: np.ndarray) -> np.ndarray: ...
-
-    def update(self, rollout: Rollout, lr: float, measure_kl: bool) -> dict[str, Any]: ...
-
-    def counters(self) -> dict[str, int]: ...
-
-    def save(self, path: str) -> None: ...
+AgentT = TypeVar("AgentT", bound=Agent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,30 +45,82 @@ def require_same_step(env: gym.vector.VectorEnv) -> None:
         raise UserError(f"env: its autoreset mode is {mode}; must be AutoresetMode.SAME_STEP")
 
 
-def train(model: Learner, env: gym.vector.VectorEnv, run: Run) -> None:
+def make_config(config_class: type, **hyperparameters: Any) -> Any:
+    """The config with these hyperparameters; raises UserError for an unknown name, with the closest one."""
+    names = [field.name for field in dataclasses.fields(config_class)]
+    for name in hyperparameters:
+        if name not in names:
+            raise UserError(f"{name}: unknown hyperparameter.{closest(name, names)}")
+    return config_class(**hyperparameters)
+
+
+def learn(
+    agent_class: type[AgentT],
+    network: str | None = None,
+    *,
+    env: gym.vector.VectorEnv,
+    seed: int = 0,
+    total_timesteps: int,
+    logger: Logger | None = None,
+    log_interval: int = 100,
+    save_path: str | None = None,
+    save_interval: int = 0,
+    load_path: str | None = None,
+    callback: Callable[[AgentT], bool | None] | None = None,
+    **hyperparameters: Any,
+) -> AgentT:
+    """Trains a model.
+
+    Args:
+      agent_class: the learner's `Model`.
+      network: `cnn`, `mlp`, a registered name or `module:function`; None chooses by the observation space.
+      env: SAME_STEP vector environment (see `common.vec_env.make_vec_env`).
+      seed: of the weights and of every draw of the learner.
+      total_timesteps: steps of all environments together, those of a loaded checkpoint included.
+      logger: takes the numbers every `log_interval` updates (and after the first and the last).
+      save_path: where to write a checkpoint every `save_interval` updates (0: never) and at the end.
+      load_path: checkpoint to go on from: parameters, optimizers, counters, schedule and random generators.
+      callback: called after each update; a true result ends the training.
+      **hyperparameters: fields of the learner's config.
+
+    Raises:
+      UserError: for a mistake in the arguments, named.
+      NotFiniteError: if the environment gives a number that is not finite; nothing is saved then.
+    """
+    require_same_step(env)
+    preset = agent_class.preset(env.single_observation_space)
+    config = make_config(agent_class.config_class, **preset | hyperparameters)
+    network = network or agent_class.default_network(env.single_observation_space)
+    env_id = env.spec.id if env.spec else None
+    model = agent_class(env.single_observation_space, env.single_action_space, network, config, seed, env_id)
+    with contextlib.closing(model):
+        if load_path:
+            model.load(load_path)
+        train(model, env, Run(total_timesteps, logger, log_interval, save_path, save_interval, callback))
+    return model
+
+
+def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
     """Trains `model` on `env` until `run.total_timesteps`, counting what it had already done."""
-    config = model.config
-    batch = config.nsteps * env.num_envs
+    batch = model.config.batch_size(env.num_envs)
     if model.timesteps + batch > run.total_timesteps:
         return
-    runner = Runner(env, model, config.nsteps, config.gamma)
-    horizon = config.schedule_timesteps or run.total_timesteps
+    runner = model.make_runner(env)
     clock = _Clock(model.timesteps)
     stop = False
     while model.timesteps + batch <= run.total_timesteps and not stop:
         last = model.timesteps + 2 * batch > run.total_timesteps
         report = model.updates == 0 or (model.updates + 1) % run.log_interval == 0 or last
-        lr = scheduled(config.lrschedule, config.lr, model.timesteps, horizon)
         rollout = runner.run()
-        metrics = model.update(rollout, lr, measure_kl=report and run.logger is not None)
-        model.timesteps += batch
+        metrics = model.update(rollout, run.total_timesteps, report=report and run.logger is not None)
+        model.timesteps += rollout.rewards.size
         model.updates += 1
         stop = bool(run.callback and run.callback(model))
         if run.logger is not None:
             eprewmean, fps = _mean(runner.episode_rewards), clock.fps(model.timesteps)
             run.logger.progress(model.timesteps, run.total_timesteps, eprewmean=eprewmean, fps=fps)
             if report or stop:
-                _report(run.logger, model, runner, rollout, metrics | {"lr": lr}, fps)
+                _report(run.logger, model, runner, metrics, fps)
         if run.save_path and run.save_interval and model.updates % run.save_interval == 0:
             model.save(run.save_path)
     if run.save_path:
@@ -106,7 +142,7 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def _report(logger: Logger, model: Learner, runner: Runner, rollout: Rollout, metrics, fps: float) -> None:
+def _report(logger: Logger, model: Agent, runner: Runner, metrics: dict[str, Any], fps: float) -> None:
     logger.log(
         {
             "nupdates": model.updates,
@@ -115,7 +151,6 @@ def _report(logger: Logger, model: Learner, runner: Runner, rollout: Rollout, me
             "eprewmean": _mean(runner.episode_rewards),
             "eplenmean": _mean(runner.episode_lengths),
             "episodes": runner.episodes,
-            "explained_variance": explained_variance(rollout.values, rollout.returns),
         }
         | {name: float(value) for name, value in metrics.items()}
         | model.counters()

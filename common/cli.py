@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """The flags of a program, by group.
+    """The flags of a program, by group; groups may share a flag, which then has the same type in each.
 
     Attributes:
       groups: title of each group -> the dataclass whose fields are its flags.
@@ -58,32 +58,43 @@ class Flags:
         """Returns the words that belong to no flag, and what `parse` returns."""
         kinds = self._kinds()
         words, flags = _normalise(argv, kinds)
-        namespace = self._parser("", "", "").parse_args(flags)
+        namespace = _parser(self._fields(), kinds).parse_args(flags)
         return words, {name: convert(name, text, kinds[name]) for name, text in vars(namespace).items()}
 
     def help(self, prog: str, usage: str, description: str) -> str:
-        """Returns the help text: one entry per flag with its unit, default, limits and source."""
-        return self._parser(prog, usage, description).format_help()
+        """Returns the help text: one entry per flag and group with its unit, default, limits and source."""
+        formatter = _formatter(prog)
+        formatter.add_usage(f"{prog} {usage}", [], [])
+        formatter.add_text(description)
+        for title, group in self.groups.items():
+            parser = _parser({field.name: field for field in dataclasses.fields(group)}, _kinds(group))
+            formatter.start_section(title)
+            formatter.add_arguments(parser._actions)
+            formatter.end_section()
+        return formatter.format_help()
 
     def _kinds(self) -> dict[str, Any]:
-        return {name: kind for group in self.groups.values() for name, kind in typing.get_type_hints(group).items()}
+        return {name: kind for group in self.groups.values() for name, kind in _kinds(group).items()}
 
-    def _parser(self, prog: str, usage: str, description: str) -> argparse.ArgumentParser:
-        parser = _Parser(
-            prog,
-            usage=f"{prog} {usage}",
-            description=description,
-            formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=110),
-            argument_default=argparse.SUPPRESS,
-            allow_abbrev=False,
-            add_help=False,
-        )
-        kinds = self._kinds()
-        for title, group in self.groups.items():
-            section = parser.add_argument_group(title)
-            for field in dataclasses.fields(group):
-                section.add_argument(f"--{field.name}", metavar=_metavar(kinds[field.name]), help=_describe(field))
-        return parser
+    def _fields(self) -> dict[str, dataclasses.Field[Any]]:
+        return {field.name: field for group in self.groups.values() for field in dataclasses.fields(group)}
+
+
+def _kinds(group: type) -> dict[str, Any]:
+    """Returns {name of a flag: its type}."""
+    hints = typing.get_type_hints(group)
+    return {field.name: hints[field.name] for field in dataclasses.fields(group)}
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, max_help_position=30, width=110)
+
+
+def _parser(fields: Mapping[str, dataclasses.Field[Any]], kinds: Mapping[str, Any]) -> argparse.ArgumentParser:
+    parser = _Parser(argument_default=argparse.SUPPRESS, allow_abbrev=False, add_help=False)
+    for name, field in fields.items():
+        parser.add_argument(f"--{name}", metavar=_metavar(kinds[name]), help=_describe(field))
+    return parser
 
 
 def only(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:

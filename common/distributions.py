@@ -1,11 +1,13 @@
 """Action distributions as functions of a network's flat output (TensorFlow).
 
-B is the batch, K the number of classes of one Discrete action, M the number of parts of a MultiDiscrete action.
+B is the batch, K the number of classes of one Discrete action, M the number of parts of a MultiDiscrete action, D the
+number of components of a Box action.
 """
 
 from __future__ import annotations
 
 import abc
+import math
 from typing import Self, final
 
 import gymnasium as gym
@@ -89,6 +91,34 @@ class MultiCategorical(ActionDistribution):
         return tf.add_n([mine.kl(theirs) for mine, theirs in zip(self.parts, other.parts, strict=True)])
 
 
+@final
+class DiagonalGaussian(ActionDistribution):
+    """Independent normals; `parameters` [B, 2 D] are the means and the log standard deviations; actions are [B, D]."""
+
+    def __init__(self, parameters: tf.Tensor) -> None:
+        super().__init__(parameters)
+        self.mean, self.log_std = tf.split(parameters, 2, axis=-1)
+
+    def sample(self, generator: tf.random.Generator) -> tf.Tensor:
+        noise = generator.normal(tf.shape(self.mean), dtype=self.mean.dtype)
+        return tf.stop_gradient(self.mean + tf.exp(self.log_std) * noise)
+
+    def mode(self) -> tf.Tensor:
+        return self.mean
+
+    def log_prob(self, actions: tf.Tensor) -> tf.Tensor:
+        z = (actions - self.mean) * tf.exp(-self.log_std)
+        return -tf.reduce_sum(0.5 * tf.square(z) + self.log_std + 0.5 * math.log(2 * math.pi), axis=-1)
+
+    def entropy(self) -> tf.Tensor:
+        return tf.reduce_sum(self.log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
+
+    def kl(self, other: Self) -> tf.Tensor:
+        ratio = tf.exp(2 * (self.log_std - other.log_std))
+        distance = tf.square((self.mean - other.mean) * tf.exp(-other.log_std))
+        return tf.reduce_sum(0.5 * (ratio + distance - 1) + other.log_std - self.log_std, axis=-1)
+
+
 def distribution_size(space: gym.Space) -> int:
     """How many numbers parameterise a distribution over `space`.
 
@@ -99,6 +129,8 @@ def distribution_size(space: gym.Space) -> int:
         return int(space.n)
     if isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1:
         return int(space.nvec.sum())
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+        return 2 * space.shape[0]
     raise _unsupported(space)
 
 
@@ -108,8 +140,10 @@ def make_distribution(space: gym.Space, parameters: tf.Tensor) -> ActionDistribu
         return Categorical(parameters)
     if isinstance(space, gym.spaces.MultiDiscrete):
         return MultiCategorical(parameters, tuple(int(n) for n in space.nvec))
+    if isinstance(space, gym.spaces.Box):
+        return DiagonalGaussian(parameters)
     raise _unsupported(space)
 
 
 def _unsupported(space: gym.Space) -> UserError:
-    return UserError(f"action space {space}: must be Discrete or a flat MultiDiscrete for the discrete learner")
+    return UserError(f"action space {space}: must be Discrete, or a flat MultiDiscrete or Box")

@@ -1,4 +1,4 @@
-"""The one error that a user's mistake raises."""
+"""The errors that `run.py` turns into one line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ class UserError(ValueError):
     """A mistake in what the user gave: names the argument, what was wrong and what is allowed, in one line.
 
     `run.py` prints it and exits with code 2; a library user sees an ordinary exception.
+    """
+
+
+class RunFailedError(RuntimeError):
+    """What stops a run that was started rightly, such as a number that is not finite, in one line.
+
+    `run.py` prints it and exits with code 1; checkpoints written before stay as they are.
     """
 
 

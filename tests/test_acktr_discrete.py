@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 
 from baselines_acktr import networks
-from baselines_acktr.acktr_discrete import Model, learn, make_config
+from baselines_acktr.acktr_discrete import Model, learn
+from baselines_acktr.config import AcktrDiscreteConfig
+from baselines_acktr.returns import n_step_returns
 from baselines_acktr.rollouts import Rollout
 from common.errors import UserError
 from common.vec_env import make_vec_env
@@ -27,7 +29,7 @@ SPACES = {
 
 def make_model(kind="vector-discrete", seed=0, **options) -> Model:
     observations, actions, network, sizes = SPACES[kind]
-    return Model(observations, actions, network, make_config(inverses="inline", **sizes, **options), seed)
+    return Model(observations, actions, network, AcktrDiscreteConfig(inverses="inline", **sizes, **options), seed)
 
 
 def make_rollout(model: Model, steps=4, envs=6, seed=0) -> Rollout:
@@ -37,8 +39,9 @@ def make_rollout(model: Model, steps=4, envs=6, seed=0) -> Rollout:
     if model.observation_space.dtype == np.uint8:
         observations = observations * 255
     actions = rng.integers(0, 2, shape + model.action_space.shape)
-    values, returns = rng.normal(size=(2, *shape)).astype(np.float32)
-    return Rollout(observations.astype(model.observation_space.dtype), actions, values, returns)
+    rewards, values = rng.normal(size=(2, *shape)).astype(np.float32)  # every episode ends: rewards are the returns
+    observations = observations.astype(model.observation_space.dtype)
+    return Rollout(observations, actions, rewards, np.ones(shape, bool), values, np.zeros_like(values))
 
 
 @pytest.mark.parametrize("kind", SPACES)
@@ -49,7 +52,7 @@ def test_every_kind_of_space_acts_and_learns(kind):
     assert actions.shape == (6, *model.action_space.shape) and values.shape == neglogps.shape == (6,)
     assert states is None and all(model.action_space.contains(action) for action in actions)
     before = model.state()
-    metrics = model.update(rollout, 0.1, measure_kl=True)
+    metrics = model.update(rollout, 10**9, report=True)
     assert all(np.isfinite(float(value)) for value in metrics.values())
     changed = [n for n, a in model.state().items() if n.startswith("parameters/") and not np.array_equal(a, before[n])]
     assert len(changed) == sum(n.startswith("parameters/") for n in before)
@@ -67,7 +70,7 @@ def test_fisher_is_the_joint_one_of_independently_sampled_action_and_value():
     model = make_model(fisher_rows=0, stats_decay=0.0, lr=1e-9)
     rollout = make_rollout(model, steps=100, envs=100)
     observations = rollout.observations.reshape(-1, 3)
-    model.update(rollout, 1e-9)
+    model.update(rollout, 10**9)
     factors = {factor.name: factor for factor in model.optimizer._snapshot().factors}
     p = tf.nn.softmax(model.network(observations)[0]).numpy()
     expected = np.diag(p.mean(axis=0)) - p.T @ p / len(p)
@@ -76,14 +79,14 @@ def test_fisher_is_the_joint_one_of_independently_sampled_action_and_value():
 
 
 def test_vf_fisher_coef_scales_the_critics_fisher():
-    model = make_model(vf_fisher_coef=4.0, fisher_rows=0, stats_decay=0.0)
-    model.update(make_rollout(model, steps=100, envs=100), 1e-9)
+    model = make_model(vf_fisher_coef=4.0, fisher_rows=0, stats_decay=0.0, lr=1e-9)
+    model.update(make_rollout(model, steps=100, envs=100), 10**9)
     factors = {factor.name: factor for factor in model.optimizer._snapshot().factors}
     np.testing.assert_allclose(factors["value_head"].s, [[4.0]], atol=0.24)
 
 
 def test_loss_does_not_depend_on_the_rows_that_the_fisher_takes():
-    losses = [float(make_model(fisher_rows=rows).update(make_rollout(make_model()), 0.1)["loss"]) for rows in (0, 8)]
+    losses = [float(make_model(fisher_rows=rows).update(make_rollout(make_model()), 10**9)["loss"]) for rows in (0, 8)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
@@ -93,20 +96,20 @@ def test_loss_by_hand():
     rollout = make_rollout(model, steps=1, envs=1)
     logits, value = (tensor.numpy()[0] for tensor in model.network(rollout.observations[0]))
     log_p = logits - np.log(np.exp(logits).sum())
-    advantage = (rollout.returns - rollout.values)[0, 0]
+    advantage = (rollout.rewards - rollout.values)[0, 0]
     entropy = -(np.exp(log_p) * log_p).sum()
     expected = -advantage * log_p[rollout.actions[0, 0]] - 0.01 * entropy
-    expected += 0.5 * 0.5 * (rollout.returns[0, 0] - value) ** 2
-    np.testing.assert_allclose(model.update(rollout, 0.1)["loss"], expected, rtol=1e-4)
+    expected += 0.5 * 0.5 * (rollout.rewards[0, 0] - value) ** 2
+    np.testing.assert_allclose(model.update(rollout, 10**9)["loss"], expected, rtol=1e-4)
 
 
 def test_every_row_is_as_likely_to_be_taken_for_the_fisher():
     model = make_model()
     rollout = make_rollout(model)
-    rollout = rollout._replace(returns=np.arange(24, dtype=np.float32).reshape(4, 6))
+    returns = np.arange(24, dtype=np.float32).reshape(4, 6)
     taken = np.zeros(24)
     for model.updates in range(600):
-        taken[model._batch(rollout)[2][:6].astype(int)] += 1
+        taken[model._batch(rollout, returns)[2][:6].astype(int)] += 1
     np.testing.assert_allclose(taken / 600, 6 / 24, atol=0.08)
 
 
@@ -114,7 +117,7 @@ def test_exact_kl_is_that_of_the_policies_before_and_after():
     model = make_model()
     rollout = make_rollout(model)
     before = tf.nn.log_softmax(model.network(rollout.observations[0])[0]).numpy()
-    kl = float(model.update(rollout, 0.5, measure_kl=True)["kl"])
+    kl = float(model.update(rollout, 10**9, report=True)["kl"])
     after = tf.nn.log_softmax(model.network(rollout.observations[0])[0]).numpy()
     np.testing.assert_allclose(kl, (np.exp(before) * (before - after)).sum(axis=1).mean(), rtol=1e-3)
 
@@ -157,7 +160,7 @@ def test_a_checkpoint_with_the_other_form_of_inverses_is_refused(tmp_path):
 
 def make_model_for_cartpole(seed=0, **options):
     env = gym.make("CartPole-v1")
-    config = make_config(inverses="inline", fisher_rows=16, inverse_interval=2, **options)
+    config = AcktrDiscreteConfig(inverses="inline", fisher_rows=16, inverse_interval=2, **options)
     return Model(env.observation_space, env.action_space, "mlp", config, seed, "CartPole-v1")
 
 
@@ -193,7 +196,7 @@ def test_second_learn_in_the_same_process_works():
 
 def test_unknown_hyperparameter_gets_the_closest_one():
     with pytest.raises(UserError, match=r"ent_coeff.*ent_coef"):
-        make_config(ent_coeff=0.1)
+        train(ent_coeff=0.1)
 
 
 def test_environment_with_another_autoreset_mode_is_refused():
@@ -205,7 +208,7 @@ def test_environment_with_another_autoreset_mode_is_refused():
 def test_custom_network_is_used_by_its_name():
     @networks.register("narrow")
     def narrow(observation_space, config):
-        return networks.mlp(observation_space, make_config(hidden_sizes=(5,)))
+        return networks.mlp(observation_space, AcktrDiscreteConfig(hidden_sizes=(5,)))
 
     assert train(updates=1, network="narrow").network.features.output_shape == (None, 5)
 

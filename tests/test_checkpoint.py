@@ -284,6 +284,7 @@ def description(**changes) -> dict:
         "observation_space": IMAGES,
         "action_space": gym.spaces.Discrete(6),
         "network": "cnn",
+        "algorithm": "acktr",
         "config": AcktrDiscreteConfig(),
     }
     return checkpoint.describe(**(facts | changes))

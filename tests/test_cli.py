@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 import run
 from baselines_acktr import checkpoint
 from baselines_acktr import settings as run_settings
-from baselines_acktr.config import AcktrDiscreteConfig
-from baselines_acktr.settings import FLAGS, RunOptions, settle
+from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, RunOptions, settle
 from common import cli
 from common.errors import UserError
 
@@ -96,24 +95,34 @@ def test_abbreviations_are_not_accepted():
 
 
 def test_kfac_clip_of_baselines_is_twice_delta():
-    settings_ = settle(FLAGS.parse(["--env=X-v0", "--kfac_clip=0.004"]))
+    settings_ = settle(FLAGS.parse(["--env=X-v0", "--kfac_clip=0.004"])).with_learner(DISCRETE, {})
     assert settings_.config.delta == 0.002
     assert settings_.origins["delta"] == "command line"
     assert "--kfac_clip" in error_of("--env=X-v0", "--kfac_clip=1", "--delta=1")
 
 
 def test_every_value_knows_where_it_came_from():
-    origins = settle(FLAGS.parse(["--env=X-v0", "--lr=0.1"])).preset(num_env=32).origins
-    assert (origins["lr"], origins["gamma"]) == ("command line", "default")
+    settings_ = settle(FLAGS.parse(["--env=X-v0", "--lr=0.1"])).preset(num_env=32).with_learner(DISCRETE, {"nsteps": 7})
+    origins = settings_.origins
+    assert (origins["lr"], origins["gamma"], origins["nsteps"]) == ("command line", "default", "environment preset")
     assert (origins["num_env"], origins["seed"]) == ("environment preset", "drawn")
-    assert set(origins) == {f.name for cls in (RunOptions, AcktrDiscreteConfig) for f in dataclasses.fields(cls)}
+    groups = RunOptions, LEARNERS["acktr", DISCRETE].config_class
+    assert set(origins) == {field.name for group in groups for field in dataclasses.fields(group)}
+    assert set(settings_.values()) == set(origins)
+
+
+def test_a_flag_of_the_other_learner_is_refused():
+    settings_ = settle(FLAGS.parse(["--env=X-v0", "--nsteps=5"]))
+    assert settings_.with_learner(DISCRETE, {}).config.nsteps == 5
+    with pytest.raises(UserError, match="--nsteps: acktr with continuous actions does not have it"):
+        settings_.with_learner(CONTINUOUS, {})
 
 
 def test_typed_convolutions_are_compared_with_those_of_the_checkpoint(tmp_path):
     path = str(tmp_path / "model")
     config = {"conv_filters": (8,), "conv_kernels": (3,), "conv_strides": (1,)}
     checkpoint.save(path, {}, {"env_id": "X-v0", "config": config})
-    assert settle({"load_path": path, "conv_filters": (8,)}).config.conv_kernels == (3,)
+    assert settle({"load_path": path, "conv_filters": (8,)}).with_learner(DISCRETE, {}).config.conv_kernels == (3,)
 
 
 def test_a_drawn_seed_differs_between_runs_and_a_typed_one_stays():
@@ -129,7 +138,7 @@ def test_home_is_expanded_in_paths(monkeypatch):
 
 def test_help_names_every_flag_with_default_limits_unit_and_source():
     text = " ".join(FLAGS.help("run.py", "", "").split())
-    for group in (RunOptions, AcktrDiscreteConfig):
+    for group in FLAGS.groups.values():
         for field in dataclasses.fields(group):
             assert f"--{field.name} " in text
     assert "--nsteps INTEGER steps of every environment in a batch [unit: timesteps; default 20; at least 1;" in text
@@ -143,13 +152,21 @@ def test_later_layers_win_and_name_themselves():
 
 
 def test_run_flags_and_hyperparameters_have_no_name_in_common():
-    names = [field.name for group in (RunOptions, AcktrDiscreteConfig) for field in dataclasses.fields(group)]
-    assert len(names) == len(set(names))
+    options = {field.name for field in dataclasses.fields(RunOptions)}
+    for learner in LEARNERS.values():
+        assert not options & {field.name for field in dataclasses.fields(learner.config_class)}
+
+
+def test_a_flag_that_learners_share_has_one_type():
+    kinds: dict[str, str] = {}
+    for learner in LEARNERS.values():
+        for field in dataclasses.fields(learner.config_class):
+            assert kinds.setdefault(field.name, field.type) == field.type, field.name
 
 
 def flag_names() -> list[str]:
     """Returns the names of all flags but the ones that read files."""
-    names = [field.name for group in (RunOptions, AcktrDiscreteConfig) for field in dataclasses.fields(group)]
+    names = sorted({field.name for group in FLAGS.groups.values() for field in dataclasses.fields(group)})
     return [name for name in names if name not in run_settings.PATHS]
 
 

@@ -1,0 +1,180 @@
+"""What the models of all learners share: their description, their checkpoint, their place in the training loop."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import keras
+import numpy as np
+
+from baselines_acktr import checkpoint
+from baselines_acktr.config import ARCHITECTURE
+from baselines_acktr.rollouts import Rollout, Runner
+from common.errors import UserError
+
+
+class Agent(abc.ABC):
+    """A policy, its value function and what trains them.
+
+    Attributes:
+      algorithm: its name on the command line.
+      config_class: dataclass of its hyperparameters.
+      timesteps, updates: how far it is trained.
+
+    Args:
+      observation_space, action_space: of one environment.
+      network: a name that `networks.find_network` knows.
+      config: hyperparameters.
+      seed: of the initial weights and of every random draw.
+      env_id: id of the environment, written to checkpoints and compared with theirs.
+
+    Raises:
+      UserError: if the spaces or the network are not supported.
+    """
+
+    algorithm: ClassVar[str]
+    config_class: ClassVar[type]
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        network: str,
+        config: Any,
+        seed: int = 0,
+        env_id: str | None = None,
+    ) -> None:
+        self.env_id, self.seed = env_id, seed
+        self.observation_space, self.action_space = observation_space, action_space
+        self.network_name, self.config = network, config
+        self.timesteps, self.updates = 0, 0
+
+    @staticmethod
+    @abc.abstractmethod
+    def default_network(observation_space: gym.Space) -> str:
+        """The name of the network that suits the observations."""
+
+    @staticmethod
+    def preset(observation_space: gym.Space) -> dict[str, Any]:
+        """Hyperparameters whose default is another for such observations."""
+        return {}
+
+    @abc.abstractmethod
+    def step(
+        self, observations: np.ndarray, deterministic: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, None, np.ndarray]:
+        """Chooses actions.
+
+        Args:
+          observations: [N, ...].
+          deterministic: the most likely action instead of a sampled one.
+
+        Returns:
+          actions [N, ...] for the environment, values [N], None (the recurrent state of OpenAI Baselines' models) and
+          -log pi(a|s) [N].
+        """
+
+    @abc.abstractmethod
+    def act(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Sampled actions [N, ...] as the learner keeps them, and values [N] where they come for free."""
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """The actions [N, ...] as the environment takes them."""
+        return actions
+
+    @abc.abstractmethod
+    def value(self, observations: np.ndarray) -> np.ndarray:
+        """V of observations [B, ...], [B]."""
+
+    @abc.abstractmethod
+    def make_runner(self, env: gym.vector.VectorEnv) -> Runner:
+        """Collects this model's batches."""
+
+    @abc.abstractmethod
+    def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
+        """Learns from a rollout of its own actions; returns scalars for the log.
+
+        Args:
+          rollout: T steps of N environments.
+          total_timesteps: length of the run, which schedules follow.
+          report: also measure what only the log needs, such as the exact mean KL(old || new) of the policy, nats.
+        """
+
+    @abc.abstractmethod
+    def counters(self) -> dict[str, int]:
+        """Counts for the log, such as the age of the inverses."""
+
+    @abc.abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that training changes, by name, copied."""
+
+    @abc.abstractmethod
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Ends background threads."""
+
+    def save(self, path: str) -> None:
+        """Writes a checkpoint (see `checkpoint.save`)."""
+        meta = checkpoint.describe(
+            algorithm=self.algorithm,
+            env_id=self.env_id,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            network=self.network_name,
+            config=self.config,
+            counters={"timesteps": self.timesteps, "updates": self.updates, "seed": self.seed},
+        )
+        checkpoint.save(path, self.state(), meta)
+
+    def load(self, path: str) -> None:
+        """Takes everything that training changes from a checkpoint.
+
+        Raises:
+          UserError: if the file is damaged or was trained by another algorithm, on other spaces or another network.
+        """
+        arrays, meta = checkpoint.load(path)
+        checkpoint.check_compatible(
+            meta,
+            path,
+            algorithm=self.algorithm,
+            env_id=self.env_id,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            network=self.network_name,
+            config={name: value for name in ARCHITECTURE if (value := getattr(self.config, name, None)) is not None},
+        )
+        try:
+            self.set_state(arrays)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"checkpoint {path}: does not fit this network and optimizer: {error}") from error
+        counters = meta["counters"]
+        self.timesteps, self.updates, self.seed = counters["timesteps"], counters["updates"], counters["seed"]
+
+
+def parameters(owner: keras.Model | keras.Optimizer) -> dict[str, np.ndarray]:
+    """Copies of the variables of a model (the trainable ones) or an optimizer (all), by their position."""
+    variables = owner.trainable_variables if isinstance(owner, keras.Model) else owner.variables
+    return {str(i): variable.numpy().copy() for i, variable in enumerate(variables)}
+
+
+def set_parameters(owner: keras.Model | keras.Optimizer, arrays: dict[str, np.ndarray]) -> None:
+    """Takes back what `parameters` returned; raises KeyError or ValueError if one is missing or a shape differs."""
+    variables = owner.trainable_variables if isinstance(owner, keras.Model) else owner.variables
+    for i, variable in enumerate(variables):
+        variable.assign(arrays[str(i)])
+
+
+def with_prefix(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays under the names `prefix/name`."""
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def without_prefix(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Inverse of `with_prefix`: those arrays whose names start with `prefix/`, without it."""
+    start = prefix + "/"
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}

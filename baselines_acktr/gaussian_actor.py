@@ -1,0 +1,119 @@
+"""Acting with a Gaussian policy: filtered observations in, actions of the environment out."""
+
+from __future__ import annotations
+
+import math
+
+import gymnasium as gym
+import keras
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.agents import with_prefix, without_prefix
+from baselines_acktr.policies import GaussianPolicy
+from common.random_state import get_random_state, set_random_state
+from common.running_mean_std import ObservationFilter
+
+_ACTIVATIONS = {
+    "linear": lambda x: x,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+}
+
+
+class GaussianActor:
+    """Samples actions in NumPy; a policy of dense layers is evaluated there too, on a copy of its weights.
+
+    A step of many environments takes such a policy less time than a call of TensorFlow costs. Other policies run where
+    TensorFlow puts them.
+
+    Attributes:
+      filter: running moments of the observations, if those are vectors; images are left as they are.
+
+    Args:
+      policy: its actions in [-1, 1] stand for the action space; those beyond are clipped.
+      observation_space, action_space: of one environment.
+      seed: of the noise.
+    """
+
+    def __init__(
+        self, policy: GaussianPolicy, observation_space: gym.Space, action_space: gym.spaces.Box, seed: int
+    ) -> None:
+        shape = observation_space.shape
+        self.filter = ObservationFilter(shape) if len(shape) == 1 else None
+        self._policy = policy
+        self._layers = _dense_chain([*policy.features.layers, policy.mean])
+        self._rng = np.random.default_rng([seed, 1])
+        self._low, self._high = action_space.low, action_space.high
+        bounded = np.isfinite(self._low) & np.isfinite(self._high)
+        low, high = np.where(bounded, self._low, -1), np.where(bounded, self._high, 1)
+        self._scale = ((high - low) / 2).astype(action_space.dtype)
+        self._shift = ((high + low) / 2).astype(action_space.dtype)
+        self._copy_weights()
+
+    def filtered(self, observations: np.ndarray) -> np.ndarray:
+        """What the networks see of observations [B, ...]."""
+        return observations if self.filter is None else self.filter(observations)
+
+    def sample(self, observations: np.ndarray) -> np.ndarray:
+        """Actions [N, D] drawn from the policy, unclipped."""
+        mean = self._mean(self.filtered(observations))
+        return mean + self._std * self._rng.standard_normal(mean.shape, np.float32)
+
+    def act(self, observations: np.ndarray, deterministic: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Actions [N, D], drawn or the mean, unclipped, and their -log pi(a|s), nats, [N]."""
+        mean = self._mean(self.filtered(observations))
+        noise = np.zeros_like(mean) if deterministic else self._rng.standard_normal(mean.shape, np.float32)
+        neglogps = (0.5 * np.square(noise) + np.log(self._std) + 0.5 * math.log(2 * math.pi)).sum(axis=-1)
+        return mean + self._std * noise, neglogps
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """Actions [N, D] of the environment: [-1, 1] mapped to its box (where that is bounded) and clipped to it."""
+        return np.clip(self._shift + self._scale * actions, self._low, self._high)
+
+    def refresh(self, observations: np.ndarray) -> None:
+        """Takes over the policy's weights, and observations [..., *shape] into the filter."""
+        self._copy_weights()
+        if self.filter is not None:
+            self.filter.update(observations.reshape(-1, observations.shape[-1]))
+
+    def _copy_weights(self) -> None:
+        self._std = np.exp(self._policy.log_std.vector.numpy())
+        self._weights = [
+            (layer.kernel.numpy(), layer.bias.numpy(), _ACTIVATIONS[layer.activation.__name__])
+            for layer in self._layers
+        ]
+
+    def _mean(self, x: np.ndarray) -> np.ndarray:
+        if not self._layers:
+            return self._mean_in_tensorflow(x).numpy()
+        for kernel, bias, activation in self._weights:
+            x = activation(x @ kernel + bias)
+        return x
+
+    @tf.function(reduce_retracing=True)
+    def _mean_in_tensorflow(self, observations: tf.Tensor) -> tf.Tensor:
+        return self._policy.mean(self._policy.features(observations))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that training changes, by name, copied."""
+        moments = {} if self.filter is None else with_prefix("filter", self.filter.state())
+        return moments | {"rng": get_random_state(self._rng)}
+
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes back what `state` returned, and the policy's weights as they are then."""
+        if self.filter is not None:
+            self.filter.set_state(without_prefix("filter", arrays))
+        set_random_state(self._rng, arrays["rng"])
+        self._copy_weights()
+
+
+def _dense_chain(layers: list[keras.layers.Layer]) -> list[keras.layers.Dense]:
+    """The dense layers of a chain that NumPy can evaluate on vectors; empty if it has other layers."""
+    passive = keras.layers.InputLayer | keras.layers.Flatten
+    for layer in layers:
+        known = isinstance(layer, keras.layers.Dense) and layer.use_bias and layer.activation.__name__ in _ACTIVATIONS
+        if not known and not isinstance(layer, passive):
+            return []
+    return [layer for layer in layers if isinstance(layer, keras.layers.Dense)]

@@ -1,0 +1,41 @@
+"""Building the optimizer that a config describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from baselines_acktr.config import KfacConfig
+from baselines_acktr.kfac import FORMS, INVERTERS, Kfac, UnsupportedLayerError
+from common.errors import UserError
+
+
+def make_kfac(model: keras.Model, config: KfacConfig, seed: int, **changes: Any) -> Kfac:
+    """K-FAC for a model.
+
+    Args:
+      model: a built network.
+      config: of the learner; it also has `lr` and `delta`.
+      seed: of the optimizer's draws.
+      **changes: arguments of `Kfac` that differ from the config's.
+
+    Raises:
+      UserError: if the network has a layer that K-FAC cannot handle, naming it.
+    """
+    arguments = {
+        "learning_rate": config.lr,
+        "delta": config.delta,
+        "damping": config.damping,
+        "momentum": config.momentum,
+        "decay": config.stats_decay,
+        "inverse_interval": config.inverse_interval,
+        "max_sites": config.fisher_sites,
+        "form": FORMS[config.inverse_form](),
+        "inverter": INVERTERS[config.inverses](),
+        "seed": seed,
+    }
+    try:
+        return Kfac(model, **arguments | changes)
+    except UnsupportedLayerError as error:
+        raise UserError(f"--network: {error}") from error

@@ -1,0 +1,182 @@
+"""A critic with what trains it: K-FAC (the Gauss-Newton metric) or Adam (the Euclidean one).
+
+All of them learn standardised targets, (R - mean) / std with running moments of the returns, so that sigma = 1 and one
+step size suit tasks whose returns differ by orders of magnitude. When the moments move, the last layer is rescaled so
+that the predictions stay what they were (van Hasselt et al. 2016, "Pop-Art").
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, final
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.agents import parameters, set_parameters, with_prefix, without_prefix
+from baselines_acktr.config import AcktrContConfig
+from baselines_acktr.kfac import Objective, gaussian_log_likelihood
+from baselines_acktr.losses import l2_penalty, value_loss
+from baselines_acktr.optimizers import make_kfac
+from baselines_acktr.policies import Critic
+from common.random_state import get_random_state, set_random_state
+from common.running_mean_std import RunningMeanStd
+
+ADAM_LEARNING_RATE = 1e-3  # of the Euclidean critic, as the paper's authors had it
+
+
+class ValueFunction(abc.ABC):
+    """Predicts returns.
+
+    Args:
+      critic: network from observations [B, ...] to standardised values [B].
+      config: hyperparameters.
+      seed: of every random draw.
+    """
+
+    def __init__(self, critic: Critic, config: AcktrContConfig, seed: int) -> None:
+        self.critic, self.config = critic, config
+        self.moments = RunningMeanStd(())
+        self._rng = np.random.default_rng(seed)
+
+    def predict(self, observations: np.ndarray | tf.Tensor) -> np.ndarray:
+        """Values [B], float32, of observations [B, ...]."""
+        standardised = self._predict(observations).numpy()
+        return (standardised * self.moments.std + self.moments.mean).astype(np.float32)
+
+    def fit(self, observations: np.ndarray, returns: np.ndarray) -> dict[str, Any]:
+        """Takes `vf_iters` steps towards the returns [B] of observations [B, ...]; returns scalars for the log."""
+        self._follow(returns)
+        targets = ((returns - self.moments.mean) / self.moments.std).astype(np.float32)
+        rows, size = len(returns), self.config.vf_rows
+        batch = tf.constant(observations), tf.constant(targets)
+        self._prepare(*batch)
+        for _ in range(self.config.vf_iters):
+            if 0 < size < rows:
+                chosen = self._rng.choice(rows, size, replace=False)
+                batch = tf.constant(observations[chosen]), tf.constant(targets[chosen])
+            metrics = self._step(*batch)
+        return metrics
+
+    def _follow(self, returns: np.ndarray) -> None:
+        """Takes the returns into the moments, and keeps the predictions as they were."""
+        mean, std, started = self.moments.mean, self.moments.std, self.moments.count > 0
+        self.moments.update(returns)
+        if started:
+            head = self.critic.value_head
+            head.kernel.assign(head.kernel * (std / self.moments.std))
+            head.bias.assign((head.bias * std + mean - self.moments.mean) / self.moments.std)
+
+    @tf.function(reduce_retracing=True)
+    def _predict(self, observations: tf.Tensor) -> tf.Tensor:
+        return self.critic(observations)
+
+    def _prepare(self, observations: tf.Tensor, targets: tf.Tensor) -> None:
+        """Looks at the whole batch before the first step."""
+
+    @abc.abstractmethod
+    def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
+        """One update; returns scalars for the log."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that training changes, by name, copied."""
+        arrays = with_prefix("parameters", parameters(self.critic)) | with_prefix("moments", self.moments.state())
+        return arrays | {"rng": get_random_state(self._rng)}
+
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        set_parameters(self.critic, without_prefix("parameters", arrays))
+        self.moments.set_state(without_prefix("moments", arrays))
+        set_random_state(self._rng, arrays["rng"])
+
+    def close(self) -> None:
+        """Ends background threads."""
+
+
+@final
+class GaussNewton(ValueFunction):
+    """Trained by K-FAC as a Gaussian N(V(s), sigma^2) (Wu et al. 2017, section 3.1).
+
+    Args:
+      adaptive: sigma^2 is the running variance of the Bellman error (appendix D); else it is 1.
+    """
+
+    def __init__(self, critic: Critic, config: AcktrContConfig, seed: int, adaptive: bool = False) -> None:
+        super().__init__(critic, config, seed)
+        self.sigma = tf.Variable(1.0, trainable=False)
+        self._adaptive = adaptive
+        self.optimizer = make_kfac(
+            critic,
+            config,
+            seed,
+            learning_rate=config.vf_lr,
+            delta=config.vf_delta,
+            damping=config.vf_damping,
+            decay=config.vf_stats_decay,
+            inverse_interval=config.vf_iters,
+        )
+
+    def _prepare(self, observations: tf.Tensor, targets: tf.Tensor) -> None:
+        if self._adaptive:
+            error = float(tf.reduce_mean(tf.square(targets - self._predict(observations))))
+            decay = self.config.vf_stats_decay
+            self.sigma.assign(np.sqrt(decay * float(self.sigma) ** 2 + (1 - decay) * error))
+
+    def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
+        metrics = self.optimizer.minimize(self._objective, observations, targets)
+        scale, refreshes = metrics["trust_region_scale"], self.optimizer.counters["skipped_refreshes"]
+        return {"value_loss": metrics["value_loss"], "vf_trust_region_scale": scale, "vf_skipped_refreshes": refreshes}
+
+    def _objective(self, observations: tf.Tensor, targets: tf.Tensor) -> Objective:
+        values = self.critic(observations)
+        loss = value_loss(values, targets)
+        penalty = l2_penalty(self.critic, self.config.weight_decay)
+        rows = self.config.fisher_rows
+        sampled = values if not rows else self.critic(observations[:rows])
+        log_likelihood = gaussian_log_likelihood(sampled, self.optimizer.generator, self.sigma)
+        return Objective(loss / tf.square(self.sigma) + penalty, log_likelihood, {"value_loss": loss})
+
+    def state(self) -> dict[str, np.ndarray]:
+        return super().state() | with_prefix("kfac", self.optimizer.state()) | {"sigma": self.sigma.numpy().copy()}
+
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        super().set_state(arrays)
+        self.optimizer.set_state(without_prefix("kfac", arrays))
+        self.sigma.assign(arrays["sigma"])
+
+    def close(self) -> None:
+        self.optimizer.close()
+
+
+@final
+class Euclidean(ValueFunction):
+    """Trained by Adam (the first-order critic of Wu et al. 2017, section 5.3)."""
+
+    def __init__(self, critic: Critic, config: AcktrContConfig, seed: int) -> None:
+        super().__init__(critic, config, seed)
+        self.optimizer = keras.optimizers.Adam(ADAM_LEARNING_RATE)
+        self.optimizer.build(critic.trainable_variables)
+
+    @tf.function(reduce_retracing=True)
+    def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
+        with tf.GradientTape() as tape:
+            loss = value_loss(self.critic(observations), targets)
+            total = loss + l2_penalty(self.critic, self.config.weight_decay)
+        variables = self.critic.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
+        return {"value_loss": loss}
+
+    def state(self) -> dict[str, np.ndarray]:
+        return super().state() | with_prefix("adam", parameters(self.optimizer))
+
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        super().set_state(arrays)
+        set_parameters(self.optimizer, without_prefix("adam", arrays))
+
+
+def make_value_function(critic: Critic, config: AcktrContConfig, seed: int) -> ValueFunction:
+    """The value function that `config.critic` names."""
+    if config.critic == "euclidean":
+        return Euclidean(critic, config, seed)
+    return GaussNewton(critic, config, seed, adaptive=config.critic == "adaptive")

@@ -1,0 +1,56 @@
+"""Running mean and standard deviation, and the filter of observations built on them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class RunningMeanStd:
+    """Mean and variance of everything seen so far (Chan et al. 1979: moments of two sets combined), in float64.
+
+    Attributes:
+      count: how many rows were seen.
+      mean, var: of the given shape; 0 and 1 before the first row.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.count = 0
+        self.mean, self.var = np.zeros(shape), np.ones(shape)
+
+    def update(self, rows: np.ndarray) -> None:
+        """Takes in rows [B, *shape]."""
+        rows = np.asarray(rows, np.float64)
+        count = self.count + len(rows)
+        mean, var, weight = rows.mean(axis=0), rows.var(axis=0), len(rows) / count
+        shift = mean - self.mean
+        self.var = (1 - weight) * self.var + weight * var + weight * (1 - weight) * np.square(shift)
+        self.mean = self.mean + weight * shift
+        self.count = count
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation, of the given shape; never 0."""
+        return np.sqrt(self.var) + 1e-8
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything it knows, by name, copied."""
+        return {"count": np.array(self.count, np.int64), "mean": self.mean.copy(), "var": self.var.copy()}
+
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        mean, var = arrays["mean"], arrays["var"]
+        if mean.shape != self.mean.shape or var.shape != self.var.shape:
+            raise ValueError(f"running mean of shape {mean.shape}, expected {self.mean.shape}")
+        self.count, self.mean, self.var = int(arrays["count"]), mean.copy(), var.copy()
+
+
+class ObservationFilter(RunningMeanStd):
+    """Standardises observations with their running mean and deviation, and clips them (OpenAI Baselines' ZFilter)."""
+
+    CLIP = 10.0
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        """Observations [B, *shape] as float32 of about mean 0 and variance 1, within +-10."""
+        if self.count == 0:
+            return np.clip(observations, -self.CLIP, self.CLIP).astype(np.float32)
+        return np.clip((observations - self.mean) / self.std, -self.CLIP, self.CLIP).astype(np.float32)

@@ -1,0 +1,239 @@
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from baselines_acktr import networks
+from baselines_acktr.acktr_cont import Model, learn
+from baselines_acktr.config import AcktrContConfig
+from baselines_acktr.rollouts import Rollout
+from common.distributions import DiagonalGaussian
+from common.errors import UserError
+from common.vec_env import make_vec_env
+
+OBSERVATIONS = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+PICTURES = gym.spaces.Box(0, 255, (16, 16, 6), np.uint8)
+ACTIONS = gym.spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0], np.float32))
+
+
+def make_model(observations=OBSERVATIONS, seed=0, **options) -> Model:
+    options = {"inverses": "inline", "vf_iters": 3} | options
+    return Model(observations, ACTIONS, Model.default_network(observations), AcktrContConfig(**options), seed)
+
+
+def make_rollout(model: Model, steps=5, envs=8, seed=0) -> Rollout:
+    rng = np.random.default_rng(seed)
+    observations = model.observation_space
+    shape = (steps, envs, *observations.shape)
+    seen = rng.integers(0, 256, shape) if observations.dtype == np.uint8 else rng.normal(1, 3, shape)
+    seen = seen.astype(observations.dtype)
+    rewards, values, next_values = rng.normal(size=(3, steps, envs)).astype(np.float32)
+    actions = np.stack([model.act(row)[0] for row in seen])
+    return Rollout(seen, actions, rewards, rng.random((steps, envs)) < 0.1, values, next_values)
+
+
+@pytest.mark.parametrize("critic", ["gauss-newton", "adaptive", "euclidean"])
+@pytest.mark.parametrize("observations", [OBSERVATIONS, PICTURES], ids=["vectors", "pictures"])
+def test_every_critic_and_kind_of_observation_acts_and_learns(observations, critic):
+    model = make_model(observations, critic=critic, fisher_rows=8, hidden_sizes=(12,))
+    rollout = make_rollout(model)
+    before = model.state()
+    metrics = model.update(rollout, 10**9)
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    after = model.state()
+    trained = [name for name in before if name.startswith(("policy/", "vf/parameters/"))]
+    assert len(trained) >= 9
+    assert [name for name in trained if np.array_equal(before[name], after[name])] == []
+    actions, values, states, neglogps = model.step(rollout.observations[0])
+    assert values.shape == neglogps.shape == (8,) and states is None
+    assert all(ACTIONS.contains(action) for action in actions)
+
+
+def test_actions_of_plus_minus_one_are_the_corners_of_the_box_and_others_are_clipped_to_it():
+    model = make_model()
+    actions = np.array([[-1, -1], [1, 1], [0, 0], [-9, 9]], np.float32)
+    np.testing.assert_allclose(model.to_env(actions), [[-2, 0], [2, 1], [0, 0.5], [-2, 1]])
+
+
+def test_an_unbounded_action_space_is_used_as_it_is():
+    space = gym.spaces.Box(np.array([-np.inf, 0], np.float32), np.array([np.inf, 4], np.float32))
+    model = Model(OBSERVATIONS, space, "mlp", AcktrContConfig(inverses="inline"))
+    np.testing.assert_allclose(model.to_env(np.array([[7.0, -1.0]], np.float32)), [[7, 0]])
+
+
+@pytest.mark.parametrize("activation", ["", "relu", "elu"])
+def test_acting_in_numpy_equals_the_network(activation):
+    model = make_model(activation=activation)
+    model.update(make_rollout(model), 10**9)
+    observations = make_rollout(model, seed=1).observations[0]
+    filtered = model.actor.filtered(observations)
+    mean = DiagonalGaussian(model.policy(filtered)).mode().numpy()
+    np.testing.assert_allclose(model.actor.act(observations, deterministic=True)[0], mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.step(observations, deterministic=True)[0], model.to_env(mean), rtol=1e-5, atol=1e-6)
+
+
+def test_neglogps_are_those_of_the_unclipped_actions():
+    model = make_model()
+    observations = make_rollout(model).observations[0]
+    actions, neglogps = model.actor.act(observations, deterministic=False)
+    pi = DiagonalGaussian(model.policy(model.actor.filtered(observations)))
+    np.testing.assert_allclose(neglogps, -pi.log_prob(actions).numpy(), rtol=1e-4)
+
+
+def test_kl_in_the_log_is_that_of_the_policies_before_and_after():
+    model = make_model(lr=1.0, delta=0.1)
+    rollout = make_rollout(model)
+    seen = model.actor.filtered(rollout.observations.reshape(-1, 3))
+    before = model.policy(seen).numpy()
+    kl = model.update(rollout, 10**9)["kl"]
+    mean, log_std = np.split(before, 2, axis=1)
+    new_mean, new_log_std = np.split(model.policy(seen).numpy(), 2, axis=1)
+    var, new_var = np.exp(2 * log_std), np.exp(2 * new_log_std)
+    expected = new_log_std - log_std + (var + (mean - new_mean) ** 2) / (2 * new_var) - 0.5
+    np.testing.assert_allclose(kl, expected.sum(axis=1).mean(), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("kl", "factor"), [(0.0041, 1 / 1.5), (0.002, 1), (0.0009, 1.5)])
+def test_step_size_follows_the_kl(kl, factor):
+    model = make_model(desired_kl=0.002)
+    np.testing.assert_allclose(model._adapted(0.03, kl), 0.03 * factor)
+    assert make_model(desired_kl=0.0)._adapted(0.03, kl) == 0.03
+
+
+def test_step_size_stays_within_its_bounds():
+    model = make_model(desired_kl=0.002)
+    assert model._adapted(0.9, 0.0) == 1.0
+    assert model._adapted(1e-8, 1.0) == 1e-8
+
+
+def test_advantages_are_standardised():
+    model = make_model(lr=0.01)
+    rollout = make_rollout(model)
+    losses = []
+    for scale, shift in ((1, 0), (50, 3)):
+        model = make_model(lr=0.01)
+        advantages = scale * rollout.rewards + shift
+        seen = model.actor.filtered(rollout.observations.reshape(-1, 3))
+        losses.append(float(model._improve(seen, rollout.actions, advantages)["policy_loss"]))
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_log_std_has_the_exact_fisher_of_a_gaussian():
+    """d log pi / d log_std = z^2 - 1, so its Fisher is 2 on the diagonal, 0 elsewhere, and A is [[1]]."""
+    model = make_model(stats_decay=0.0, lr=1e-8)
+    model.update(make_rollout(model, steps=200, envs=100), 10**9)
+    factors = {factor.name: factor for factor in model.optimizer._snapshot().factors}
+    np.testing.assert_allclose(factors["log_std"].a, [[1.0]])
+    np.testing.assert_allclose(factors["log_std"].s, 2 * np.eye(2), atol=0.12)
+    np.testing.assert_allclose(factors["mean"].s, np.eye(2), atol=0.04)  # 1 / std^2
+
+
+def train(env_id="Pendulum-v1", updates=4, num_env=4, **options):
+    with make_vec_env(env_id, num_env, seed=3) as env:
+        options = {"inverses": "inline", "timesteps_per_batch": 40, "vf_iters": 2} | options
+        return learn(env=env, seed=3, total_timesteps=updates * 40, **options)
+
+
+def test_checkpoint_brings_everything_back(tmp_path):
+    path = str(tmp_path / "model")
+    model = train(save_path=path)
+    env = gym.make("Pendulum-v1")
+    config = AcktrContConfig(inverses="inline", timesteps_per_batch=40, vf_iters=2)
+    other = Model(env.observation_space, env.action_space, "mlp", config, 9, "Pendulum-v1")
+    other.load(path)
+    for name, array in model.state().items():
+        np.testing.assert_array_equal(array, other.state()[name], err_msg=name)
+    assert (other.timesteps, other.updates, other.seed) == (160, 4, 3)
+    observations = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    for mine, theirs in zip(model.step(observations)[:2], other.step(observations)[:2], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("option", [{"vf_activation": "tanh"}, {"critic": "euclidean"}, {"hidden_sizes": (8,)}], ids=str)
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path, option):
+    path = str(tmp_path / "model")
+    train(updates=1, save_path=path)
+    with pytest.raises(UserError, match=f"trained with {next(iter(option))}"):
+        train(updates=2, load_path=path, **option)
+
+
+def test_playing_does_not_change_the_filter():
+    model = train(updates=1)
+    before = model.state()
+    model.step(np.full((4, 3), 50, np.float32))
+    for name, array in model.state().items():
+        assert name == "actor/rng" or np.array_equal(array, before[name]), name
+
+
+def test_batches_of_a_single_environment_hold_whole_episodes():
+    """Pendulum's episodes are 200 steps long."""
+    with make_vec_env("Pendulum-v1", 1, seed=3) as env:
+        model = Model(env.single_observation_space, env.single_action_space, "mlp", AcktrContConfig(timesteps_per_batch=250))
+        rollout = model.make_runner(env).run()
+        model.close()
+    assert rollout.rewards.shape == (400, 1)
+    assert np.flatnonzero(rollout.ended).tolist() == [199, 399]
+
+
+def test_a_custom_network_that_numpy_cannot_evaluate_acts_too():
+    @networks.register("residual")
+    def residual(observation_space, config):
+        import keras
+
+        inputs = keras.Input(observation_space.shape)
+        hidden = keras.layers.Dense(8, "tanh")(inputs)
+        return keras.Model(inputs, keras.layers.Add()([hidden, keras.layers.Dense(8)(inputs)]))
+
+    assert train(updates=2, network="residual").updates == 2
+
+
+def test_batch_is_rounded_up_to_whole_steps():
+    assert AcktrContConfig(timesteps_per_batch=100).batch_size(32) == 128
+
+
+HASH = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_acktr_cont import hash_of_training
+print(hash_of_training({env_id!r}))
+"""
+
+
+def hash_of_training(env_id: str) -> str:
+    model = train(env_id, updates=30)
+    digest = hashlib.sha256()
+    for name, array in sorted(model.state().items()):
+        digest.update(name.encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def test_same_seed_in_two_processes_gives_bit_identical_states():
+    script = HASH.format(tests=str(Path(__file__).parent), env_id="HalfCheetah-v4")
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-c", script]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) for _ in range(2)]
+    hashes = [process.communicate(timeout=300)[0].split()[-1] for process in processes]
+    assert hashes[0] == hashes[1] and len(hashes[0]) == 64
+
+
+def test_one_trace_for_the_whole_run():
+    model = train(updates=5)
+    for optimizer in (model.optimizer, model.value_function.optimizer):
+        for function in optimizer._differentiate_by_objective.values():
+            assert function.experimental_get_tracing_count() == 1
+
+
+def test_sampled_actions_have_the_policys_moments():
+    model = make_model(lr=0.5)
+    model.update(make_rollout(model), 10**9)
+    observation = np.ones((20_000, 3), np.float32)
+    actions = model.act(observation)[0]
+    pi = DiagonalGaussian(model.policy(model.actor.filtered(observation[:1])))
+    np.testing.assert_allclose(actions.mean(axis=0), pi.mean.numpy()[0], atol=0.04)
+    np.testing.assert_allclose(actions.std(axis=0), np.exp(pi.log_std.numpy()[0]), rtol=0.03)
+    assert isinstance(model.policy(observation[:1]), tf.Tensor)

@@ -1,0 +1,93 @@
+import gymnasium as gym
+import keras
+import numpy as np
+import pytest
+
+from baselines_acktr.config import AcktrContConfig
+from baselines_acktr.policies import Critic
+from baselines_acktr.value_functions import Euclidean, GaussNewton, make_value_function
+
+SPACE = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+KINDS = ["gauss-newton", "adaptive", "euclidean"]
+
+
+def make(critic="gauss-newton", seed=0, **options):
+    keras.utils.set_random_seed(seed)
+    options = {"inverses": "inline", "activation": "elu", "hidden_sizes": (16,), "vf_iters": 5} | options
+    config = AcktrContConfig(critic=critic, **options)
+    return make_value_function(Critic(SPACE, "mlp", config), config, seed)
+
+
+def data(rows=200, seed=0):
+    """Observations, and returns of the size of Humanoid's that depend on them."""
+    observations = np.random.default_rng(seed).normal(size=(rows, 3)).astype(np.float32)
+    return observations, (4000 + 1000 * np.tanh(observations.sum(axis=1))).astype(np.float32)
+
+
+def test_kinds():
+    assert isinstance(make("euclidean"), Euclidean)
+    assert isinstance(make("adaptive"), GaussNewton)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learns_returns_in_the_thousands(kind):
+    value_function = make(kind, vf_lr=0.3)
+    observations, returns = data()
+    for _ in range(150):
+        value_function.fit(observations, returns)
+    error = np.mean(np.square(value_function.predict(observations) - returns))
+    assert error < 0.1 * returns.var()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_move_of_the_moments_leaves_the_predictions(kind):
+    value_function = make(kind)
+    observations, returns = data()
+    value_function.fit(observations, returns)
+    before = value_function.predict(observations)
+    std = value_function.moments.std
+    value_function._follow(-5 * returns)
+    assert value_function.moments.std > 2 * std
+    np.testing.assert_allclose(value_function.predict(observations), before, rtol=1e-3)
+
+
+def test_adaptive_sigma_is_the_running_deviation_of_the_bellman_error():
+    value_function = make("adaptive", vf_stats_decay=0.75, vf_lr=1e-8)
+    observations, returns = data()
+    value_function.fit(observations, returns)
+    standardised = (returns - returns.mean()) / returns.std()
+    error = np.mean(np.square(standardised - value_function._predict(observations).numpy()))
+    np.testing.assert_allclose(float(value_function.sigma) ** 2, 0.75 + 0.25 * error, rtol=1e-3)
+    assert float(make("gauss-newton").sigma) == 1
+
+
+def test_sigma_scales_the_fisher_and_so_widens_the_trust_region():
+    """S of the value head is 1 / sigma^2."""
+    value_function = make("adaptive", vf_stats_decay=0.0, vf_lr=1e-8, vf_iters=1)
+    observations, returns = data(rows=20_000)
+    value_function.fit(observations, returns)
+    factors = {factor.name: factor for factor in value_function.optimizer._snapshot().factors}
+    np.testing.assert_allclose(factors["value_head"].s, [[float(value_function.sigma) ** -2]], rtol=0.05)
+
+
+def test_minibatches_are_drawn_anew_for_every_step():
+    value_function = make(vf_rows=50, vf_iters=8)
+    seen = []
+    value_function._step = lambda observations, targets: seen.append(observations.numpy()) or {}
+    observations, returns = data()
+    value_function.fit(observations, returns)
+    assert [len(batch) for batch in seen] == [50] * 8
+    assert all(len(np.unique(batch, axis=0)) == 50 for batch in seen)
+    assert len(np.unique(np.concatenate(seen), axis=0)) > 150
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_brings_everything_back(kind):
+    observations, returns = data()
+    first, second = make(kind, vf_rows=20), make(kind, seed=1, vf_rows=20)
+    first.fit(observations, returns)
+    second.set_state(first.state())
+    for value_function in (first, second):
+        value_function.fit(observations, 2 * returns)
+    for name, array in first.state().items():
+        np.testing.assert_array_equal(array, second.state()[name], err_msg=name)
