@@ -6,6 +6,7 @@ import functools
 import importlib
 import math
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def make_vec_env(
     render_mode: str | None = None,
     step_timeout: float = 300.0,
     atari_preprocessing: bool = True,
+    pixels: bool = False,
 ) -> SeededVectorEnv:
     """Builds `num_env` environments with the contract of `common.vec_env`.
 
@@ -47,8 +49,8 @@ def make_vec_env(
       env_id: an id registered with Gymnasium, or `module:Id`; the module is also imported by worker processes.
       num_env: number of environments.
       seed: environment `i` of rank `k` starts with `seed + 1000003 k + i`; None for random seeds.
-      backend: "native" (Atari in C++ threads), "subproc" (one worker process each), "sync" (in this process), or
-        "auto": native for Atari games that are not rendered, else sync.
+      backend: "native" (Atari games and Gymnasium's MuJoCo tasks, in C++ threads), "subproc" (one worker process each),
+        "sync" (in this process), or "auto": native where it can be and nothing is rendered, else sync.
       frame_stack: frames per observation of an Atari game.
       reward_scale: factor on the rewards.
       log_dir: folder for monitor files; None writes none.
@@ -56,6 +58,7 @@ def make_vec_env(
       render_mode: Gymnasium's render mode, for the backends sync and subproc.
       step_timeout: seconds after which a worker process that does not answer is an error.
       atari_preprocessing: False gives Atari games as they are registered, without the native backend.
+      pixels: observe rendered frames of a native MuJoCo task in place of its own observations.
 
     Raises:
       UserError: an unknown id or backend, a missing dependency, or a number out of range.
@@ -63,14 +66,15 @@ def make_vec_env(
     _check(num_env, frame_stack, reward_scale, seed, step_timeout)
     spec = find_spec(env_id)
     preprocess = is_atari(spec) and atari_preprocessing
-    native_fits = preprocess and render_mode is None and spec.kwargs.keys() <= _NATIVE_OPTIONS
-    backend = _choose_backend(backend, env_id, native_fits)
+    native_atari = preprocess and spec.kwargs.keys() <= _NATIVE_OPTIONS
+    native_mujoco = _is_mujoco(spec) and _is_native_task(spec)
+    backend = _choose_backend(backend, env_id, render_mode is None and (native_atari or native_mujoco))
     if preprocess:
         _check_atari(spec)
+    if pixels and not (native_mujoco and backend == "native"):
+        raise UserError(f"--pixels: needs one of Gymnasium's MuJoCo tasks on the native backend, got {env_id}")
     if backend == "native":
-        from common.vec_env.atari import NativeAtariVectorEnv
-
-        env: VectorEnv = NativeAtariVectorEnv(spec, num_env, frame_stack=frame_stack)
+        env = _make_mujoco(spec, num_env, pixels) if native_mujoco else _make_atari(spec, num_env, frame_stack)
     else:
         factory = functools.partial(
             make_env, spec, split_module(env_id)[0], render_mode, frame_stack if preprocess else 0
@@ -99,13 +103,48 @@ def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, at
     options: dict[str, Any] = {"disable_env_checker": True}
     if render_mode is not None:  # not every environment takes the argument
         options["render_mode"] = render_mode
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silent_models(spec):
         warnings.filterwarnings("ignore", message=".*(out of date|precision lowered)")
         if atari_stack:
             from common.vec_env.atari_wrappers import wrap_atari
 
             return wrap_atari(gym.make(spec, frameskip=1, **options), atari_stack)
         return gym.wrappers.RecordEpisodeStatistics(owned_float32(gym.make(spec, **options)))
+
+
+def _make_atari(spec: EnvSpec, num_env: int, frame_stack: int) -> VectorEnv:
+    from common.vec_env.atari import NativeAtariVectorEnv
+
+    return NativeAtariVectorEnv(spec, num_env, frame_stack=frame_stack)
+
+
+def _make_mujoco(spec: EnvSpec, num_env: int, pixels: bool) -> VectorEnv:
+    from common.vec_env.mujoco import NativeMujocoVectorEnv
+
+    if not pixels:
+        return NativeMujocoVectorEnv(spec, num_env)
+    from common.vec_env.pixels import PixelObserver
+
+    return NativeMujocoVectorEnv(spec, num_env, observer=PixelObserver)
+
+
+def _is_mujoco(spec: EnvSpec) -> bool:
+    return str(spec.entry_point).startswith("gymnasium.envs.mujoco.")
+
+
+def _is_native_task(spec: EnvSpec) -> bool:
+    from common.vec_env.mujoco import supports
+
+    return supports(spec)
+
+
+def _silent_models(spec: EnvSpec) -> AbstractContextManager[None]:
+    """Keeps MuJoCo from writing warnings about a model to a file in the current directory."""
+    if not _is_mujoco(spec):
+        return nullcontext()
+    from common.vec_env.mujoco_physics import MujocoWarnings
+
+    return MujocoWarnings(lambda message: None)
 
 
 def _make_batch(
@@ -127,7 +166,10 @@ def _choose_backend(backend: str, env_id: str, native_fits: bool) -> str:
     if backend not in BACKENDS:
         raise UserError(f"backend={backend}: must be one of {', '.join(BACKENDS)}.{closest(backend, BACKENDS)}")
     if backend == "native" and not native_fits:
-        raise UserError(f"backend=native: needs a preprocessed Atari game that is not rendered, got {env_id}")
+        raise UserError(
+            "backend=native: needs a preprocessed Atari game or a MuJoCo task of Gymnasium, v4 or v5, that is not "
+            f"rendered, got {env_id}"
+        )
     if backend == "auto":
         return "native" if native_fits else "sync"
     return backend

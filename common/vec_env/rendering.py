@@ -1,0 +1,50 @@
+"""Offscreen OpenGL for MuJoCo: EGL, which needs no display."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from common.errors import UserError
+
+if TYPE_CHECKING:
+    from mujoco.egl import GLContext
+
+PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libgles2"
+
+
+def ensure_offscreen_rendering() -> None:
+    """Chooses EGL for Gymnasium's own rendering where there is no display; a `MUJOCO_GL` of the user's stays.
+
+    Call it before mujoco is imported for the first time, which fails with `MUJOCO_GL=egl` where EGL is missing.
+
+    Raises:
+      UserError: EGL is wanted and missing.
+    """
+    has_display = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    backend = os.environ.get("MUJOCO_GL") or ("" if has_display else "egl")
+    if backend == "egl":
+        create_context("--video").free()
+        os.environ["MUJOCO_GL"] = "egl"
+
+
+def create_context(flag: str) -> GLContext:
+    """Creates an EGL context, whatever `MUJOCO_GL` says; it belongs to the thread that makes it current.
+
+    Args:
+      flag: what the user asked for, to name it where EGL is missing.
+
+    Raises:
+      UserError: EGL is missing.
+    """
+    try:
+        from mujoco.egl import GLContext
+
+        return GLContext(1, 1)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # for each missing library another one, from an AttributeError to a ctypes.ArgumentError
+        raise UserError(
+            f"{flag}: cannot render without EGL; on Debian and Ubuntu: apt-get install {PACKAGES}"
+        ) from error
