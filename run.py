@@ -113,7 +113,6 @@ def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
         the checkpoint was trained on other spaces, or a video is wanted and there are no frames.
     """
     from baselines_acktr.play import require_frames
-    from common.vec_env.ids import find_spec, is_atari
 
     options = settings.options
     videos = options.video or options.save_video_interval
@@ -125,7 +124,7 @@ def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
         settings = settings.with_learner(kind, learner.Model.preset(observations))
         settings = settings.preset(
             network=learner.Model.default_network(observations),
-            num_env=32 if is_atari(find_spec(settings.env)) else settings.config.num_env,
+            num_env=default_num_env(settings),
         )
         _check_budget(settings)
         if options.load_path:
@@ -193,6 +192,13 @@ def open_logger(argv: Sequence[str], settings: Settings) -> contextlib.AbstractC
     run_info.write(logger.folder, run_info.collect(argv, settings.values(), settings.origins, settings.seed))
     print(f"logging to {logger.folder}", flush=True)
     return logger
+
+
+def default_num_env(settings: Settings) -> int:
+    """Returns 32 for Atari games (Wu et al. 2017), otherwise what suits the learner."""
+    from common.vec_env.ids import find_spec, is_atari
+
+    return 32 if is_atari(find_spec(settings.env)) else settings.config.num_env
 
 
 def default_log_path() -> str:

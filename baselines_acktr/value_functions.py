@@ -23,6 +23,7 @@ from baselines_acktr.policies import Critic
 from common.random_state import get_random_state, set_random_state
 from common.running_mean_std import RunningMeanStd
 
+MEMORY = 10  # batches that the moments of the returns reach back
 ADAM_LEARNING_RATE = 1e-3  # of the Euclidean critic, as the paper's authors had it
 
 
@@ -37,7 +38,7 @@ class ValueFunction(abc.ABC):
 
     def __init__(self, critic: Critic, config: AcktrContConfig, seed: int) -> None:
         self.critic, self.config = critic, config
-        self.moments = RunningMeanStd(())
+        self.moments = RunningMeanStd((), memory=MEMORY * config.timesteps_per_batch)
         self._rng = np.random.default_rng(seed)
 
     def predict(self, observations: np.ndarray | tf.Tensor) -> np.ndarray:

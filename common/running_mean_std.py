@@ -9,12 +9,16 @@ class RunningMeanStd:
     """Mean and variance of everything seen so far (Chan et al. 1979: moments of two sets combined), in float64.
 
     Attributes:
-      count: how many rows were seen.
+      count: how many rows were seen, at most `memory`.
       mean, var: of the given shape; 0 and 1 before the first row.
+
+    Args:
+      shape: of a row.
+      memory: rows that count for all that came before a batch, so that older ones fade; None: all of them.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.count = 0
+    def __init__(self, shape: tuple[int, ...], memory: int | None = None) -> None:
+        self.count, self._memory = 0, memory
         self.mean, self.var = np.zeros(shape), np.ones(shape)
 
     def update(self, rows: np.ndarray) -> None:
@@ -25,7 +29,7 @@ class RunningMeanStd:
         shift = mean - self.mean
         self.var = (1 - weight) * self.var + weight * var + weight * (1 - weight) * np.square(shift)
         self.mean = self.mean + weight * shift
-        self.count = count
+        self.count = count if self._memory is None else min(count, self._memory)
 
     @property
     def std(self) -> np.ndarray:

@@ -17,7 +17,7 @@ import pytest
 
 import run
 from baselines_acktr import checkpoint, run_info
-from baselines_acktr.settings import settle
+from baselines_acktr.settings import CONTINUOUS, DISCRETE, settle
 from common import plots
 from common.process import Interruption, num_processes, quiet_tensorflow
 
@@ -104,7 +104,9 @@ def test_without_arguments_the_usage_has_an_example(capsys):
             "--network=cnn: its sizes do not fit observations of shape (84, 84, 4)",
         ),
         (["--env=Lights-v0", "--alg=trpo"], "--alg=trpo: not in this version; must be one of acktr"),
-        (["--env=Pendulum-v1"], "the continuous learner is not in it"),
+        (["--env=Pendulum-v1", "--nsteps=5"], "--nsteps: acktr with continuous actions does not have it"),
+        (["--env=Lights-v0", "--vf_iters=5"], "--vf_iters: acktr with discrete actions does not have it"),
+        (["--env=Lights-v0", "--pixels"], "--pixels: needs one of Gymnasium's MuJoCo tasks"),
         (["--env=Lights-v0", "--log_path=file/logs"], "--log_path=file/logs: cannot be written: Not a directory"),
         (["--env=Lights-v0", "--save_path=file/model"], "--save_path=file/model: cannot be written: Not a directory"),
         (["--env=Lights-v0", "--save_path=/proc/nothing/model"], "--save_path=/proc/nothing/model: cannot be written"),
@@ -280,9 +282,59 @@ def test_a_video_that_cannot_be_written_does_not_end_the_training(tmp_path, caps
     assert "a video of the training is missing" in capsys.readouterr().err
 
 
-def test_atari_games_have_32_environments_and_others_8():
-    assert run.default_num_env("PongNoFrameskip-v4") == 32
-    assert run.default_num_env("CartPole-v1") == 8
+@pytest.mark.parametrize(
+    ("env_id", "kind", "expected"),
+    [("PongNoFrameskip-v4", DISCRETE, 32), ("CartPole-v1", DISCRETE, 8), ("Pendulum-v1", CONTINUOUS, 20)],
+)
+def test_atari_games_have_32_environments_and_others_what_suits_the_learner(env_id, kind, expected):
+    assert run.default_num_env(settle({"env": env_id}).with_learner(kind, {})) == expected
+
+
+CONTINUOUS_RUN = ["--env=Pendulum-v1", "--num_env=2", "--timesteps_per_batch=20", "--inverses=inline", "--vf_iters=2"]
+
+
+def test_continuous_actions_are_trained_continued_and_played(tmp_path, capsys):
+    path, logs = str(tmp_path / "model"), f"--log_path={tmp_path}"
+    assert run.main([*CONTINUOUS_RUN, "--num_timesteps=60", "--seed=1", f"--save_path={path}", logs]) == 0
+    assert json.loads((tmp_path / "run.json").read_text())["settings"]["timesteps_per_batch"]["value"] == 20
+    more = [f"--load_path={path}", "--num_env=2", "--num_timesteps=100", f"--save_path={path}", logs, "--play"]
+    assert run.main(more) == 0
+    assert checkpoint.load_meta(path)["counters"]["timesteps"] == 100
+    assert "score" in capsys.readouterr().out
+
+
+class Broken(gym.Env):
+    """Gives a bad number in one environment's 30th step."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, observation: float = 0.0, reward: float = 0.0) -> None:
+        self._bad, self._steps = (observation, reward), 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self._steps += 1
+        observation, reward = self._bad if self._steps == 30 else (0.0, 0.0)
+        return np.array([0, observation], np.float32), reward, False, False, {}
+
+
+gym.register("BrokenObservation-v0", Broken, kwargs={"observation": np.nan})
+gym.register("BrokenReward-v0", Broken, kwargs={"reward": np.inf})
+
+
+@pytest.mark.parametrize("what", ["Observation", "Reward"])
+def test_a_bad_number_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path, capsys, what):
+    path = str(tmp_path / "model")
+    argv = [f"--env=Broken{what}-v0", *CONTINUOUS_RUN[1:], "--num_timesteps=1000", "--save_interval=1"]
+    assert run.main([*argv, f"--save_path={path}", f"--log_path={tmp_path}"]) == 1
+    assert capsys.readouterr().err.strip().endswith(f"environment 0: its {what.lower()} is not finite in step 29 of this run")
+    assert checkpoint.load_meta(path)["counters"]["timesteps"] == 40
+    arrays, _ = checkpoint.load(path)
+    assert all(np.isfinite(array).all() for array in arrays.values())
 
 
 def test_tensorflow_is_silenced_unless_the_user_wants_to_hear_it(monkeypatch, capfd):

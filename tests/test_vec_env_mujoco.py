@@ -244,6 +244,8 @@ def test_an_observer_replaces_the_observations_and_nothing_else():
             np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(np.stack(step[4]["final_obs"]), 10 * np.stack(expected[4]["final_obs"])[:, :1])
     assert spies[0].calls == [[0, 1], "observe", "observe", [0, 1]]
+    observed.set_state(plain.get_state())
+    assert spies[0].calls[-1] == [0, 1]
     observed.close()
     assert spies[0].calls[-1] == "close"
 

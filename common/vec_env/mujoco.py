@@ -23,6 +23,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from mujoco.batch import SimulationError
 
+from common.errors import RunFailedError
 from common.random_state import get_random_state, set_random_state
 from common.vec_env.mujoco_physics import Simulations, load_model
 from common.vec_env.mujoco_specs import find_task
@@ -34,7 +35,7 @@ def supports(spec: EnvSpec) -> bool:
     return find_task(spec) is not None
 
 
-class SimulationDivergedError(RuntimeError):
+class SimulationDivergedError(RunFailedError):
     """A simulation that MuJoCo refused to step, or whose state or reward is not finite."""
 
 

@@ -9,7 +9,23 @@ from typing import Any, NamedTuple
 
 from gymnasium.envs.registration import EnvSpec
 
-from common.vec_env.mujoco_tasks import TASKS, Task
+from common.vec_env.mujoco_arms import InvertedDoublePendulum, InvertedPendulum, Pusher, Reacher
+from common.vec_env.mujoco_locomotion import Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, Swimmer, Walker2d
+from common.vec_env.mujoco_tasks import Task
+
+TASKS: dict[str, type[Task]] = {
+    "ant": Ant,
+    "half_cheetah": HalfCheetah,
+    "hopper": Hopper,
+    "humanoid": Humanoid,
+    "humanoidstandup": HumanoidStandup,
+    "inverted_double_pendulum": InvertedDoublePendulum,
+    "inverted_pendulum": InvertedPendulum,
+    "pusher": Pusher,
+    "reacher": Reacher,
+    "swimmer": Swimmer,
+    "walker2d": Walker2d,
+}
 
 _ENTRY_POINT = re.compile(r"gymnasium\.envs\.mujoco\.(\w+)_v([45]):(\w+)")
 _V4_MODELS = {"walker2d": "walker2d.xml"}  # where it is not that of version 5
