@@ -10,11 +10,13 @@ mean, and the band goes from the lowest to the highest seed.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,9 @@ import pandas as pd
 from common import cli
 from common.errors import UserError
 from common.options import option, validate
+
+if TYPE_CHECKING:  # matplotlib is only imported where a figure is drawn
+    from matplotlib.axes import Axes
 
 AXES = ("timesteps", "episodes", "seconds")
 _SEED = re.compile(r"[-_](seed)?\d+$")
@@ -36,6 +41,7 @@ class PlotOptions:
     xaxis: str = option("timesteps", "horizontal axis", choices=AXES)
     window: int = option(100, "games in the running mean", unit="episodes", minimum=1)
     title: str | None = option(None, "title of the figure")
+    panels: bool = option(False, "a panel of its own for each experiment")
     threshold: float | None = option(None, "print when the mean of the next games first reaches this score")
 
     def __post_init__(self) -> None:
@@ -125,7 +131,7 @@ def band(curves: Sequence[pd.Series]) -> pd.DataFrame:
     return pd.DataFrame({"mean": values.mean(0), "low": values.min(0), "high": values.max(0)}, index=grid)
 
 
-def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: Path, axis: str, window: int, title: str | None) -> None:
+def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: Path, options: PlotOptions) -> None:
     """Writes the curves of {experiment: games of each seed} as an image.
 
     Raises:
@@ -136,15 +142,17 @@ def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: Path, axis: str, wind
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for name, seeds in runs.items():
-        lines = band([curve(games, axis, window) for games in seeds])
-        (line,) = axes.plot(lines.index, lines["mean"], label=f"{name} ({len(seeds)})" if len(seeds) > 1 else name)
-        if len(seeds) > 1:
-            axes.fill_between(lines.index, lines["low"], lines["high"], color=line.get_color(), alpha=0.2)
-    axes.set(xlabel=axis, ylabel=f"score, mean of {window} games", title=title or "")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    columns = min(4, len(runs)) if options.panels else 1
+    rows = math.ceil(len(runs) / columns) if options.panels else 1
+    size = (4 * columns, 3 * rows) if options.panels else (8, 5)
+    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    panels = grid.flat if options.panels else [grid[0, 0]] * len(runs)
+    for axes, (name, seeds) in zip(panels, runs.items(), strict=False):
+        _draw(axes, name, seeds, options)
+    for axes in grid.flat:
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(options.title or "")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120)
@@ -152,6 +160,16 @@ def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: Path, axis: str, wind
         raise UserError(f"--out={path}: {getattr(error, 'strerror', None) or error}") from error
     finally:
         plt.close(figure)
+
+
+def _draw(axes: Axes, name: str, seeds: Sequence[pd.DataFrame], options: PlotOptions) -> None:
+    """Adds the curve of one experiment, and the band between its lowest and highest seed."""
+    lines = band([curve(games, options.xaxis, options.window) for games in seeds])
+    label = f"{Path(name).name} ({len(seeds)})" if len(seeds) > 1 else Path(name).name
+    (line,) = axes.plot(lines.index, lines["mean"], label=label)
+    if len(seeds) > 1:
+        axes.fill_between(lines.index, lines["low"], lines["high"], color=line.get_color(), alpha=0.2)
+    axes.set(xlabel=options.xaxis, ylabel=f"score, mean of {options.window} games")
 
 
 def summary(runs: Mapping[str, pd.DataFrame], threshold: float | None, window: int) -> pd.DataFrame:
@@ -177,7 +195,7 @@ def _run(folders: Sequence[Path], options: PlotOptions) -> None:
             raise UserError(f"{folder}: no game has ended yet")
     if options.out is not None:
         groups = {name: [games[folder] for folder in group] for name, group in group_runs(folders).items()}
-        plot(groups, Path(options.out).expanduser(), options.xaxis, options.window, options.title)
+        plot(groups, Path(options.out).expanduser(), options)
     print(summary({str(folder): games[folder] for folder in folders}, options.threshold, options.window).to_string())
 
 

@@ -112,3 +112,19 @@ def test_a_file_without_the_header_of_baselines_is_refused(tmp_path):
     (tmp_path / "0.0.monitor.csv").write_text('# {"t_start": 1.0}\na,b\n1,2\n')
     with pytest.raises(UserError, match="not a monitor file"):
         plots.load_monitor(tmp_path)
+
+
+def test_every_experiment_has_a_panel_of_its_own(tmp_path, monkeypatch):
+    import matplotlib.figure
+
+    drawn = []
+    monkeypatch.setattr(
+        matplotlib.figure.Figure,
+        "savefig",
+        lambda figure, *args, **options: drawn.append([axes.get_legend_handles_labels()[1] for axes in figure.axes]),
+    )
+    for name in ("a-0", "a-1", "b-0"):
+        run_of(tmp_path / name, [1, 2, 3])
+    folders = [str(tmp_path / name) for name in ("a-0", "a-1", "b-0")]
+    assert plots.main([*folders, f"--out={tmp_path}/x.png", "--panels"]) == 0
+    assert drawn == [[["a (2)"], ["b"]]]
