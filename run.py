@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is insta
     from common.logger import Logger
     from common.vec_env.wrappers import SeededVectorEnv
 
-FRAMES = {"backend": "sync", "render_mode": "rgb_array"}
+FRAMES = {"render_mode": "rgb_array"}
 DESCRIPTION = "Trains and replays agents."
 USAGE = """usage: python run.py --env=ID [--flag=value ...]
 
@@ -119,11 +119,12 @@ def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
     with make_env(settings, 1, **(FRAMES if videos else {})) as env:
         kind = _kind_of_actions(settings.env, env.single_action_space)
         with quiet_tensorflow():
-            learner = importlib.import_module(LEARNERS[options.alg, kind].module)
+            module = importlib.import_module(LEARNERS[options.alg, kind].module)
+        model_class = getattr(module, LEARNERS[options.alg, kind].model)
         observations = env.single_observation_space
-        settings = settings.with_learner(kind, learner.Model.preset(observations))
+        settings = settings.with_learner(kind, model_class.preset(observations))
         settings = settings.preset(
-            network=learner.Model.default_network(observations),
+            network=model_class.default_network(observations),
             num_env=default_num_env(settings),
         )
         _check_budget(settings)
@@ -131,8 +132,8 @@ def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
             _check_spaces(options.load_path, env)
         if videos:
             require_frames(env)
-        _check_network(settings, env, learner.Model)
-    return settings, functools.partial(learner.learn, **_arguments(settings))
+        _check_network(settings, env, model_class)
+    return settings, functools.partial(module.learn, **_arguments(settings))
 
 
 def _arguments(settings: Settings) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def replay(model: Any, settings: Settings) -> None:
     options = settings.options
     num_env = settings.num_env if settings.origins["num_env"] == "command line" else 1
     render_mode = "rgb_array" if options.video else "human" if num_env == 1 and has_display() else None
-    backend = "sync" if render_mode else options.env_backend
+    backend = "auto" if render_mode else options.env_backend
     with make_env(settings, num_env, backend=backend, render_mode=render_mode) as env:
         play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)
 
@@ -195,10 +196,11 @@ def open_logger(argv: Sequence[str], settings: Settings) -> contextlib.AbstractC
 
 
 def default_num_env(settings: Settings) -> int:
-    """Returns 32 for Atari games (Wu et al. 2017), otherwise what suits the learner."""
+    """Returns how many environments suit the learner: more or fewer for Atari games than elsewhere."""
     from common.vec_env.ids import find_spec, is_atari
 
-    return 32 if is_atari(find_spec(settings.env)) else settings.config.num_env
+    config = settings.config
+    return config.num_env_atari if is_atari(find_spec(settings.env)) else config.num_env
 
 
 def default_log_path() -> str:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -12,57 +20,50 @@ import pytest
 from common.errors import UserError
 from common.vec_env import atari, atari_wrappers, benchmark, make_vec_env
 from common.vec_env.atari import NativeAtariVectorEnv
+from common.vec_env.atari_game import Game, GameSettings, slot_type
 from common.vec_env.ids import find_spec
 
 SEED = 11
+ROOT = Path(__file__).parents[1]
 
 
-class RecordedNoops:
-    """Stands in for a random generator that draws the numbers of no-ops which the native games started with."""
-
-    def __init__(self) -> None:
-        self.noops: list[int] = []
-
-    def integers(self, low: int, high: int) -> int:
-        assert low <= self.noops[0] < high
-        return self.noops.pop(0)
+def make_game(name, seed=0):
+    """Returns a started game of the native backend and its slot."""
+    slot = np.zeros(1, slot_type(4))[0]
+    game = Game(GameSettings(name, 4, atari.MAX_FRAMES, atari.MAX_NOOPS, 0.0, False), slot)
+    game.reset(seed)
+    return game, slot
 
 
-def aligned_environments(env_id, num_env, monkeypatch):
+def aligned_environments(env_id, num_env):
     """Returns the native and the classic environment with the same emulator seeds and numbers of no-ops."""
-    native = make_vec_env(env_id, num_env, seed=SEED)
     classic = make_vec_env(env_id, num_env, seed=None, backend="sync")
-    recorders = {}
-    for i, (game, env) in enumerate(zip(native.unwrapped._games, classic.unwrapped.envs, strict=True)):
-        recorders[game] = env.unwrapped.np_random = RecordedNoops()
+    for i, env in enumerate(classic.unwrapped.envs):
+        env.unwrapped.np_random = np.random.default_rng(SEED + i)
         env.unwrapped.ale.setInt("random_seed", SEED + i)
         env.unwrapped.load_game()
-    new_game = atari._Game._new_game
-
-    def recorded(game, frame, info):
-        new_game(game, frame, info)
-        recorders[game].noops.append(game.noops)
-
-    monkeypatch.setattr(atari._Game, "_new_game", recorded)
-    return native, classic
+    return make_vec_env(env_id, num_env, seed=SEED), classic
 
 
 def assert_same_infos(native, classic):
+    """Compares infos but for the newest frame of a game that ended, which Gymnasium's preprocessing does not take."""
     np.testing.assert_array_equal(native["lives"], classic["lives"])
     for key in ("final_obs", "episode"):
         assert (key in native) == (key in classic)
         if key in native:
             np.testing.assert_array_equal(native[f"_{key}"], classic[f"_{key}"])
+    game_ended = native.get("_episode", np.zeros(len(native["lives"]), bool))
     for i in np.flatnonzero(native.get("_final_obs", ())):
-        np.testing.assert_array_equal(native["final_obs"][i], classic["final_obs"][i])
-    for i in np.flatnonzero(native.get("_episode", ())):
+        frames = slice(0, 3 if game_ended[i] else 4)
+        np.testing.assert_array_equal(native["final_obs"][i][..., frames], classic["final_obs"][i][..., frames])
+    for i in np.flatnonzero(game_ended):
         for key in ("r", "l"):
             assert native["episode"][key][i] == classic["episode"][key][i]
 
 
 @pytest.mark.parametrize("game", ["Breakout", "Pong", "Seaquest", "SpaceInvaders", "MsPacman"])
-def test_native_and_classic_games_agree_frame_by_frame(game, monkeypatch):
-    native, classic = aligned_environments(f"{game}NoFrameskip-v4", 2, monkeypatch)
+def test_native_and_classic_games_agree_frame_by_frame(game):
+    native, classic = aligned_environments(f"{game}NoFrameskip-v4", 2)
     rng = np.random.default_rng(0)
     games = lives = 0
     with native, classic:
@@ -84,7 +85,7 @@ def test_native_and_classic_games_agree_frame_by_frame(game, monkeypatch):
 
 
 class FakeEmulator(gym.Env):
-    """Plays a list of `(lives, game over)`, one for each step, as an emulator of ale-py or as an environment.
+    """Plays a list of `(lives, game over)`, one for each step.
 
     Attributes:
       played: the actions of the steps; a new game is `"new"`.
@@ -96,29 +97,50 @@ class FakeEmulator(gym.Env):
     def __init__(self, results: list[tuple[int, bool]]) -> None:
         self.results = results
         self.played: list[int | str] = []
-        self._over = False
+        self.over = False
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         self.played.append("new")
-        self._over = False
+        self.over = False
         return np.zeros((84, 84), np.uint8), {"lives": 3}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
         self.played.append(action)
-        lives, self._over = self.results.pop(0)
-        return np.zeros((84, 84), np.uint8), 0.0, self._over, False, {"lives": lives}
+        lives, self.over = self.results.pop(0)
+        return np.zeros((84, 84), np.uint8), 0.0, self.over, False, {"lives": lives}
 
-    def send(self, action: np.ndarray, strength: np.ndarray) -> None:
-        if self._over:
-            frame, info = self.reset()
-            result = (frame, 0, False, False, info)
-        else:
-            result = self.step(int(action[0]))
-        self._result = [np.array([value]) for value in (result[0][None], *result[1:4])]
-        self._info = {"lives": np.array([result[4]["lives"]]), "episode_frame_number": np.array([1])}
 
-    def recv(self) -> tuple:
-        return (*self._result, self._info)
+class FakeAle:
+    """An emulator of ale-py that plays a `FakeEmulator`, one of its steps in four frames."""
+
+    def __init__(self, emulator: FakeEmulator, actions: list[int]) -> None:
+        self._emulator = emulator
+        self._actions = actions
+        self._frames = 0
+        self._lives = 3
+
+    def act(self, action: int) -> int:
+        if self._frames % 4 == 0:
+            self._lives = self._emulator.step(self._actions.index(action))[4]["lives"]
+        self._frames += 1
+        return 0
+
+    def reset_game(self) -> None:
+        self._emulator.reset()
+        self._frames = 0
+        self._lives = 3
+
+    def game_over(self, with_truncation: bool = True) -> bool:
+        return self._emulator.over
+
+    def game_truncated(self) -> bool:
+        return False
+
+    def lives(self) -> int:
+        return self._lives
+
+    def getScreenGrayscale(self, screen: np.ndarray | None = None) -> np.ndarray:
+        return np.zeros((210, 160), np.uint8)
 
 
 RESETS = {
@@ -138,20 +160,14 @@ RESETS = {
 def test_an_episode_of_the_agent_starts_with_the_actions_of_baselines(results, played, backend, monkeypatch):
     emulator = FakeEmulator(list(results))
     if backend == "native":
-        game = atari._Game(find_spec("BreakoutNoFrameskip-v4"), atari.MAX_FRAMES)
-        game.start(0)
-        while not game.is_ready():
-            game.continue_reset()
-        monkeypatch.setattr(game, "_native", emulator)
-        game.lives = 3
-        for action in (2, 1):
-            game.send(action)
-            game.receive()
-            if game.over or game.life_lost:
+        game, slot = make_game("breakout")
+        monkeypatch.setattr(game, "_ale", FakeAle(emulator, game._actions))
+        monkeypatch.setattr(game, "_rng", SimpleNamespace(integers=lambda low, high: 0))
+        monkeypatch.setattr(game, "_lives", 3)
+        for slot["action"] in (2, 1):
+            game.step()
+            if slot["terminated"]:
                 break
-        game.begin_reset()
-        while not game.is_ready():
-            game.continue_reset()
     else:
         env = atari_wrappers.FireReset(atari_wrappers.EpisodicLife(emulator))
         emulator.results = [(3, False), (3, False), *results]
@@ -225,22 +241,67 @@ def test_rewards_are_signs_and_scores_are_the_games_own(backend):
 
 
 def test_noop_starts_are_uniform_from_1_to_30():
-    game = atari._Game(find_spec("PongNoFrameskip-v4"), atari.MAX_FRAMES)
+    game, _ = make_game("pong")
     counts = Counter()
     for _ in range(300):
-        game._new_game(*game._force_reset(-1))
-        counts[game.noops] += 1
+        game._new_game()
+        counts[game._ale.getEpisodeFrameNumber()] += 1
     assert set(counts) <= set(range(1, 31))
     chi_squared = sum((counts[n] - 10) ** 2 / 10 for n in range(1, 31))
     assert chi_squared < 58.3  # the 0.999 quantile for 29 degrees of freedom
 
 
-def test_the_frame_limit_truncates_and_the_next_game_starts():
-    env = NativeAtariVectorEnv(find_spec("PongNoFrameskip-v4"), 2, max_frames=40)
+class Tape:
+    """An emulator that keeps the screens of every step, and what Baselines' `MaxAndSkipEnv` makes of them."""
+
+    def __init__(self, ale):
+        self._ale = ale
+        self.steps = []
+
+    def __getattr__(self, name):
+        return getattr(self._ale, name)
+
+    def act(self, action):
+        reward = self._ale.act(action)
+        self.steps[-1].append(self._ale.getScreenGrayscale())
+        return reward
+
+    def reset_game(self):
+        self._ale.reset_game()
+        self.steps.append([])
+
+    def seen(self):
+        """The maximum of the newest third and the newest fourth frame of a step."""
+        newest = [next(step[k] for step in reversed(self.steps) if len(step) > k) for k in (2, 3)]
+        return cv2.resize(np.maximum(*newest), (84, 84), interpolation=cv2.INTER_AREA)
+
+
+def test_the_final_frame_of_a_game_is_that_of_baselines_at_whichever_frame_it_ends():
+    lengths = set()
+    for seed in range(12):
+        game, slot = make_game("seaquest", seed)
+        tape = game._ale = Tape(game._ale)
+        begin_episode, rng = game._begin_episode, np.random.default_rng(seed)
+        seen = []
+        game._begin_episode = lambda: (seen.append((tape.seen(), len(tape.steps[-1]))), begin_episode())  # noqa: B023
+        act = game._act
+        game._act = lambda action: (tape.steps.append([]), act(action))[1]  # noqa: B023
+        while not slot["game_ended"]:
+            slot["action"] = rng.integers(18)
+            game.step()
+        expected, length = seen[-1]
+        np.testing.assert_array_equal(slot["final_obs"][..., -1], expected)
+        lengths.add(length)
+    assert lengths >= {2, 3, 4}
+
+
+def test_the_frame_limit_counts_the_no_ops_and_truncates_and_the_next_game_starts(monkeypatch):
+    monkeypatch.setattr(atari, "MAX_NOOPS", 1)
+    env = NativeAtariVectorEnv(find_spec("PongNoFrameskip-v4"), 2, max_frames=41)
     with contextlib.closing(env):
         env.reset(seed=0)
         for _ in range(3):
-            for _ in range(7):  # 40 frames are 10 steps, 2 of them those that start the game
+            for _ in range(7):  # 1 no-op and 10 steps, 2 of them those that start the game
                 assert not env.step(np.zeros(2, int))[3].any()
             observations, _, terminations, truncations, infos = env.step(np.zeros(2, int))
             assert truncations.tolist() == [True, True]
@@ -250,12 +311,13 @@ def test_the_frame_limit_truncates_and_the_next_game_starts():
             assert not observations[..., :-1].any()
 
 
-@pytest.mark.parametrize("max_frames", [4, 8])
-def test_a_game_that_ends_during_its_own_reset_steps_is_counted_and_followed_by_the_next(max_frames):
-    env = NativeAtariVectorEnv(find_spec("BreakoutNoFrameskip-v4"), 1, max_frames=max_frames)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_game_that_ends_during_its_own_reset_steps_is_counted_and_followed_by_the_next(steps, monkeypatch):
+    monkeypatch.setattr(atari, "MAX_NOOPS", 1)
+    env = NativeAtariVectorEnv(find_spec("BreakoutNoFrameskip-v4"), 1, max_frames=1 + 4 * steps)
     with contextlib.closing(env):
         _, infos = env.reset(seed=0)
-        assert infos["episode"]["l"].tolist() == [max_frames // 4]
+        assert infos["episode"]["l"].tolist() == [steps]
         observations, _, _, _, _ = env.step(np.array([0]))
         assert observations[..., -1].any()
 
@@ -303,15 +365,67 @@ def test_an_impossible_action_is_an_error_and_not_a_hang(actions, message):
         env.step(np.array([0, 1, 2]))
 
 
-def test_the_same_seed_gives_the_same_games_and_another_seed_does_not():
-    def play(seed):
-        with make_vec_env("BreakoutNoFrameskip-v4", 2, seed=seed) as env:
-            env.reset()
-            return [env.step(np.full(2, 2 + t % 2))[0] for t in range(60)]
+def play(env, steps, seed=0):
+    """Returns everything that random actions show, as a list of arrays for each step."""
+    rng = np.random.default_rng(seed)
+    shown = []
+    for _ in range(steps):
+        *arrays, infos = env.step(rng.integers(0, env.single_action_space.n, env.num_envs))
+        final = [observation for observation in infos.get("final_obs", ()) if observation is not None]
+        games = [infos["episode"][key] for key in "rl"] if "episode" in infos else []
+        shown.append([*arrays, infos["lives"], *final, *games])
+    return shown
 
-    first = play(0)
-    np.testing.assert_array_equal(first, play(0))
-    assert any((one != other).any() for one, other in zip(first, play(100), strict=True))
+
+def assert_same(one, other):
+    for ours, theirs in zip(one, other, strict=True):
+        for array, expected in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("env_id", ["BreakoutNoFrameskip-v4", "ALE/Breakout-v5"])
+def test_a_seed_fixes_the_games_whatever_the_number_of_workers(env_id):
+    def games(num_workers, seed):
+        env = NativeAtariVectorEnv(find_spec(env_id), 3, num_workers=num_workers)
+        with contextlib.closing(env):
+            observations, _ = env.reset(seed=seed)
+            return [[observations], *play(env, 200)]
+
+    one = games(1, seed=0)
+    assert_same(one, games(3, seed=0))
+    assert any((ours[0] != other[0]).any() for ours, other in zip(one, games(3, seed=100), strict=True))
+
+
+def test_a_reset_with_the_same_seed_starts_the_same_games_again_and_one_without_goes_on():
+    with make_vec_env("BreakoutNoFrameskip-v4", 2, seed=0) as env:
+        first = env.reset(seed=5)[0]
+        played = play(env, 30)
+        np.testing.assert_array_equal(env.reset(seed=5)[0], first)
+        assert_same(play(env, 30), played)
+        assert (env.reset()[0] != first).any()
+
+
+@pytest.mark.parametrize("env_id", ["BreakoutNoFrameskip-v4", "ALE/Seaquest-v5"])
+def test_a_restored_state_goes_on_to_the_bit_over_deaths_and_game_ends(env_id):
+    with make_vec_env(env_id, 2, seed=0) as env, make_vec_env(env_id, 2, seed=7) as other:
+        env.reset()
+        play(env, 75, seed=1)
+        state = env.unwrapped.get_state()
+        other.unwrapped.set_state(state)
+        expected = play(env, 600)
+        assert_same(play(other, 600), expected)
+    np.testing.assert_array_equal(state["observation"].shape, (2, 84, 84, 4))
+    deaths = sum(step[2].sum() for step in expected)
+    games = sum(np.count_nonzero(step[-1]) for step in expected if len(step) > 5 and step[-1].shape == (2,))
+    assert deaths > games > 1
+
+
+def test_the_state_of_another_number_of_games_is_an_error():
+    with make_vec_env("PongNoFrameskip-v4", 2, seed=0) as env:
+        env.reset()
+        state = env.unwrapped.get_state()
+        with pytest.raises(ValueError, match="of 1 environments, expected 2"):
+            env.unwrapped.set_state({key: array[:1] for key, array in state.items()})
 
 
 @pytest.mark.parametrize("backend", ["native", "sync"])
@@ -354,8 +468,122 @@ def test_a_game_registered_with_a_mode_uses_the_wrappers_that_know_modes():
 
 
 def test_the_benchmark_prints_both_rates_and_returns_their_ratio(capsys):
-    ratio = benchmark.compare("PongNoFrameskip-v4", num_env=2, rounds=1, steps=5, num_threads=1)
+    ratio = benchmark.compare("PongNoFrameskip-v4", num_env=2, rounds=1, steps=5, num_threads=1, num_workers=1)
     assert ratio > 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0].strip() for line in lines] == ["round 1", "median"]
     assert f"ratio {ratio:.3f}" in lines[-1]
+
+
+def make_breakout(num_env=3, **kwargs):
+    env = NativeAtariVectorEnv(find_spec("BreakoutNoFrameskip-v4"), num_env, num_workers=2, **kwargs)
+    env.reset(seed=0)
+    return env, env.processes
+
+
+ACTIONS = np.zeros(3, int)
+
+
+def test_a_workers_exception_arrives_with_its_traceback_and_index():
+    env, processes = make_breakout()
+    state = env.get_state()
+    state["screen"] = np.zeros((3, 1, 7), np.uint8)
+    with pytest.raises(
+        RuntimeError, match=r"(?s)environment [02] raised .*in set_state.*ValueError: could not broadcast"
+    ):
+        env.set_state(state)
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_a_killed_worker_is_an_error_that_names_its_environments():
+    env, processes = make_breakout()
+    processes[0].kill()
+    with pytest.raises(RuntimeError, match=r"process of environments 0 to 1 died \(exit code -9\)"):
+        env.step(ACTIONS)
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_a_hanging_worker_is_an_error_that_names_its_environment_after_the_timeout():
+    env, processes = make_breakout(step_timeout=1.0)
+    os.kill(processes[1].pid, signal.SIGSTOP)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="environment 2 did not answer within 1 s"):
+        env.step(ACTIONS)
+    env.close()
+    assert time.monotonic() - start < 6.0
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_closing_while_a_worker_hangs_takes_less_than_five_seconds():
+    env, processes = make_breakout()
+    os.kill(processes[0].pid, signal.SIGSTOP)
+    start = time.monotonic()
+    env.close()
+    env.close()
+    assert time.monotonic() - start < 5.0
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_workers_leave_an_interrupt_to_the_parent():
+    env, processes = make_breakout()
+    with contextlib.closing(env):
+        for process in processes:
+            os.kill(process.pid, signal.SIGINT)
+        env.step(ACTIONS)
+
+
+def test_closed_environments_leave_no_process_no_shared_memory_and_no_descriptor():
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    make_breakout()[0].close()  # starts the servers of multiprocessing, which stay
+    before = descriptors()
+    for _ in range(10):
+        env = make_breakout(num_env=2)[0]
+        pids = [process.pid for process in env.processes]
+        start = time.monotonic()
+        env.close()
+        assert time.monotonic() - start < 5.0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert descriptors() == before
+        assert not Path("/dev/shm", env._memory.name).exists()
+
+
+def run_python(*arguments, cwd=ROOT):
+    path = os.pathsep.join([str(ROOT), *sys.path])
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+
+
+def test_a_worker_loads_neither_tensorflow_nor_the_main_script(tmp_path):
+    loaded = run_python("-c", "import sys, common.vec_env.atari_worker; print(*sys.modules)").stdout.split()
+    assert "ale_py" in loaded
+    assert not [name for name in loaded if name.split(".")[0] in ("tensorflow", "keras")]
+    script = tmp_path / "main.py"
+    script.write_text(
+        "open('imports', 'a').write('.')\n"
+        "from common.vec_env import make_vec_env\n"
+        "with make_vec_env('PongNoFrameskip-v4', 2, seed=0) as env:\n"  # no `if __name__ == '__main__'`
+        "    print(env.reset()[0].shape)\n"
+    )
+    done = run_python(script, cwd=tmp_path)
+    assert (done.stdout.strip(), done.stderr) == ("(2, 84, 84, 4)", "")
+    assert (tmp_path / "imports").read_text() == "."
+
+
+def test_no_worker_and_no_shared_memory_outlives_a_killed_parent():
+    done = run_python(
+        "-c",
+        "import os, signal; from common.vec_env import make_vec_env\n"
+        "env = make_vec_env('PongNoFrameskip-v4', 2, 0); env.reset()\n"
+        "print(env.unwrapped._memory.name, *[process.pid for process in env.unwrapped.processes], flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n",
+    )
+    name, *pids = done.stdout.split()
+    assert pids
+    deadline = time.monotonic() + 10
+    while alive := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"still running: {alive}"
+        time.sleep(0.1)
+    assert not Path("/dev/shm", name).exists()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
+import struct
 import subprocess
 import sys
-import threading
+import time
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +18,8 @@ import pytest
 from common.errors import UserError
 from common.vec_env import make_vec_env, rendering
 from common.vec_env.mujoco import NativeMujocoVectorEnv
-from common.vec_env.pixels import CAMERAS, PixelObserver
+from common.vec_env.pixels import PixelObserver
+from common.vec_env.pixels_worker import CAMERAS
 
 TASKS = ["Reacher-v4", "HalfCheetah-v4", "Walker2d-v4"]
 FLOOR_PATTERN = 80 / 60  # metres after which the floor of the runners repeats itself
@@ -32,8 +37,8 @@ def observe():
     """Returns a function that opens observers, which are closed at the end."""
     observers = []
 
-    def open_observer(sims):
-        observers.append(PixelObserver(sims))
+    def open_observer(sims, **kwargs):
+        observers.append(PixelObserver(sims, **kwargs))
         return observers[-1]
 
     yield open_observer
@@ -105,28 +110,18 @@ def test_returned_observations_are_never_written_to_again(observe):
 
 
 @pytest.mark.parametrize("env_id", TASKS)
-def test_same_positions_give_same_pixels_in_any_row_thread_and_number_of_threads(env_id, observe, monkeypatch):
+def test_same_positions_give_same_pixels_in_any_row_process_and_number_of_processes(env_id, observe, monkeypatch):
     sims = simulations(env_id, 5)
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    threaded = observe(sims)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    several = observe(sims)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
     single = observe(sims)
-    assert len(threaded._renderers) == 3 and len(single._renderers) == 1
+    assert len(several.processes) == 3 and len(single.processes) == 1
     expected = single.reset(np.arange(5))
-    np.testing.assert_array_equal(threaded.reset(np.arange(5)), expected)
+    np.testing.assert_array_equal(several.reset(np.arange(5)), expected)
     sims.qpos[:] = sims.qpos[::-1].copy()
-    np.testing.assert_array_equal(threaded.reset(np.arange(5)), expected[::-1])
-    np.testing.assert_array_equal(threaded.reset(np.array([4, 1])), expected[[0, 3]])
-
-
-def test_physics_model_is_not_changed(observe):
-    sims = simulations("Hopper-v4", 1)
-    quality = sims.model.vis.quality
-    before = (quality.shadowsize, quality.offsamples, quality.numslices, sims.model.vis.global_.offwidth)
-    floors = sims.model.geom_size.copy()
-    observe(sims)
-    assert (quality.shadowsize, quality.offsamples, quality.numslices, sims.model.vis.global_.offwidth) == before
-    np.testing.assert_array_equal(sims.model.geom_size, floors)
+    np.testing.assert_array_equal(several.reset(np.arange(5)), expected[::-1])
+    np.testing.assert_array_equal(several.reset(np.array([4, 1])), expected[[0, 3]])
 
 
 def test_reacher_is_seen_from_above_wherever_arm_and_target_are(observe):
@@ -163,21 +158,61 @@ def test_cameras_of_tasks_without_one_show_the_moving_body(task, observe):
     assert (np.abs(frames[1] - frames[0]).max(axis=-1) > 30).sum() > 10
 
 
-def test_twenty_observers_leave_no_thread_and_no_file_open():
+def test_closed_observers_leave_no_process_no_shared_memory_and_no_file_open():
     sims = simulations("Reacher-v4", 2)
 
     def open_and_close():
         observer = PixelObserver(sims)
         observer.reset(np.arange(2))
+        start = time.monotonic()
+        processes = observer.processes
         observer.close()
         observer.close()
+        assert time.monotonic() - start < 2.0
+        assert processes and not any(process.is_alive() for process in processes)
+
+    def traces():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")), set(os.listdir("/dev/shm"))
 
     open_and_close()
-    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
-    for _ in range(20):
+    files, memories = traces()
+    for _ in range(3):
         open_and_close()
-    assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert traces()[0] == files
+    assert traces()[1] <= memories
+
+
+def test_a_failing_renderer_is_an_error_with_its_traceback(observe, monkeypatch):
+    observer = observe(simulations("Reacher-v4", 2))
+    processes = observer.processes
+    monkeypatch.setattr("common.vec_env.pixels.ROWS", struct.Struct("IIx"))
+    with pytest.raises(RuntimeError, match=r"(?s)renderer 0 raised an exception in its worker .*struct\.error: unpack"):
+        observer.observe()
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_a_killed_renderer_is_an_error_with_its_exit_code(observe):
+    observer = observe(simulations("Reacher-v4", 2))
+    processes = observer.processes
+    processes[-1].kill()
+    processes[-1].join()
+    message = rf"the worker process of renderer {len(processes) - 1} died \(exit code -9\)"
+    with pytest.raises(RuntimeError, match=message):
+        observer.observe()
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_a_hanging_renderer_is_an_error_after_the_timeout():
+    with make_vec_env("Reacher-v4", 2, 0, pixels=True, step_timeout=0.5) as env:
+        env.reset()
+        processes = env.unwrapped._observer.processes
+        os.kill(processes[0].pid, signal.SIGSTOP)
+        start = time.monotonic()
+        with pytest.raises(RuntimeError, match=r"renderer 0 did not answer within 0\.5 s"):
+            env.step(np.zeros((2, 2), np.float32))
+        assert time.monotonic() - start < 3.0
+    assert not any(process.is_alive() for process in processes)
 
 
 def test_vector_env_from_pixels_gives_final_and_first_observations():
@@ -206,14 +241,31 @@ def without_egl(monkeypatch):
     monkeypatch.setattr("mujoco.egl.GLContext", no_library)
 
 
-def test_missing_egl_names_the_flag_and_the_packages(monkeypatch):
-    sims = simulations("Reacher-v4", 1)
-    without_egl(monkeypatch)
-    with pytest.raises(UserError) as raised:
-        PixelObserver(sims)
-    message = str(raised.value)
-    assert message.startswith("--pixels: ") and "\n" not in message
-    assert message.endswith("apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libgles2")
+def run_script(script, **variables):
+    """Runs a script in a new process without a display; returns its standard output."""
+    hidden = {"MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | variables
+    root = Path(__file__).parents[1]
+    result = subprocess.run([sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_missing_egl_is_one_line_that_names_the_flag_and_the_packages():
+    script = """
+from common.errors import UserError
+from common.vec_env import make_vec_env
+
+for flag in {"pixels": True}, {"render_mode": "rgb_array"}:
+    try:
+        make_vec_env("Reacher-v4", 2, 0, **flag)
+    except UserError as error:
+        print(error)
+"""
+    problem = "cannot render without EGL; on Debian and Ubuntu: apt-get install"
+    packages = "libegl1 libegl-mesa0 libgl1-mesa-dri libgles2"
+    lines = run_script(script, __EGL_VENDOR_LIBRARY_FILENAMES="/dev/null").splitlines()
+    assert lines == [f"{flag}: {problem} {packages}" for flag in ("--pixels", "--video")]
 
 
 def test_missing_egl_stops_a_video(monkeypatch):
@@ -236,18 +288,43 @@ def test_users_backend_and_displays_are_respected(user, monkeypatch):
     assert os.environ.get("MUJOCO_GL") == user.get("MUJOCO_GL")
 
 
-def test_gymnasium_renders_a_video_frame_without_a_display():
+def test_tensorflow_lives_beside_pixels_and_beside_frames():
+    script = """
+import numpy as np, tensorflow as tf
+from common.vec_env import make_vec_env
+
+def steps(env_id, num_env, actions, **arguments):
+    with make_vec_env(env_id, num_env, 0, **arguments) as env:
+        env.reset()
+        for _ in range(3):
+            env.step(np.zeros((num_env, actions), np.float32))
+        tf.matmul(tf.ones((64, 64)), tf.ones((64, 64))).numpy()
+        observations = env.step(np.ones((num_env, actions), np.float32))[0]
+        return observations if "pixels" in arguments else env.render()
+
+pixels = steps("Reacher-v4", 4, 2, pixels=True)
+assert pixels.shape == (4, 42, 42, 6) and pixels.std() > 5
+(frame,) = steps("HalfCheetah-v4", 1, 6, render_mode="rgb_array")
+assert frame.shape == (480, 480, 3) and frame.std() > 20
+tf.matmul(tf.ones((64, 64)), tf.ones((64, 64))).numpy()
+print("alive")
+"""
+    assert run_script(script).strip() == "alive"
+
+
+def test_rendering_in_a_process_that_has_tensorflow_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", type(sys)("tensorflow"))
+    with pytest.raises(UserError, match=r"^backend=sync: .*HalfCheetah-v4 .*TensorFlow.*use subproc$"):
+        make_vec_env("HalfCheetah-v4", 1, 0, backend="sync", render_mode="rgb_array")
+
+
+def test_the_sync_backend_renders_without_a_display_where_there_is_no_tensorflow():
     script = """
 from common.vec_env import make_vec_env
-from common.vec_env.rendering import ensure_offscreen_rendering
 
-ensure_offscreen_rendering()
 with make_vec_env("HalfCheetah-v4", 1, 0, backend="sync", render_mode="rgb_array") as env:
     env.reset()
     (frame,) = env.render()
-    assert frame.shape == (480, 480, 3) and frame.std() > 20
+    print(frame.shape, frame.std() > 20)
 """
-    hidden = {"MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"}
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    assert run_script(script).strip() == "(480, 480, 3) True"

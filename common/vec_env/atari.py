@@ -1,8 +1,7 @@
-"""Atari on ale-py's C++ emulators, preprocessed as Baselines does it.
+"""Atari on ale-py's emulators in a few worker processes, preprocessed as Baselines does it.
 
-One `AtariVectorEnv` of one game each, with a C++ thread of its own, because an instance can only step all of its games
-at once, whereas after the loss of a life a single game has to be stepped. Every call sends the actions to all games
-and then collects the results; a game whose episode ended gets the actions of its reset while others still run.
+ale-py's own vector environment steps all its games at once, whereas after the loss of a life a single game has to be
+stepped. Here every process steps its share of the games one by one and writes what they show into shared memory.
 
 What the agent sees, after Baselines' `make_atari` and `wrap_deepmind`:
 
@@ -15,19 +14,26 @@ What the agent sees, after Baselines' `make_atari` and `wrap_deepmind`:
 
 Differences to Baselines:
 
-* A game is truncated after 108,000 frames not counting its no-ops (Baselines: 400,000 frames, counting them).
-* In the step in which the game ends, the frames that the emulator skipped because of it are not captured, so the final
-  observation repeats earlier frames. It is only read where a game is truncated.
+* A game is truncated after 108,000 frames, as the games are registered today (Baselines: 400,000), its no-ops included.
+* The maximum is that of two gray frames, not of their colours.
+* Where a life or the game is lost in one of the two actions that start an episode, the first frame seen is the one
+  after the reset that follows.
 * A game that ends during the no-op after a life was lost starts anew; Baselines would step the finished game.
-* Random streams differ: the number of no-ops comes from the emulator's C++ generator.
+* Random streams differ.
 """
 
 from __future__ import annotations
 
-import sys
+import multiprocessing
+import os
+import pickle
+import selectors
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from gymnasium import spaces
@@ -35,200 +41,99 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-MAX_FRAMES = 108_000
-MAX_NOOPS = 30
-SCREEN = 84
-
-_NOOP = 0
-_FIRE_RESET = (1, 2)
-_RESET = -1
-_FULL_STRENGTH = np.ones(1, np.float32)
-
-
-class _Game:
-    """One emulator, and the actions still to come before its next episode starts.
-
-    Attributes:
-      num_actions: number of actions of the game.
-      noops: no-op frames with which the running game started.
-      frame: uint8 `[1, 1, 84, 84]`, the newest frame.
-      reward: int32 `[1]`, the change of the game's score.
-      lives: lives left.
-      life_lost: the last action lost a life and the game goes on.
-      over: the last action ended the game.
-      truncated: it did so by the limit of frames.
-    """
-
-    lives: int
-
-    def __init__(self, spec: EnvSpec, max_frames: int) -> None:
-        from ale_py.vector_env import AtariVectorEnv
-
-        native = AtariVectorEnv(
-            spec.kwargs["game"],
-            num_envs=1,
-            num_threads=1,
-            max_num_frames_per_episode=max_frames,
-            repeat_action_probability=spec.kwargs.get("repeat_action_probability", 0.25),
-            full_action_space=spec.kwargs.get("full_action_space", False),
-            autoreset_mode=AutoresetMode.NEXT_STEP,
-            stack_num=1,
-            noop_max=MAX_NOOPS + 1,  # 0 to 30; 0 is drawn again
-            reward_clipping=False,
-            use_fire_reset=False,
-        )
-        self._native = native.ale
-        names = [action.name for action in self._native.get_action_set()]
-        self.num_actions = len(names)
-        has_fire = "FIRE" in names
-        self._fire_reset = _FIRE_RESET if has_fire and self.num_actions > 2 else ()
-        self._actions = [np.array([action], np.int32) for action in range(self.num_actions)]
-        self._script: list[int] = []
-
-    def send(self, action: int) -> None:
-        """Starts one step of 4 frames; after the end of a game, any action starts the next game instead."""
-        self._native.send(self._actions[action], _FULL_STRENGTH)
-
-    def receive(self) -> None:
-        """Waits for the step and takes its results."""
-        self.frame, self.reward, terminated, truncated, info = self._native.recv()
-        lives = info["lives"].item()
-        self.life_lost = 0 < lives < self.lives  # at 0 lives some games still run for a few frames
-        self.lives = lives
-        self.truncated = truncated.item()
-        self.over = self.truncated or terminated.item()
-
-    def start(self, seed: int) -> None:
-        """Seeds the emulator (-1: lets its random stream run on), starts a game and sends its first action."""
-        self._new_game(*self._force_reset(seed))
-        self._script = list(self._fire_reset)
-        self._send_script()
-
-    def begin_reset(self) -> None:
-        """Sends the first action of what lies between two episodes of the agent."""
-        self._script = [_RESET if self.over else _NOOP, *self._fire_reset]
-        self._send_script()
-
-    def is_ready(self) -> bool:
-        """Says whether the reset is complete."""
-        return not self._script
-
-    def continue_reset(self) -> bool:
-        """Waits for one action of the reset and sends the next; returns whether the one that ended was a step."""
-        action = self._script.pop(0)
-        if action == _RESET:
-            frame, _, _, _, info = self._native.recv()
-            self._new_game(frame, info)
-        else:
-            self.receive()
-            if self.over:
-                self._script.insert(0, _RESET)
-            elif self.life_lost and action in _FIRE_RESET:
-                self._script.insert(0, _NOOP)
-        self._send_script()
-        return action != _RESET
-
-    def _send_script(self) -> None:
-        if self._script:
-            self.send(max(self._script[0], _NOOP))
-
-    def _force_reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
-        return self._native.reset(np.array([0]), np.array([seed]))
-
-    def _new_game(self, frame: np.ndarray, info: dict[str, Any]) -> None:
-        while info["episode_frame_number"][0] == 0:  # no no-op was drawn
-            frame, info = self._force_reset(-1)
-        self.noops = info["episode_frame_number"].item()
-        self.frame, self.lives = frame, info["lives"].item()
-        self.over = self.truncated = self.life_lost = False
+from common.vec_env import atari_worker
+from common.vec_env.atari_game import (
+    MAX_FRAMES,
+    MAX_NOOPS,
+    SCREEN,
+    GameSettings,
+    game_actions,
+    load_emulator,
+    slot_type,
+)
+from common.vec_env.workers import CLOSE_TIMEOUT, START_METHOD, START_TIMEOUT, bare_main, stop
 
 
-class _Scores:
-    """The score, length and starting time of every running game, and the games that ended since the last `infos`."""
+class _Worker(NamedTuple):
+    process: BaseProcess
+    pipe: Connection
+    first: int  # its environments are those from `first` to `last`
+    last: int
 
-    def __init__(self, num_envs: int) -> None:
-        self._scores = np.zeros(num_envs)
-        self._lengths = np.zeros(num_envs, int)
-        self._starts = np.full(num_envs, time.perf_counter())
-        self._finished: list[int] = []
-        self._episode = {"r": np.zeros(num_envs), "l": np.zeros(num_envs, int), "t": np.zeros(num_envs)}
-        self.emulated_steps = 0
+    @property
+    def games(self) -> slice:
+        return slice(self.first, self.last + 1)
 
-    def add(self, rewards: np.ndarray) -> None:
-        """Counts one step of every game; `rewards` `[N]`."""
-        self._scores += rewards
-        self._lengths += 1
-        self.emulated_steps += len(rewards)
-
-    def add_one(self, i: int, reward: int) -> None:
-        """Counts one step of game `i`."""
-        self._scores[i] += reward
-        self._lengths[i] += 1
-        self.emulated_steps += 1
-
-    def finish(self, i: int) -> None:
-        """Ends game `i`, and starts the count of its next."""
-        now = time.perf_counter()
-        for column, value in zip("rlt", (self._scores[i], self._lengths[i], now - self._starts[i]), strict=True):
-            self._episode[column][i] = value
-        self._scores[i], self._lengths[i], self._starts[i] = 0, 0, now
-        self._finished.append(i)
-
-    def infos(self) -> dict[str, Any]:
-        """Returns `episode` and `_episode` where games ended since the last call."""
-        if not self._finished:
-            return {}
-        mask = _mask(len(self._scores), self._finished)
-        episode = {key: np.where(mask, column, 0) for key, column in self._episode.items()}
-        self._finished = []
-        return {"episode": episode, "_episode": mask}
+    @property
+    def name(self) -> str:
+        return f"environment {self.first}" if self.first == self.last else f"environments {self.first} to {self.last}"
 
 
 class NativeAtariVectorEnv(VectorEnv):
-    """Steps `num_envs` games of one Atari environment in C++ threads.
+    """Steps `num_envs` games of one Atari environment in worker processes.
 
     Besides the contract of `common.vec_env`, `infos["lives"]` (int `[N]`) holds the lives left.
     """
 
     single_action_space: spaces.Discrete
 
-    def __init__(self, spec: EnvSpec, num_envs: int, *, frame_stack: int = 4, max_frames: int = MAX_FRAMES) -> None:
-        """Starts the emulators.
+    def __init__(
+        self,
+        spec: EnvSpec,
+        num_envs: int,
+        *,
+        frame_stack: int = 4,
+        max_frames: int = MAX_FRAMES,
+        step_timeout: float = 300.0,
+        num_workers: int | None = None,
+    ) -> None:
+        """Starts the workers.
 
         Args:
           spec: the registered environment; its game, action set and probability of sticky actions are used.
           num_envs: number of games.
           frame_stack: frames per observation.
           max_frames: emulator frames after which a game is truncated.
+          step_timeout: seconds after which a worker process that does not answer is an error.
+          num_workers: processes; None for one per core that this process may use.
         """
         self.spec = spec
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self._games = [_Game(spec, max_frames) for _ in range(num_envs)]
         self.single_observation_space = spaces.Box(0, 255, (SCREEN, SCREEN, frame_stack), np.uint8)
-        self.single_action_space = spaces.Discrete(self._games[0].num_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
+        settings = GameSettings(
+            game=spec.kwargs["game"],
+            frame_stack=frame_stack,
+            max_frames=max_frames,
+            max_noops=MAX_NOOPS,
+            stickiness=spec.kwargs.get("repeat_action_probability", 0.25),
+            full_action_space=spec.kwargs.get("full_action_space", False),
+        )
+        self.single_action_space = spaces.Discrete(len(game_actions(settings, load_emulator(settings, 0))))
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._stack = np.zeros((num_envs, SCREEN, SCREEN, frame_stack), np.uint8)
-        self._scores = _Scores(num_envs)
+        self._step_timeout = step_timeout
+        self._workers: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
+        self._start_workers(settings, num_workers or len(os.sched_getaffinity(0)))
+
+    @property
+    def processes(self) -> list[BaseProcess]:
+        """The worker processes."""
+        return [worker.process for worker in self._workers]
 
     @property
     def emulated_steps(self) -> int:
         """Actions emulated since the last `reset` in all games, those between two episodes included."""
-        return self._scores.emulated_steps
+        return int(self._slots["emulated"].sum())
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts a new game everywhere; `options` are ignored. Returns uint8 `[N, 84, 84, frame_stack]` and infos."""
         del options
-        seeds = [-1 if seed is None else (seed + i) % 2**31 for i in range(self.num_envs)]
-        with ThreadPoolExecutor(self.num_envs) as pool:  # loading the games takes most of the time
-            list(pool.map(_Game.start, self._games, seeds))
-        self._scores = _Scores(self.num_envs)
-        self._stack = np.zeros_like(self._stack)
-        self._complete_resets(list(range(self.num_envs)))
-        return self._stack, self._infos()
+        self._call("reset", [(None if seed is None else (seed + i) % 2**31,) for i in range(self.num_envs)])
+        return self._slots["observation"].copy(), self._infos()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Takes one action of 4 frames in every game, and resets those whose episode ended.
@@ -238,99 +143,154 @@ class NativeAtariVectorEnv(VectorEnv):
 
         Raises:
           ValueError: an action that the game does not have, naming the environment's index.
+          RuntimeError: a worker failed, died or hangs, naming its environments.
         """
-        for game, action in zip(self._games, self._checked(actions), strict=True):
-            game.send(action)
-        terminations = np.zeros(self.num_envs, bool)
-        truncations = np.zeros(self.num_envs, bool)
-        frames, rewards, ended = [], [], []
-        for i, game in enumerate(self._games):
-            game.receive()
-            frames.append(game.frame)
-            rewards.append(game.reward)
-            if game.over or game.life_lost:
-                terminations[i] = game.life_lost or not game.truncated
-                truncations[i] = game.truncated
-                ended.append(i)
-                game.begin_reset()
-        game_rewards = np.concatenate(rewards)
-        self._scores.add(game_rewards)
-        self._stack = _pushed(self._stack, np.concatenate(frames)[:, 0])
-        final_obs = self._final_observations(ended)
-        self._complete_resets(ended)
+        self._slots["action"] = self._checked(actions)
+        for worker in self._workers:
+            self._send(worker, atari_worker.STEP)
+        observations = np.empty_like(self._slots["observation"])
+        for worker, _ in self._answers(self._step_timeout):  # copies while other workers are busy
+            observations[worker.games] = self._slots["observation"][worker.games]
         return (
-            self._stack,
-            np.sign(game_rewards).astype(np.float32),
-            terminations,
-            truncations,
-            self._infos() | final_obs,
+            observations,
+            np.sign(self._slots["reward"]).astype(np.float32),
+            self._slots["terminated"].copy(),
+            self._slots["truncated"].copy(),
+            self._infos() | self._final_observations(),
         )
 
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Returns what the games' future depends on, arrays `[N, ...]`; the present one is under `observation`."""
+        states = self._call("get_state", [()] * self.num_envs)
+        longest = max(len(state["emulator"]) for state in states)
+        for state in states:
+            state["emulator"] = np.pad(state["emulator"], (0, longest - len(state["emulator"])))  # ignored at its end
+        return {key: np.stack([state[key] for state in states]) for key in states[0]}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Takes back what `get_state` returned, also that of another instance with as many games.
+
+        Raises:
+          ValueError: the state is one of another number of games.
+        """
+        if len(state["emulator"]) != self.num_envs:
+            raise ValueError(f"state: of {len(state['emulator'])} environments, expected {self.num_envs}")
+        self._call("set_state", [({key: array[i] for key, array in state.items()},) for i in range(self.num_envs)])
+
     def render(self) -> None:
-        """Is not supported: the C++ environment has no screen to show."""
+        """Is not supported: the worker processes have no screen to show."""
         raise NotImplementedError("The native Atari backend cannot render: use the sync backend with a render_mode.")
 
-    def close_extras(self, **kwargs: Any) -> None:
-        """Stops the emulators' threads."""
-        self._games = []
+    def close_extras(self, timeout: float = CLOSE_TIMEOUT, **kwargs: Any) -> None:
+        """Ends the workers, and kills those that have not ended after `timeout` seconds."""
+        self._selector.close()
+        for worker in self._workers:
+            worker.pipe.close()
+        stop(self.processes, timeout)
+        self._workers = []  # and with them their processes' descriptors
+        del self._slots
+        self._memory.close()
 
-    def _checked(self, actions: np.ndarray) -> list[int]:
+    def _start_workers(self, settings: GameSettings, number: int) -> None:
+        context = multiprocessing.get_context(START_METHOD)
+        context.set_forkserver_preload([atari_worker.__name__])  # imports OpenCV and ale-py once for all
+        self._memory = SharedMemory(create=True, size=self.num_envs * slot_type(settings.frame_stack).itemsize)
+        self._slots = atari_worker.shared_slots(self._memory, settings.frame_stack, self.num_envs)
+        try:
+            with bare_main():
+                for indices in np.array_split(np.arange(self.num_envs), min(number, self.num_envs)):
+                    self._start_worker(context, settings, int(indices[0]), int(indices[-1]))
+            for _ in self._answers(START_TIMEOUT):
+                pass
+        finally:
+            self._memory.unlink()  # the name; the memory itself lasts until all have closed it
+
+    def _start_worker(self, context: Any, settings: GameSettings, first: int, last: int) -> None:
+        pipe, child_pipe = context.Pipe()
+        process = context.Process(
+            target=atari_worker.run_games,
+            args=(settings, self._memory, self.num_envs, range(first, last + 1), child_pipe),
+            name=f"Atari-{first}",
+            daemon=True,
+        )
+        process.start()
+        child_pipe.close()
+        self._workers.append(_Worker(process, pipe, first, last))
+        self._selector.register(pipe, selectors.EVENT_READ, self._workers[-1])
+
+    def _call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Calls a method of every `Game`; returns its results in the order of the environments."""
+        for worker in self._workers:
+            self._send(worker, pickle.dumps((method, arguments[worker.games])))
+        answers = {worker.first: results for worker, results in self._answers(max(START_TIMEOUT, self._step_timeout))}
+        return [result for first in sorted(answers) for result in answers[first]]
+
+    def _send(self, worker: _Worker, message: bytes) -> None:
+        try:
+            worker.pipe.send_bytes(message)
+        except (BrokenPipeError, ConnectionResetError):
+            self._fail_dead(worker)
+
+    def _answers(self, timeout: float) -> Iterator[tuple[_Worker, Any]]:
+        """Waits for an answer of every worker, and yields them as they come."""
+        waiting = list(self._workers)
+        deadline = time.monotonic() + timeout
+        while waiting:
+            ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                self._fail(f"{waiting[0].name} did not answer within {timeout:g} s")
+            for key, _ in ready:
+                waiting.remove(key.data)
+                yield key.data, self._receive(key.data)
+
+    def _receive(self, worker: _Worker) -> Any:
+        try:
+            message = worker.pipe.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            self._fail_dead(worker)
+        if message == atari_worker.STEP:
+            return None
+        failed, answer = pickle.loads(message)
+        if failed is not None:
+            self._fail(f"environment {failed} raised an exception in its worker process:\n{answer}")
+        return answer
+
+    def _fail_dead(self, worker: _Worker) -> NoReturn:
+        worker.process.join(CLOSE_TIMEOUT)
+        self._fail(f"the worker process of {worker.name} died (exit code {worker.process.exitcode})")
+
+    def _fail(self, message: str) -> NoReturn:
+        self.close(timeout=0.0)
+        raise RuntimeError(message)
+
+    def _checked(self, actions: np.ndarray) -> np.ndarray:
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,) or not np.issubdtype(actions.dtype, np.integer):
             raise ValueError(
                 f"actions: expected integers of shape ({self.num_envs},), got {actions.dtype} {actions.shape}"
             )
-        wrong = np.flatnonzero((actions < 0) | (actions >= self.single_action_space.n))
-        if wrong.size:
-            allowed = f"0 to {self.single_action_space.n - 1}"
-            raise ValueError(f"actions: environment {wrong[0]} got {actions[wrong[0]]}, allowed are {allowed}")
-        return actions.tolist()
+        wrong = (actions < 0) | (actions >= self.single_action_space.n)
+        if wrong.any():
+            index, allowed = wrong.argmax(), f"0 to {self.single_action_space.n - 1}"
+            raise ValueError(f"actions: environment {index} got {actions[index]}, allowed are {allowed}")
+        return actions
 
-    def _final_observations(self, ended: list[int]) -> dict[str, Any]:
-        """Copies the stacks of the ended episodes into infos, and clears them for the next episodes."""
-        if not ended:
+    def _final_observations(self) -> dict[str, Any]:
+        """Copies the stacks of the episodes that ended."""
+        ended = self._slots["terminated"] | self._slots["truncated"]
+        if not ended.any():
             return {}
         final_obs = np.full(self.num_envs, None, object)
-        for i in ended:
-            final_obs[i] = self._stack[i].copy()
-            self._stack[i] = 0
-        return {"final_obs": final_obs, "_final_obs": _mask(self.num_envs, ended)}
-
-    def _complete_resets(self, ended: list[int]) -> None:
-        """Lets the resets of some games run to their end and puts the frame they end with on top of the stack."""
-        for i in ended:
-            if self._games[i].over:
-                self._scores.finish(i)
-        pending = ended
-        while pending := [i for i in pending if not self._games[i].is_ready()]:
-            for i in pending:
-                self._continue_reset(i)
-        for i in ended:
-            self._stack[i, ..., -1] = self._games[i].frame
-
-    def _continue_reset(self, i: int) -> None:
-        game = self._games[i]
-        if game.continue_reset():
-            self._scores.add_one(i, game.reward.item())
-            if game.over:
-                self._scores.finish(i)
+        for i in np.flatnonzero(ended):
+            final_obs[i] = self._slots["final_obs"][i].copy()
+        return {"final_obs": final_obs, "_final_obs": ended}
 
     def _infos(self) -> dict[str, Any]:
-        return {"lives": np.array([game.lives for game in self._games])} | self._scores.infos()
-
-
-def _mask(size: int, indices: list[int]) -> np.ndarray:
-    mask = np.zeros(size, bool)
-    mask[indices] = True
-    return mask
-
-
-def _pushed(stack: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Returns a new stack `[N, H, W, K]` without its oldest frame and with `frames` `[N, H, W]` as the newest."""
-    new = np.empty_like(stack)
-    if stack.shape[-1] == 4 and sys.byteorder == "little":  # four channels shift as one integer, 15 times faster
-        np.right_shift(stack.view(np.uint32), 8, out=new.view(np.uint32))
-    else:
-        new[..., :-1] = stack[..., 1:]
-    new[..., -1] = frames
-    return new
+        """Returns the lives, and `episode` and `_episode` where games ended."""
+        infos = {"lives": self._slots["lives"].copy()}
+        ended = self._slots["game_ended"].copy()
+        if not ended.any():
+            return infos
+        columns = {"r": self._slots["score"] * 1.0, "l": self._slots["length"], "t": self._slots["duration"]}
+        episode = {key: np.where(ended, column, 0) for key, column in columns.items()}
+        return infos | {"episode": episode, "_episode": ended}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import sys
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from common.errors import UserError, closest
 from common.vec_env.ids import find_spec, is_atari, newer_version, split_module
+from common.vec_env.rendering import ensure_offscreen_rendering
 from common.vec_env.wrappers import EpisodeInfo, SeededVectorEnv, owned_float32
 
 BACKENDS = ("auto", "native", "subproc", "sync")
@@ -49,8 +52,9 @@ def make_vec_env(
       env_id: an id registered with Gymnasium, or `module:Id`; the module is also imported by worker processes.
       num_env: number of environments.
       seed: environment `i` of rank `k` starts with `seed + 1000003 k + i`; None for random seeds.
-      backend: "native" (Atari games and Gymnasium's MuJoCo tasks, in C++ threads), "subproc" (one worker process each),
-        "sync" (in this process), or "auto": native where it can be and nothing is rendered, else sync.
+      backend: "native" (Atari games in a few worker processes, Gymnasium's MuJoCo tasks in C++ threads),
+        "subproc" (one worker process each), "sync" (in this process), or "auto": native where it can be and nothing is
+        rendered, subproc for frames of a MuJoCo task, which TensorFlow bars from its process, else sync.
       frame_stack: frames per observation of an Atari game.
       reward_scale: factor on the rewards.
       log_dir: folder for monitor files; None writes none.
@@ -68,18 +72,24 @@ def make_vec_env(
     preprocess = is_atari(spec) and atari_preprocessing
     native_atari = preprocess and spec.kwargs.keys() <= _NATIVE_OPTIONS
     native_mujoco = _is_mujoco(spec) and _is_native_task(spec)
-    backend = _choose_backend(backend, env_id, render_mode is None and (native_atari or native_mujoco))
+    offscreen = _is_mujoco(spec) and render_mode not in (None, "human")
+    backend = _choose_backend(backend, env_id, render_mode is None and (native_atari or native_mujoco), offscreen)
     if preprocess:
         _check_atari(spec)
     if pixels and not (native_mujoco and backend == "native"):
         raise UserError(f"--pixels: needs one of Gymnasium's MuJoCo tasks on the native backend, got {env_id}")
     if backend == "native":
-        env = _make_mujoco(spec, num_env, pixels) if native_mujoco else _make_atari(spec, num_env, frame_stack)
+        env = (
+            _make_mujoco(spec, num_env, pixels, step_timeout)
+            if native_mujoco
+            else _make_atari(spec, num_env, frame_stack, step_timeout)
+        )
     else:
         factory = functools.partial(
             make_env, spec, split_module(env_id)[0], render_mode, frame_stack if preprocess else 0
         )
-        env = _make_batch(factory, spec, env_id, num_env, backend, step_timeout)
+        with _construction_errors(spec, env_id):
+            env = _make_batch(factory, num_env, backend, step_timeout, offscreen)
     env.unwrapped.spec = spec
     if log_dir is not None:
         from common.vec_env.monitor import Monitor
@@ -112,20 +122,20 @@ def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, at
         return gym.wrappers.RecordEpisodeStatistics(owned_float32(gym.make(spec, **options)))
 
 
-def _make_atari(spec: EnvSpec, num_env: int, frame_stack: int) -> VectorEnv:
+def _make_atari(spec: EnvSpec, num_env: int, frame_stack: int, step_timeout: float) -> VectorEnv:
     from common.vec_env.atari import NativeAtariVectorEnv
 
-    return NativeAtariVectorEnv(spec, num_env, frame_stack=frame_stack)
+    return NativeAtariVectorEnv(spec, num_env, frame_stack=frame_stack, step_timeout=step_timeout)
 
 
-def _make_mujoco(spec: EnvSpec, num_env: int, pixels: bool) -> VectorEnv:
+def _make_mujoco(spec: EnvSpec, num_env: int, pixels: bool, step_timeout: float) -> VectorEnv:
     from common.vec_env.mujoco import NativeMujocoVectorEnv
 
     if not pixels:
         return NativeMujocoVectorEnv(spec, num_env)
     from common.vec_env.pixels import PixelObserver
 
-    return NativeMujocoVectorEnv(spec, num_env, observer=PixelObserver)
+    return NativeMujocoVectorEnv(spec, num_env, observer=functools.partial(PixelObserver, step_timeout=step_timeout))
 
 
 def _is_mujoco(spec: EnvSpec) -> bool:
@@ -148,21 +158,29 @@ def _silent_models(spec: EnvSpec) -> AbstractContextManager[None]:
 
 
 def _make_batch(
-    factory: functools.partial[gym.Env], spec: EnvSpec, env_id: str, num_env: int, backend: str, step_timeout: float
+    factory: functools.partial[gym.Env], num_env: int, backend: str, step_timeout: float, offscreen: bool
 ) -> VectorEnv:
-    try:
-        if backend == "subproc":
-            from common.vec_env.subproc import SubprocVectorEnv
+    if backend == "subproc":
+        from common.vec_env.subproc import SubprocVectorEnv
 
-            return EpisodeInfo(SubprocVectorEnv([factory] * num_env, step_timeout))
-        return EpisodeInfo(SyncVectorEnv([factory] * num_env, autoreset_mode=AutoresetMode.SAME_STEP))
+        prepare = ensure_offscreen_rendering if offscreen else None
+        return EpisodeInfo(SubprocVectorEnv([factory] * num_env, step_timeout, prepare))
+    if offscreen:
+        ensure_offscreen_rendering()
+    return EpisodeInfo(SyncVectorEnv([factory] * num_env, autoreset_mode=AutoresetMode.SAME_STEP))
+
+
+@contextmanager
+def _construction_errors(spec: EnvSpec, env_id: str) -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise UserError(f"--env={env_id}: {error}; try pip install {error.name}") from error
     except (ImportError, gym.error.Error) as error:
         raise UserError(f"--env={env_id}: {' '.join(str(error).split())}{newer_version(spec)}") from error
 
 
-def _choose_backend(backend: str, env_id: str, native_fits: bool) -> str:
+def _choose_backend(backend: str, env_id: str, native_fits: bool, offscreen: bool) -> str:
     if backend not in BACKENDS:
         raise UserError(f"backend={backend}: must be one of {', '.join(BACKENDS)}.{closest(backend, BACKENDS)}")
     if backend == "native" and not native_fits:
@@ -171,7 +189,11 @@ def _choose_backend(backend: str, env_id: str, native_fits: bool) -> str:
             f"rendered, got {env_id}"
         )
     if backend == "auto":
-        return "native" if native_fits else "sync"
+        return "native" if native_fits else "subproc" if offscreen else "sync"
+    if backend == "sync" and offscreen and "tensorflow" in sys.modules:
+        raise UserError(
+            f"backend=sync: cannot render {env_id} in a process that has TensorFlow, which would crash: use subproc"
+        )
     return backend
 
 

@@ -191,7 +191,7 @@ class NativeMujocoVectorEnv(VectorEnv):
 
     def render(self) -> None:
         """Is not supported."""
-        raise NotImplementedError("The native MuJoCo backend cannot render: use the sync backend with a render_mode.")
+        raise NotImplementedError("The native MuJoCo backend cannot render: give a render_mode, which chooses another backend.")
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the observer."""

@@ -1,4 +1,9 @@
-"""Offscreen OpenGL for MuJoCo: EGL, which needs no display."""
+"""Offscreen OpenGL for MuJoCo: EGL, which needs no display.
+
+TensorFlow and Mesa, where it renders on the CPU, each bring an LLVM of their own, and a process that has both dies of
+a segmentation fault, whichever comes first. So nothing is rendered in a process that has TensorFlow, or will have it:
+both functions create a context where they are called, and are for worker processes and programs without TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +21,6 @@ PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libgles2"
 
 def ensure_offscreen_rendering() -> None:
     """Chooses EGL for Gymnasium's own rendering where there is no display; a `MUJOCO_GL` of the user's stays.
-
-    Call it before mujoco is imported for the first time, which fails with `MUJOCO_GL=egl` where EGL is missing.
 
     Raises:
       UserError: EGL is wanted and missing.

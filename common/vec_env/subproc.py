@@ -1,7 +1,6 @@
 """Environments in worker processes: Gymnasium's `AsyncVectorEnv`, made to fail loudly and to stop.
 
-Workers are forked from a server process that knows nothing of this one: TensorFlow, if it is loaded here, is not there.
-The user's main script is not imported again by the workers either; `cloudpickle` carries what it defines.
+The user's main script is not imported again by the workers; `cloudpickle` carries what it defines.
 """
 
 from __future__ import annotations
@@ -10,45 +9,49 @@ import contextlib
 import functools
 import multiprocessing
 import signal
-import sys
-import time
 import traceback
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import CloudpickleWrapper, write_to_shared_memory
 
-_START_TIMEOUT = 300.0  # seconds for a worker to build its environment
-_CLOSE_TIMEOUT = 2.0  # seconds until a worker that does not close is killed
+from common.errors import UserError
+from common.vec_env.workers import CLOSE_TIMEOUT, START_METHOD, START_TIMEOUT, bare_main, stop
 
 
 class SubprocVectorEnv(AsyncVectorEnv):
     """One worker process per environment, with same-step autoreset and observations in shared memory."""
 
-    def __init__(self, env_fns: Sequence[Callable[[], gym.Env]], step_timeout: float = 300.0) -> None:
+    def __init__(
+        self,
+        env_fns: Sequence[Callable[[], gym.Env]],
+        step_timeout: float = 300.0,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         """Starts the workers.
 
         Args:
-          env_fns: functions that build one environment each.
+          env_fns: functions that build one environment each; the first is also called in this process, for its spaces.
           step_timeout: seconds after which an environment that does not answer is an error.
+          prepare: called first in every worker.
 
         Raises:
+          UserError: as raised in a worker.
           RuntimeError: an environment could not be built, with its index and the worker's traceback.
         """
-        self.timeout = max(step_timeout, _START_TIMEOUT)
+        self.timeout = max(step_timeout, START_TIMEOUT)
         self._failed = False
         self.processes = []
-        multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])  # imports Gymnasium once for all
-        with _bare_main():
+        multiprocessing.get_context(START_METHOD).set_forkserver_preload([__name__])  # imports Gymnasium once for all
+        with bare_main():
             super().__init__(
                 env_fns,
-                context="forkserver",
-                worker=_worker,  # type: ignore[arg-type]  # the annotation lacks two arguments that Gymnasium passes
+                context=START_METHOD,
+                worker=functools.partial(_worker, prepare),
                 autoreset_mode=AutoresetMode.SAME_STEP,
                 shared_memory=True,
             )
@@ -61,13 +64,7 @@ class SubprocVectorEnv(AsyncVectorEnv):
                 if not (terminate or self._failed):
                     pipe.send(("close", None))
                 pipe.close()
-        deadline = time.monotonic() + (0.0 if terminate or self._failed else _CLOSE_TIMEOUT)
-        for process in self.processes:
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-        for process in self.processes:
-            process.join()
+        stop(self.processes, 0.0 if terminate or self._failed else CLOSE_TIMEOUT)
         self.error_queue.close()
 
     def _check_spaces(self) -> None:
@@ -79,16 +76,12 @@ class SubprocVectorEnv(AsyncVectorEnv):
         self.parent_pipes = cast(list[Connection], watched)  # they have what Gymnasium uses of a connection
         super()._check_spaces()
 
-    def fail(self, message: str) -> None:
-        """Kills the workers, whose answers can no longer be told apart, and raises.
-
-        Raises:
-          RuntimeError: with `message`.
-        """
+    def fail(self, error: Exception) -> NoReturn:
+        """Kills the workers, whose answers can no longer be told apart, and raises `error`."""
         self._failed = True
         self._state = AsyncState.DEFAULT
         self.close()
-        raise RuntimeError(message)
+        raise error
 
 
 class _WatchedPipe:
@@ -117,20 +110,26 @@ class _WatchedPipe:
         """Waits for the worker's answer."""
         try:
             if not self._pipe.poll(self._owner.timeout):
-                self._owner.fail(f"environment {self._index} did not answer within {self._owner.timeout:g} s")
+                self._fail(f"environment {self._index} did not answer within {self._owner.timeout:g} s")
             answer, success = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             self._fail_dead()
+        if isinstance(answer, UserError):
+            self._owner.fail(answer)
         if not success:
-            self._owner.fail(f"environment {self._index} raised an exception in its worker process:\n{answer}")
+            self._fail(f"environment {self._index} raised an exception in its worker process:\n{answer}")
         return answer, success
 
-    def _fail_dead(self) -> None:
-        self._process.join(_CLOSE_TIMEOUT)
-        self._owner.fail(f"the worker process of environment {self._index} died (exit code {self._process.exitcode})")
+    def _fail_dead(self) -> NoReturn:
+        self._process.join(CLOSE_TIMEOUT)
+        self._fail(f"the worker process of environment {self._index} died (exit code {self._process.exitcode})")
+
+    def _fail(self, message: str) -> NoReturn:
+        self._owner.fail(RuntimeError(message))
 
 
 def _worker(
+    prepare: Callable[[], None] | None,
     index: int,
     env_fn: CloudpickleWrapper,
     pipe: Connection,
@@ -140,12 +139,17 @@ def _worker(
     autoreset_mode: AutoresetMode,
     semaphore: Any,
 ) -> None:
-    """Answers the parent's commands with `(result, True)`, or `(traceback, False)`, until it closes the pipe."""
+    """Answers the parent's commands with `(result, True)` until it closes the pipe.
+
+    On an error it ends with `(error, False)`: a `UserError`, or the traceback of any other.
+    """
     del error_queue, autoreset_mode, semaphore
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the workers
     parent_pipe.close()
     env = None
     try:
+        if prepare:
+            prepare()
         env = env_fn()
         write = functools.partial(write_to_shared_memory, env.observation_space, index, shared_memory=shared_memory)
         while True:
@@ -155,9 +159,9 @@ def _worker(
             pipe.send((_answer(env, command, data, write), True))
     except (EOFError, ConnectionError):  # the parent is gone
         pass
-    except Exception:
+    except Exception as error:
         with contextlib.suppress(OSError):
-            pipe.send((traceback.format_exc(), False))
+            pipe.send((error if isinstance(error, UserError) else traceback.format_exc(), False))
     finally:
         if env is not None:
             env.close()
@@ -185,14 +189,3 @@ def _answer(env: gym.Env, command: str, data: Any, write: Callable[..., None]) -
     if command == "_check_spaces":
         return data[1] == env.observation_space, data[2] == env.action_space
     raise ValueError(f"unknown command {command}")
-
-
-@contextlib.contextmanager
-def _bare_main() -> Iterator[None]:
-    """Hides the main script from `multiprocessing`, which would import it, and all it imports, in every worker."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
