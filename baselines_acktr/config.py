@@ -8,8 +8,10 @@ from typing import ClassVar
 
 from common.errors import UserError
 from common.options import option, validate
+from common.schedules import scheduled
 
 PAPER = "Wu et al. 2017"
+TRPO_PAPER = "Schulman et al. 2015"
 BASELINES = "OpenAI Baselines"
 TUNED = "docs/tuning.md"
 CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # one number each for every convolution
@@ -18,7 +20,22 @@ ACTIVATIONS = ("", "relu", "tanh", "elu")
 
 
 @dataclasses.dataclass(frozen=True)
-class KfacConfig:
+class Config:
+    """What checks itself against the limits of its fields.
+
+    Attributes:
+      num_env, num_env_atari: how many environments suit the learner, elsewhere and on Atari games.
+    """
+
+    num_env: ClassVar[int] = 8
+    num_env_atari: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class KfacConfig(Config):
     """How K-FAC estimates and inverts the Fisher (Wu et al. 2017, section 3)."""
 
     damping: float = option(0.01, "Tikhonov damping lambda of the Fisher", source=BASELINES, above=0)
@@ -41,26 +58,12 @@ class KfacConfig:
     )
     inverse_interval: int = option(10, "updates between two refreshes of the inverses", unit="updates", minimum=1)
 
-    def __post_init__(self) -> None:
-        validate(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class AcktrDiscreteConfig(KfacConfig):
-    """Hyperparameters of `acktr_discrete` (Wu et al. 2017, sections 3-5 and appendix A)."""
+class ScheduleConfig(Config):
+    """A rate that falls over the run."""
 
-    num_env: ClassVar[int] = 8  # where nothing else is known of the environment
-
-    nsteps: int = option(20, "steps of every environment in a batch", unit="timesteps", source=PAPER, minimum=1)
-    gamma: float = option(0.99, "discount", source=PAPER, minimum=0, maximum=1)
-    ent_coef: float = option(0.01, "weight of the entropy bonus", source=PAPER, minimum=0)
-    vf_coef: float = option(0.5, "weight of the value loss 0.5 (R - V)^2", source=BASELINES, minimum=0)
-    vf_fisher_coef: float = option(
-        1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
-    )
-    lr: float = option(
-        0.7, "largest step eta_max at the start of the run", source=PAPER + ", appendix A: grid 0.7 to 0.02", above=0
-    )
+    lr: float = option(7e-4, "rate at the start of the run", source=BASELINES, above=0)
     lrschedule: str = option(
         "linear",
         "how the rate falls over the run",
@@ -70,18 +73,30 @@ class AcktrDiscreteConfig(KfacConfig):
     schedule_timesteps: int = option(
         0, "length of the run that the schedule is for; 0: num_timesteps", unit="timesteps", minimum=0
     )
-    delta: float = option(
-        0.002, "radius of the trust region", unit="nats of KL", source="tuned on Pong; " + PAPER + ": 0.001", above=0
+
+    def lr_at(self, timesteps: int, total_timesteps: int) -> float:
+        """The rate after so many timesteps of a run of `total_timesteps`."""
+        return scheduled(self.lrschedule, self.lr, timesteps, self.schedule_timesteps or total_timesteps)
+
+
+@dataclasses.dataclass(frozen=True)
+class RmspropConfig(ScheduleConfig):
+    """RMSProp as in Mnih et al. 2016 and OpenAI Baselines."""
+
+    alpha: float = option(
+        0.99, "decay of the running average of squared gradients", source=BASELINES, minimum=0, below=1
     )
+    epsilon: float = option(1e-5, "added to that average, inside the square root", source=BASELINES, above=0)
+    max_grad_norm: float = option(0.5, "norm that longer gradients are cut to", source=BASELINES, above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CnnConfig(Config):
+    """The convolutions of the cnn."""
+
     conv_filters: tuple[int, ...] = option((32, 64, 32), "filters of the cnn's convolutions", source=PAPER, minimum=1)
     conv_kernels: tuple[int, ...] = option((8, 4, 3), "kernel sizes of the cnn", unit="pixels", source=PAPER, minimum=1)
     conv_strides: tuple[int, ...] = option((4, 2, 1), "strides of the cnn", unit="pixels", source=PAPER, minimum=1)
-    hidden_sizes: tuple[int, ...] = option(
-        (), "dense layers of the network; empty: 512 for cnn, 64,64 for mlp", unit="units", source=PAPER, minimum=1
-    )
-    activation: str = option(
-        "", "of the hidden layers; empty: relu for cnn, tanh for mlp", source=PAPER, choices=ACTIVATIONS
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,14 +105,30 @@ class AcktrDiscreteConfig(KfacConfig):
             given = ", ".join(f"{length} of {name}" for name, length in zip(CONVOLUTIONS, lengths, strict=True))
             raise UserError(f"--conv_filters, --conv_kernels, --conv_strides: must be of the same length, not {given}")
 
+
+@dataclasses.dataclass(frozen=True)
+class SharedConfig(ScheduleConfig, CnnConfig):
+    """Learners whose policy and value function share one network (`SharedAgent`)."""
+
+    nsteps: int = option(20, "steps of every environment in a batch", unit="timesteps", source=PAPER, minimum=1)
+    gamma: float = option(0.99, "discount", source=PAPER, minimum=0, maximum=1)
+    ent_coef: float = option(0.01, "weight of the entropy bonus", source=PAPER, minimum=0)
+    vf_coef: float = option(0.5, "weight of the value loss 0.5 (R - V)^2", source=BASELINES, minimum=0)
+    hidden_sizes: tuple[int, ...] = option(
+        (), "dense layers of the network; empty: 512 for cnn, 64,64 for mlp", unit="units", source=PAPER, minimum=1
+    )
+    activation: str = option(
+        "", "of the hidden layers; empty: relu for cnn, tanh for mlp", source=PAPER, choices=ACTIVATIONS
+    )
+
     def batch_size(self, num_env: int) -> int:
         """Timesteps in a batch of so many environments."""
         return self.nsteps * num_env
 
 
 @dataclasses.dataclass(frozen=True)
-class AcktrContConfig(KfacConfig):
-    """Hyperparameters of `acktr_cont`: disjoint policy and critic (Wu et al. 2017, section 5 and appendix A)."""
+class DisjointConfig(Config):
+    """Learners with a network each for policy and value function (`DisjointAgent`)."""
 
     num_env: ClassVar[int] = 20
 
@@ -107,29 +138,14 @@ class AcktrContConfig(KfacConfig):
     gamma: float = option(0.99, "discount", source=BASELINES, minimum=0, maximum=1)
     lam: float = option(0.97, "lambda of generalized advantage estimation", source=BASELINES, minimum=0, maximum=1)
     ent_coef: float = option(0.0, "weight of the entropy bonus", source=BASELINES, minimum=0)
-    lr: float = option(0.03, "largest step eta_max of the policy, at first", source=PAPER + ", appendix A", above=0)
-    desired_kl: float = option(
-        0.002, "KL of a policy update that lr is adapted to; 0: lr stays", unit="nats", source=BASELINES, minimum=0
-    )
-    delta: float = option(0.005, "radius of the policy's trust region", unit="nats of KL", source=BASELINES, above=0)
-    fisher_rows: int = option(0, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
-    inverse_interval: int = option(1, "updates between two refreshes of the inverses", unit="updates", minimum=1)
-    weight_decay: float = option(3e-4, "weight of 0.5 |W|^2 in both losses", source=BASELINES, minimum=0)
-    critic: str = option(
-        "gauss-newton",
-        "metric of the critic: Gauss-Newton with sigma = 1, with sigma from the Bellman error, or Euclidean (Adam)",
-        source=PAPER + ", sections 3.1, 5.3 and appendix D",
-        choices=("gauss-newton", "adaptive", "euclidean"),
-    )
+    weight_decay: float = option(0.0, "weight of 0.5 |W|^2 in both losses", source=TUNED, minimum=0)
     vf_iters: int = option(25, "updates of the critic for one of the policy", source=BASELINES, minimum=1)
     vf_rows: int = option(
         0, "rows of the batch, drawn anew, that each of them is computed from; 0: all", unit="rows", minimum=0
     )
-    vf_lr: float = option(0.001, "largest step eta_max of the critic", source=BASELINES, above=0)
-    vf_delta: float = option(0.15, "radius of the critic's trust region", unit="nats of KL", source=BASELINES, above=0)
-    vf_damping: float = option(0.1, "Tikhonov damping of the critic", source=BASELINES, above=0)
-    vf_stats_decay: float = option(0.95, "decay of the critic's running averages", source=BASELINES, minimum=0, below=1)
-    vf_lam: float = option(1.0, "lambda of the critic's targets; 1: k-step returns", source=BASELINES, minimum=0, maximum=1)
+    vf_lam: float = option(
+        1.0, "lambda of the critic's targets; 1: k-step returns", source=BASELINES, minimum=0, maximum=1
+    )
     hidden_sizes: tuple[int, ...] = option(
         (), "dense layers of each network; empty: 256 for pixels, 64,64 for mlp", unit="units", source=PAPER, minimum=1
     )
@@ -145,3 +161,133 @@ class AcktrContConfig(KfacConfig):
     def batch_size(self, num_env: int) -> int:
         """Timesteps in a batch of so many environments; of a single one it may hold more, up to an episode's end."""
         return self.nsteps(num_env) * num_env
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianConfig(DisjointConfig):
+    """Those of them whose actions are continuous."""
+
+    log_std_init: float = option(
+        -0.7, "log standard deviation of the first actions, whose box is [-1, 1]", source=TUNED
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AcktrDiscreteConfig(SharedConfig, KfacConfig):
+    """Hyperparameters of `acktr_discrete` (Wu et al. 2017, sections 3-5 and appendix A)."""
+
+    lr: float = option(
+        0.7, "largest step eta_max at the start of the run", source=PAPER + ", appendix A: grid 0.7 to 0.02", above=0
+    )
+    delta: float = option(
+        0.002, "radius of the trust region", unit="nats of KL", source="tuned on Pong; " + PAPER + ": 0.001", above=0
+    )
+    vf_fisher_coef: float = option(
+        1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AcktrContConfig(GaussianConfig, KfacConfig):
+    """Hyperparameters of `acktr_cont` (Wu et al. 2017, section 5 and appendix A)."""
+
+    lr: float = option(0.03, "largest step eta_max of the policy, at first", source=PAPER + ", appendix A", above=0)
+    desired_kl: float = option(
+        0.02, "KL of a policy update that lr is adapted to; 0: lr stays", unit="nats", source=TUNED, minimum=0
+    )
+    delta: float = option(0.04, "radius of the policy's trust region", unit="nats of KL", source=TUNED, above=0)
+    stats_decay: float = option(0.95, "decay of the factors' running averages", source=TUNED, minimum=0, below=1)
+    fisher_rows: int = option(0, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
+    inverse_interval: int = option(1, "updates between two refreshes of the inverses", unit="updates", minimum=1)
+    critic: str = option(
+        "gauss-newton",
+        "metric of the critic: Gauss-Newton with sigma = 1, with sigma from the Bellman error, or Euclidean (Adam)",
+        source=PAPER + ", sections 3.1, 5.3 and appendix D",
+        choices=("gauss-newton", "adaptive", "euclidean"),
+    )
+    vf_lr: float = option(0.5, "largest step eta_max of the critic", source=TUNED, above=0)
+    vf_delta: float = option(0.15, "radius of the critic's trust region", unit="nats of KL", source=BASELINES, above=0)
+    vf_damping: float = option(1.0, "Tikhonov damping of the critic", source=TUNED, above=0)
+    vf_stats_decay: float = option(0.95, "decay of the critic's running averages", source=BASELINES, minimum=0, below=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class A2cDiscreteConfig(SharedConfig, RmspropConfig):
+    """Hyperparameters of `a2c` with discrete actions (Wu et al. 2017, section 5.1; Mnih et al. 2016)."""
+
+    num_env_atari: ClassVar[int] = 16
+
+    nsteps: int = option(5, "steps of every environment in a batch", unit="timesteps", source=PAPER, minimum=1)
+    conv_filters: tuple[int, ...] = option((32, 64, 64), "filters of the cnn's convolutions", source=PAPER, minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class A2cContConfig(GaussianConfig, RmspropConfig):
+    """Hyperparameters of `a2c` with continuous actions: the batches and networks of `acktr_cont`."""
+
+    policy_rows: int = option(
+        50, "rows of each step of the policy, in one pass over the batch; 0: one step on all", unit="rows", minimum=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrpoConfig(DisjointConfig):
+    """Hyperparameters of `trpo` (Schulman et al. 2015, appendices C and E), those of MuJoCo tasks."""
+
+    timesteps_per_batch: int = option(
+        5000,
+        "timesteps in a batch, of all environments together",
+        unit="timesteps",
+        source=PAPER + ": 25000",
+        minimum=1,
+    )
+    lam: float = option(0.98, "lambda of generalized advantage estimation", source=BASELINES, minimum=0, maximum=1)
+    weight_decay: float = option(0.0, "weight of 0.5 |W|^2 in the critic's loss", minimum=0)
+    max_kl: float = option(
+        0.01, "most that a step may change the policy, mean KL(old || new)", unit="nats", source=TRPO_PAPER, above=0
+    )
+    damping: float = option(0.1, "multiple of the identity added to the Fisher", source=BASELINES, above=0)
+    cg_iters: int = option(10, "iterations of conjugate gradient", source=TRPO_PAPER, minimum=1)
+    fisher_fraction: float = option(
+        0.2, "part of the batch, drawn at random, for Fisher-vector products", source=BASELINES, above=0, maximum=1
+    )
+    vf_iters: int = option(100, "steps of the critic for one of the policy", minimum=1)
+    vf_rows: int = option(
+        250, "rows of the batch, drawn anew, that each of them is computed from; 0: all", unit="rows", minimum=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrpoContConfig(TrpoConfig, GaussianConfig):
+    """Hyperparameters of `trpo` with continuous actions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrpoDiscreteConfig(CnnConfig, TrpoConfig):
+    """Hyperparameters of `trpo` with discrete actions: those of Atari games (Wu et al. 2017, section 5.1)."""
+
+    num_env: ClassVar[int] = 8
+    num_env_atari: ClassVar[int] = 8
+
+    timesteps_per_batch: int = option(
+        512, "timesteps in a batch, of all environments together", unit="timesteps", source=PAPER, minimum=1
+    )
+    lam: float = option(1.0, "lambda of generalized advantage estimation", source=BASELINES, minimum=0, maximum=1)
+    max_kl: float = option(
+        0.001, "most that a step may change the policy, mean KL(old || new)", unit="nats", source=BASELINES, above=0
+    )
+    damping: float = option(1e-3, "multiple of the identity added to the Fisher", source=BASELINES, above=0)
+    vf_iters: int = option(24, "steps of the critic for one of the policy", source=BASELINES, minimum=1)
+    vf_rows: int = option(
+        64,
+        "rows of the batch, drawn anew, that each of them is computed from; 0: all",
+        unit="rows",
+        source=BASELINES,
+        minimum=0,
+    )
+    conv_filters: tuple[int, ...] = option((8, 16), "filters of the cnn's convolutions", source=BASELINES, minimum=1)
+    conv_kernels: tuple[int, ...] = option(
+        (8, 4), "kernel sizes of the cnn", unit="pixels", source=BASELINES, minimum=1
+    )
+    conv_strides: tuple[int, ...] = option((4, 2), "strides of the cnn", unit="pixels", source=BASELINES, minimum=1)
+    vf_activation: str = option("relu", "of the critic's hidden layers", source=BASELINES, choices=ACTIVATIONS[1:])

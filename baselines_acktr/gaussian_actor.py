@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import final
 
 import gymnasium as gym
 import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agents import with_prefix, without_prefix
+from baselines_acktr.actors import Actor
 from baselines_acktr.policies import GaussianPolicy
 from common.random_state import get_random_state, set_random_state
-from common.running_mean_std import ObservationFilter
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": lambda x: x,
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
@@ -22,14 +23,12 @@ _ACTIVATIONS = {
 }
 
 
-class GaussianActor:
+@final
+class GaussianActor(Actor):
     """Samples actions in NumPy; a policy of dense layers is evaluated there too, on a copy of its weights.
 
     A step of many environments takes such a policy less time than a call of TensorFlow costs. Other policies run where
     TensorFlow puts them.
-
-    Attributes:
-      filter: running moments of the observations, if those are vectors; images are left as they are.
 
     Args:
       policy: its actions in [-1, 1] stand for the action space; those beyond are clipped.
@@ -40,8 +39,7 @@ class GaussianActor:
     def __init__(
         self, policy: GaussianPolicy, observation_space: gym.Space, action_space: gym.spaces.Box, seed: int
     ) -> None:
-        shape = observation_space.shape
-        self.filter = ObservationFilter(shape) if len(shape) == 1 else None
+        super().__init__(observation_space)
         self._policy = policy
         self._layers = _dense_chain([*policy.features.layers, policy.mean])
         self._rng = np.random.default_rng([seed, 1])
@@ -51,10 +49,6 @@ class GaussianActor:
         self._scale = ((high - low) / 2).astype(action_space.dtype)
         self._shift = ((high + low) / 2).astype(action_space.dtype)
         self._copy_weights()
-
-    def filtered(self, observations: np.ndarray) -> np.ndarray:
-        """What the networks see of observations [B, ...]."""
-        return observations if self.filter is None else self.filter(observations)
 
     def sample(self, observations: np.ndarray) -> np.ndarray:
         """Actions [N, D] drawn from the policy, unclipped."""
@@ -73,10 +67,8 @@ class GaussianActor:
         return np.clip(self._shift + self._scale * actions, self._low, self._high)
 
     def refresh(self, observations: np.ndarray) -> None:
-        """Takes over the policy's weights, and observations [..., *shape] into the filter."""
         self._copy_weights()
-        if self.filter is not None:
-            self.filter.update(observations.reshape(-1, observations.shape[-1]))
+        super().refresh(observations)
 
     def _copy_weights(self) -> None:
         self._std = np.exp(self._policy.log_std.vector.numpy())
@@ -97,14 +89,10 @@ class GaussianActor:
         return self._policy.mean(self._policy.features(observations))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything that training changes, by name, copied."""
-        moments = {} if self.filter is None else with_prefix("filter", self.filter.state())
-        return moments | {"rng": get_random_state(self._rng)}
+        return super().state() | {"rng": get_random_state(self._rng)}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes back what `state` returned, and the policy's weights as they are then."""
-        if self.filter is not None:
-            self.filter.set_state(without_prefix("filter", arrays))
+        super().set_state(arrays)
         set_random_state(self._rng, arrays["rng"])
         self._copy_weights()
 

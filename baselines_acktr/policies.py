@@ -1,6 +1,8 @@
-"""Networks of policy and value: shared by both (discrete actions) or one each (continuous actions)."""
+"""Networks of policy and value: shared by both, or one each."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import gymnasium as gym
 import keras
@@ -28,6 +30,20 @@ class ActorCritic(keras.Model):
         return self.policy_head(features), tf.squeeze(self.value_head(features), axis=-1)
 
 
+class CategoricalPolicy(keras.Model):
+    """Maps observations [B, ...] to distribution parameters [B, P] over discrete actions."""
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
+        super().__init__(name="policy")
+        size = distribution_size(action_space)
+        self.features = _features(observation_space, network, config)
+        self.head = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="policy_head")
+        self(_example(observation_space))
+
+    def call(self, observations: tf.Tensor) -> tf.Tensor:
+        return self.head(self.features(observations))
+
+
 class GaussianPolicy(keras.Model):
     """Maps observations [B, ...] to means and log standard deviations [B, 2 D]; the latter are the same for each."""
 
@@ -36,7 +52,7 @@ class GaussianPolicy(keras.Model):
         size = distribution_size(action_space) // 2
         self.features = _features(observation_space, network, config)
         self.mean = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="mean")
-        self.log_std = FreeVector(size, name="log_std")
+        self.log_std = FreeVector(size, keras.initializers.Constant(config.log_std_init), name="log_std")
         self(_example(observation_space))
 
     def call(self, observations: tf.Tensor) -> tf.Tensor:
@@ -63,5 +79,5 @@ def _features(observation_space: gym.Space, network: str, config) -> keras.Model
     return find_network(network)(observation_space, config)
 
 
-def _example(observation_space: gym.Space) -> tf.Tensor:
+def _example(observation_space: Any) -> tf.Tensor:
     return tf.zeros((1, *observation_space.shape), observation_space.dtype.name)

@@ -10,12 +10,19 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from baselines_acktr.config import ARCHITECTURE, AcktrContConfig, AcktrDiscreteConfig
+from baselines_acktr.config import (
+    ARCHITECTURE,
+    A2cContConfig,
+    A2cDiscreteConfig,
+    AcktrContConfig,
+    AcktrDiscreteConfig,
+    TrpoContConfig,
+    TrpoDiscreteConfig,
+)
 from common import cli
 from common.errors import UserError
 from common.options import option, validate
 
-NOT_YET = ("a2c", "trpo")
 DISCRETE, CONTINUOUS = "discrete", "continuous"
 PATHS = ("log_path", "save_path", "load_path", "video")
 T = TypeVar("T")
@@ -23,15 +30,20 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """Where a learner lives (a module with `Model` and `learn`) and the dataclass of its hyperparameters."""
+    """Where a learner lives: a module with `learn` and the class `model`; and the dataclass of its hyperparameters."""
 
     module: str
     config_class: type
+    model: str = "Model"
 
 
 LEARNERS = {
     ("acktr", DISCRETE): Learner("baselines_acktr.acktr_discrete", AcktrDiscreteConfig),
     ("acktr", CONTINUOUS): Learner("baselines_acktr.acktr_cont", AcktrContConfig),
+    ("a2c", DISCRETE): Learner("baselines_acktr.a2c", A2cDiscreteConfig, "DiscreteModel"),
+    ("a2c", CONTINUOUS): Learner("baselines_acktr.a2c", A2cContConfig, "ContinuousModel"),
+    ("trpo", DISCRETE): Learner("baselines_acktr.trpo", TrpoDiscreteConfig, "DiscreteModel"),
+    ("trpo", CONTINUOUS): Learner("baselines_acktr.trpo", TrpoContConfig, "ContinuousModel"),
 }
 ALGORITHMS = tuple(dict.fromkeys(alg for alg, _ in LEARNERS))
 
@@ -40,14 +52,20 @@ ALGORITHMS = tuple(dict.fromkeys(alg for alg, _ in LEARNERS))
 class RunOptions:
     """The flags that are not hyperparameters."""
 
-    alg: str = option("acktr", "learning algorithm; by the action space, acktr is its discrete or continuous form")
+    alg: str = option("acktr", "learning algorithm, in its form for discrete or continuous actions", choices=ALGORITHMS)
     env: str | None = option(None, "id of the environment, or module:id; required unless --load_path names one")
     num_timesteps: int = option(1_000_000, "steps of all environments together; 0: no training", minimum=0)
     seed: int | None = option(
         None, "of every random draw; drawn and recorded if not given", minimum=0, maximum=2**31 - 1
     )
-    network: str | None = option(None, "cnn, mlp, a registered name or module:function; by default cnn or pixels for images, else mlp")
-    num_env: int | None = option(None, "environments at once; by default 32 for Atari, 20 for continuous actions, else 8", minimum=1)
+    network: str | None = option(
+        None, "cnn, mlp, a registered name or module:function; by default cnn or pixels for images, else mlp"
+    )
+    num_env: int | None = option(
+        None,
+        "environments at once; by default 32 for Atari (a2c 16, trpo 8), 20 for continuous actions, else 8",
+        minimum=1,
+    )
     env_backend: str = option("auto", "how they run", choices=("auto", "native", "subproc", "sync"))
     pixels: bool = option(False, "a MuJoCo task seen in 42x42 pictures instead of from its state")
     frame_stack: int = option(4, "frames in one observation of an Atari game", unit="frames", minimum=1)
@@ -67,9 +85,6 @@ class RunOptions:
     kfac_clip: float | None = option(None, "of Baselines: another way to give --delta, which is half of it", above=0)
 
     def __post_init__(self) -> None:
-        if self.alg not in ALGORITHMS:
-            state = "not in this version" if self.alg in NOT_YET else "unknown"
-            raise UserError(f"--alg={self.alg}: {state}; must be one of {', '.join(ALGORITHMS)}")
         validate(self)
 
 
@@ -203,11 +218,13 @@ def _settled(value: T | None) -> T:
 
 
 def _check_hyperparameters(alg: str, loaded: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
-    """Raises `UserError` for typed hyperparameters that no learner of the algorithm takes, on top of the loaded ones."""
+    """Raises `UserError` for typed hyperparameters that no learner of the algorithm takes with the loaded ones."""
     classes = [learner.config_class for (name, _), learner in LEARNERS.items() if name == alg]
     knowing = [cls for cls in classes if len(cli.only(cls, typed)) == len(typed)]
     if not knowing:
-        raise UserError(f"{', '.join(f'--{name}' for name in typed)}: {alg} does not have them together")
+        foreign = [name for name in typed if not any(cli.only(cls, {name: None}) for cls in classes)]
+        flags = ", ".join(f"--{name}" for name in foreign or typed)
+        raise UserError(f"{flags}: {alg} does not have {'it' if len(foreign) == 1 else 'them together'}")
     errors = []
     for config_class in knowing:
         try:

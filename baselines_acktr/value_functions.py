@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.agents import parameters, set_parameters, with_prefix, without_prefix
-from baselines_acktr.config import AcktrContConfig
+from baselines_acktr.config import AcktrContConfig, DisjointConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.losses import l2_penalty, value_loss
 from baselines_acktr.optimizers import make_kfac
@@ -36,7 +36,7 @@ class ValueFunction(abc.ABC):
       seed: of every random draw.
     """
 
-    def __init__(self, critic: Critic, config: AcktrContConfig, seed: int) -> None:
+    def __init__(self, critic: Critic, config: DisjointConfig, seed: int) -> None:
         self.critic, self.config = critic, config
         self.moments = RunningMeanStd((), memory=MEMORY * config.timesteps_per_batch)
         self._rng = np.random.default_rng(seed)
@@ -73,7 +73,7 @@ class ValueFunction(abc.ABC):
     def _predict(self, observations: tf.Tensor) -> tf.Tensor:
         return self.critic(observations)
 
-    def _prepare(self, observations: tf.Tensor, targets: tf.Tensor) -> None:
+    def _prepare(self, observations: tf.Tensor, targets: tf.Tensor) -> None:  # noqa: B027 (most need none)
         """Looks at the whole batch before the first step."""
 
     @abc.abstractmethod
@@ -91,7 +91,7 @@ class ValueFunction(abc.ABC):
         self.moments.set_state(without_prefix("moments", arrays))
         set_random_state(self._rng, arrays["rng"])
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (Adam has none)
         """Ends background threads."""
 
 
@@ -102,6 +102,8 @@ class GaussNewton(ValueFunction):
     Args:
       adaptive: sigma^2 is the running variance of the Bellman error (appendix D); else it is 1.
     """
+
+    config: AcktrContConfig
 
     def __init__(self, critic: Critic, config: AcktrContConfig, seed: int, adaptive: bool = False) -> None:
         super().__init__(critic, config, seed)
@@ -154,7 +156,7 @@ class GaussNewton(ValueFunction):
 class Euclidean(ValueFunction):
     """Trained by Adam (the first-order critic of Wu et al. 2017, section 5.3)."""
 
-    def __init__(self, critic: Critic, config: AcktrContConfig, seed: int) -> None:
+    def __init__(self, critic: Critic, config: DisjointConfig, seed: int) -> None:
         super().__init__(critic, config, seed)
         self.optimizer = keras.optimizers.Adam(ADAM_LEARNING_RATE)
         self.optimizer.build(critic.trainable_variables)

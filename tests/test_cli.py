@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import string
 
 import pytest
@@ -75,8 +76,8 @@ def test_values_are_read_by_the_type_of_their_field(argv, expected):
         ("--play=maybe", ("--play=maybe", "true or false")),
         ("--lrschedule=cosine", ("--lrschedule=cosine", "linear", "constant")),
         ("--env_backend=gpu", ("--env_backend=gpu", "native")),
-        ("--alg=a2c", ("--alg=a2c: not in this version", "acktr")),
-        ("--alg=ppo", ("--alg=ppo: unknown", "acktr")),
+        ("--alg=ppo", ("--alg=ppo: must be one of acktr, a2c, trpo",)),
+        ("--alg=A2C", ("--alg=A2C: must be one of acktr, a2c, trpo",)),
         ("--env=a\nb", ("--env=", "printable")),
     ],
 )
@@ -116,6 +117,36 @@ def test_a_flag_of_the_other_learner_is_refused():
     assert settings_.with_learner(DISCRETE, {}).config.nsteps == 5
     with pytest.raises(UserError, match="--nsteps: acktr with continuous actions does not have it"):
         settings_.with_learner(CONTINUOUS, {})
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--alg=a2c", "--delta=0.1"], "--delta: a2c does not have it"),
+        (["--alg=a2c", "--lr=0.1", "--inverses=inline"], "--inverses: a2c does not have it"),
+        (["--alg=trpo", "--lr=0.1", "--max_kl=0.1", "--nsteps=5"], "--lr, --nsteps: trpo does not have them together"),
+        (["--alg=acktr", "--max_kl=0.1"], "--max_kl: acktr does not have it"),
+        (["--alg=acktr", "--nsteps=5", "--lam=0.9"], "--nsteps, --lam: acktr does not have them together"),
+        (
+            ["--alg=trpo", "--conv_filters=8,16,32"],
+            "must be of the same length, not 3 of conv_filters, 2 of conv_kernels",
+        ),
+        (["--alg=trpo", "--fisher_fraction=0"], "--fisher_fraction=0.0: must be above 0 and at most 1"),
+    ],
+)
+def test_a_flag_of_another_algorithm_is_refused(argv, message):
+    assert message in error_of("--env=X-v0", *argv)
+
+
+@pytest.mark.parametrize(("alg", "kind"), LEARNERS)
+def test_every_learner_has_its_module_class_and_defaults(alg, kind):
+    learner = LEARNERS[alg, kind]
+    module = importlib.import_module(learner.module)
+    model_class = getattr(module, learner.model)
+    assert (model_class.algorithm, model_class.config_class) == (alg, learner.config_class)
+    assert callable(module.learn)
+    settings_ = settle({"env": "X-v0", "alg": alg}).with_learner(kind, {})
+    assert settings_.config == learner.config_class()
 
 
 def test_typed_convolutions_are_compared_with_those_of_the_checkpoint(tmp_path):

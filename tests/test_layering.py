@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from baselines_acktr.settings import LEARNERS
+
 ROOT = Path(__file__).resolve().parent.parent
+LEARNER_MODULES = sorted({learner.module for learner in LEARNERS.values()})
+BASE_AGENTS = ("baselines_acktr.shared_agent", "baselines_acktr.disjoint_agent")
 SOURCES = sorted([*ROOT.glob("baselines_acktr/**/*.py"), *ROOT.glob("common/**/*.py")])
 
 
@@ -48,10 +52,30 @@ def test_environments_know_nothing_of_tensorflow():
     assert offenders(package("common/vec_env"), ("tensorflow", "keras")) == []
 
 
-@pytest.mark.parametrize("name", ["losses.py", "returns.py", "networks.py", "policies.py", "rollouts.py"])
-def test_parts_do_not_import_learners(name):
-    learners = ("baselines_acktr.acktr_discrete", "baselines_acktr.training", "run")
-    assert offenders(package(f"baselines_acktr/{name}"), learners) == []
+PURE = ["losses.py", "returns.py", "networks.py", "policies.py", "rollouts.py", "conjugate_gradient.py", "rmsprop.py"]
+BASES = ["agents.py", "shared_agent.py", "disjoint_agent.py", "actors.py", "gaussian_actor.py", "value_functions.py"]
+
+
+@pytest.mark.parametrize("name", PURE + BASES)
+def test_parts_and_bases_do_not_import_learners(name):
+    assert offenders(package(f"baselines_acktr/{name}"), (*LEARNER_MODULES, "baselines_acktr.training", "run")) == []
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_parts_do_not_import_agents(name):
+    assert offenders(package(f"baselines_acktr/{name}"), ("baselines_acktr.agents", *BASE_AGENTS)) == []
+
+
+@pytest.mark.parametrize("module", LEARNER_MODULES)
+def test_learners_do_not_import_each_other(module):
+    others = tuple(other for other in LEARNER_MODULES if other != module)
+    assert len(others) == 3
+    assert offenders(package(module.replace(".", "/") + ".py"), others) == []
+
+
+def test_first_order_learners_and_trpo_do_not_import_kfac():
+    modules = package("baselines_acktr/a2c.py", "baselines_acktr/trpo.py", "baselines_acktr/conjugate_gradient.py")
+    assert offenders(modules, ("baselines_acktr.kfac",)) == []
 
 
 def test_nothing_imports_run():

@@ -103,7 +103,16 @@ def test_without_arguments_the_usage_has_an_example(capsys):
             ["--env=PongNoFrameskip-v4", "--conv_kernels=80,8,3"],
             "--network=cnn: its sizes do not fit observations of shape (84, 84, 4)",
         ),
-        (["--env=Lights-v0", "--alg=trpo"], "--alg=trpo: not in this version; must be one of acktr"),
+        (["--env=Lights-v0", "--alg=ppo2"], "--alg=ppo2: must be one of acktr, a2c, trpo"),
+        (
+            ["--env=Lights-v0", "--alg=a2c", "--policy_rows=5"],
+            "--policy_rows: a2c with discrete actions does not have it",
+        ),
+        (["--env=Pendulum-v1", "--alg=trpo", "--lr=1"], "--lr: trpo does not have it"),
+        (
+            ["--env=Lights-v0", "--alg=trpo", "--num_timesteps=511"],
+            "--num_timesteps=511: must be 0, or at least one batch of 512",
+        ),
         (["--env=Pendulum-v1", "--nsteps=5"], "--nsteps: acktr with continuous actions does not have it"),
         (["--env=Lights-v0", "--vf_iters=5"], "--vf_iters: acktr with discrete actions does not have it"),
         (["--env=Lights-v0", "--pixels"], "--pixels: needs one of Gymnasium's MuJoCo tasks"),
@@ -283,11 +292,19 @@ def test_a_video_that_cannot_be_written_does_not_end_the_training(tmp_path, caps
 
 
 @pytest.mark.parametrize(
-    ("env_id", "kind", "expected"),
-    [("PongNoFrameskip-v4", DISCRETE, 32), ("CartPole-v1", DISCRETE, 8), ("Pendulum-v1", CONTINUOUS, 20)],
+    ("alg", "env_id", "kind", "expected"),
+    [
+        ("acktr", "PongNoFrameskip-v4", DISCRETE, 32),
+        ("a2c", "PongNoFrameskip-v4", DISCRETE, 16),
+        ("trpo", "PongNoFrameskip-v4", DISCRETE, 8),
+        ("acktr", "CartPole-v1", DISCRETE, 8),
+        ("a2c", "CartPole-v1", DISCRETE, 8),
+        ("acktr", "Pendulum-v1", CONTINUOUS, 20),
+        ("trpo", "Pendulum-v1", CONTINUOUS, 20),
+    ],
 )
-def test_atari_games_have_32_environments_and_others_what_suits_the_learner(env_id, kind, expected):
-    assert run.default_num_env(settle({"env": env_id}).with_learner(kind, {})) == expected
+def test_the_number_of_environments_suits_learner_and_environment(alg, env_id, kind, expected):
+    assert run.default_num_env(settle({"alg": alg, "env": env_id}).with_learner(kind, {})) == expected
 
 
 CONTINUOUS_RUN = ["--env=Pendulum-v1", "--num_env=2", "--timesteps_per_batch=20", "--inverses=inline", "--vf_iters=2"]
@@ -301,6 +318,29 @@ def test_continuous_actions_are_trained_continued_and_played(tmp_path, capsys):
     assert run.main(more) == 0
     assert checkpoint.load_meta(path)["counters"]["timesteps"] == 100
     assert "score" in capsys.readouterr().out
+
+
+COMPARED_RUNS = {
+    ("a2c", "Lights-v0"): ["--nsteps=10", "--hidden_sizes=8"],
+    ("a2c", "Pendulum-v1"): ["--timesteps_per_batch=20", "--vf_iters=2"],
+    ("trpo", "Lights-v0"): ["--timesteps_per_batch=20", "--vf_iters=2"],
+    ("trpo", "Pendulum-v1"): ["--timesteps_per_batch=20", "--vf_iters=2", "--max_kl=0.02"],
+}
+
+
+@pytest.mark.parametrize(("alg", "env_id"), COMPARED_RUNS)
+def test_the_other_algorithms_are_trained_continued_and_played(tmp_path, capsys, alg, env_id):
+    path, logs = str(tmp_path / "model"), f"--log_path={tmp_path}"
+    argv = [f"--alg={alg}", f"--env={env_id}", "--num_env=2", *COMPARED_RUNS[alg, env_id]]
+    assert run.main([*argv, "--num_timesteps=60", "--seed=1", f"--save_path={path}", logs]) == 0
+    assert checkpoint.load_meta(path)["algorithm"] == alg
+    more = [f"--load_path={path}", "--num_env=2", "--num_timesteps=100", f"--save_path={path}", logs, "--play"]
+    assert run.main(more) == 0  # the algorithm comes with the checkpoint
+    assert checkpoint.load_meta(path)["counters"]["timesteps"] == 100
+    assert "score" in capsys.readouterr().out
+    other = "trpo" if alg == "a2c" else "a2c"
+    assert run.main([f"--load_path={path}", f"--alg={other}", "--num_timesteps=0", "--play"]) == 2
+    assert f"trained with algorithm {alg}, asked for {other}" in capsys.readouterr().err
 
 
 class Broken(gym.Env):
@@ -331,7 +371,11 @@ def test_a_bad_number_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path
     path = str(tmp_path / "model")
     argv = [f"--env=Broken{what}-v0", *CONTINUOUS_RUN[1:], "--num_timesteps=1000", "--save_interval=1"]
     assert run.main([*argv, f"--save_path={path}", f"--log_path={tmp_path}"]) == 1
-    assert capsys.readouterr().err.strip().endswith(f"environment 0: its {what.lower()} is not finite in step 29 of this run")
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith(f"environment 0: its {what.lower()} is not finite in step 29 of this run")
+    )
     assert checkpoint.load_meta(path)["counters"]["timesteps"] == 40
     arrays, _ = checkpoint.load(path)
     assert all(np.isfinite(array).all() for array in arrays.values())

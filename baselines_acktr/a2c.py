@@ -1,0 +1,95 @@
+"""A2C (Mnih et al. 2016; Wu et al. 2017, section 5): advantage actor-critic, trained by RMSProp."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr import training
+from baselines_acktr.agents import Agent, parameters, set_parameters, with_prefix, without_prefix
+from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
+from baselines_acktr.disjoint_agent import DisjointAgent
+from baselines_acktr.optimizers import make_rmsprop
+from baselines_acktr.rollouts import Rollout
+from baselines_acktr.shared_agent import SharedAgent
+
+
+class DiscreteModel(SharedAgent):
+    """Policy and value function in one network, and their optimizer; arguments and errors as for `Agent`."""
+
+    algorithm = "a2c"
+    config_class = A2cDiscreteConfig
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.optimizer = make_rmsprop(self.network, self.config)
+
+    def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
+        self.optimizer.learning_rate = lr
+        return self._descend(*batch)
+
+    @tf.function(reduce_retracing=True)
+    def _descend(self, observations, actions, returns, advantages) -> dict[str, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            logits, values = self.network(observations)
+            loss, metrics = self._loss(logits, values, actions, returns, advantages)
+        self.optimizer.apply(tape.gradient(loss, self.network.trainable_variables))
+        return metrics | {"loss": loss}
+
+    def state(self) -> dict[str, np.ndarray]:
+        return super().state() | with_prefix("rmsprop", parameters(self.optimizer))
+
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        super().set_state(arrays)
+        set_parameters(self.optimizer, without_prefix("rmsprop", arrays))
+
+
+class ContinuousModel(DisjointAgent):
+    """Policy with its optimizer, and a critic trained by Adam; arguments and errors as for `Agent`."""
+
+    algorithm = "a2c"
+    config_class = A2cContConfig
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.optimizer = make_rmsprop(self.policy, self.config)
+
+    def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
+        lr = self.config.lr_at(self.timesteps, total_timesteps)
+        self.optimizer.learning_rate = lr
+        return super().update(rollout, total_timesteps, report) | {"lr": lr}
+
+    def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
+        """One pass over the batch in random order, `policy_rows` rows to a step."""
+        order = np.random.default_rng([self.seed, self.updates]).permutation(len(advantages))
+        for rows in np.array_split(order, math.ceil(len(order) / (self.config.policy_rows or len(order)))):
+            metrics = self._descend(tf.gather(observations, rows), actions[rows], advantages[rows])
+        return metrics
+
+    @tf.function(reduce_retracing=True)
+    def _descend(self, observations, actions, advantages) -> dict[str, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss, metrics = self._loss(self.policy(observations), actions, advantages)
+        self.optimizer.apply(tape.gradient(loss, self.policy.trainable_variables))
+        return metrics
+
+    def state(self) -> dict[str, np.ndarray]:
+        return super().state() | with_prefix("rmsprop", parameters(self.optimizer))
+
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        super().set_state(arrays)
+        set_parameters(self.optimizer, without_prefix("rmsprop", arrays))
+
+
+def learn(network: str | None = None, *, env: gym.vector.VectorEnv, **arguments: Any) -> Agent:
+    """Trains a model with A2C.
+
+    Arguments and errors as for `training.learn`; hyperparameters of A2cContConfig where actions are a Box, else of
+    A2cDiscreteConfig.
+    """
+    continuous = isinstance(env.single_action_space, gym.spaces.Box)
+    return training.learn(ContinuousModel if continuous else DiscreteModel, network, env=env, **arguments)

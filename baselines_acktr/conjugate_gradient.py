@@ -1,0 +1,110 @@
+"""A natural-gradient step without the Fisher matrix (Schulman et al. 2015, appendix C).
+
+Parameters are `tf.Variable`s; a vector [P] holds as many numbers as they have together, in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+TOLERANCE = 1e-10  # squared residual at which conjugate gradient stops
+TRIES = 10  # lengths that the line search tries, each half the one before
+
+
+def flatten(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The numbers of all tensors, [P]."""
+    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+
+
+def unflatten(vector: tf.Tensor, variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
+    """Inverse of `flatten`: tensors of the variables' shapes."""
+    parts = tf.split(vector, [variable.shape.num_elements() for variable in variables])
+    return [tf.reshape(part, variable.shape) for part, variable in zip(parts, variables, strict=True)]
+
+
+def fisher_vector_product(
+    mean_kl: Callable[[], tf.Tensor], variables: Sequence[tf.Variable], vector: tf.Tensor
+) -> tf.Tensor:
+    """F v, where the Fisher F is the second derivative of mean KL(old || new) at new = old.
+
+    Args:
+      mean_kl: () -> mean KL of a constant copy of the policy to the policy, nats; scalar.
+      variables: of the policy.
+      vector: v, [P].
+
+    Returns:
+      [P].
+    """
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            kl = mean_kl()
+        projection = tf.reduce_sum(flatten(inner.gradient(kl, variables)) * vector)
+    return flatten(outer.gradient(projection, variables))
+
+
+def conjugate_gradient(
+    product: Callable[[tf.Tensor], tf.Tensor], target: tf.Tensor, iterations: int, tolerance: float = TOLERANCE
+) -> tf.Tensor:
+    """x with A x = b, approximately (Hestenes & Stiefel 1952).
+
+    Args:
+      product: v -> A v for a symmetric positive definite A, [P] -> [P].
+      target: b, [P].
+      iterations: most that are made.
+      tolerance: |b - A x|^2 at which no more are made.
+
+    Returns:
+      [P].
+    """
+
+    def unfinished(x: tf.Tensor, residual: tf.Tensor, direction: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
+        return norm > tolerance
+
+    def iterate(x: tf.Tensor, residual: tf.Tensor, direction: tf.Tensor, norm: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        image = product(direction)
+        length = norm / tf.reduce_sum(direction * image)
+        residual -= length * image
+        new_norm = tf.reduce_sum(tf.square(residual))
+        return x + length * direction, residual, residual + new_norm / norm * direction, new_norm
+
+    start = tf.zeros_like(target), target, target, tf.reduce_sum(tf.square(target))
+    return tf.while_loop(unfinished, iterate, start, maximum_iterations=iterations)[0]
+
+
+def line_search(
+    evaluate: Callable[[], tuple[tf.Tensor, tf.Tensor]],
+    variables: Sequence[tf.Variable],
+    step: tf.Tensor,
+    max_kl: float,
+) -> tf.Tensor:
+    """Moves the variables by the longest of `step`, `step` / 2, ... that is accepted; if none is, they stay.
+
+    A length is accepted if the objective is finite and larger than before, and the KL at most `max_kl`.
+
+    Args:
+      evaluate: () -> objective to maximise, and mean KL(old || new) in nats, at the variables as they are; scalars.
+      variables: to be moved.
+      step: [P].
+      max_kl: nats.
+
+    Returns:
+      The part of the step that was taken, 0 if none was; scalar.
+    """
+    start = [tf.identity(variable) for variable in variables]
+    parts = unflatten(step, variables)
+    initial, _ = evaluate()
+
+    def attempt(fraction: tf.Tensor, accepted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        for variable, origin, part in zip(variables, start, parts, strict=True):
+            variable.assign(origin + fraction * part)
+        objective, kl = evaluate()
+        accepted = tf.math.is_finite(objective) & (objective > initial) & (kl <= max_kl)
+        return tf.where(accepted, fraction, fraction / 2), accepted
+
+    untried = tf.ones((), step.dtype), tf.constant(False)
+    fraction, accepted = tf.while_loop(lambda _, accepted: ~accepted, attempt, untried, maximum_iterations=TRIES)
+    for variable, origin in zip(variables, start, strict=True):
+        variable.assign(tf.where(accepted, variable, origin))
+    return tf.where(accepted, fraction, tf.zeros_like(fraction))

@@ -1,0 +1,171 @@
+"""Agents with a network each for policy and value function."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import keras
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.actors import Actor, CategoricalActor
+from baselines_acktr.agents import Agent, parameters, set_parameters, with_prefix, without_prefix
+from baselines_acktr.config import DisjointConfig
+from baselines_acktr.gaussian_actor import GaussianActor
+from baselines_acktr.losses import l2_penalty, policy_gradient_loss
+from baselines_acktr.networks import default_network
+from baselines_acktr.policies import CategoricalPolicy, Critic, GaussianPolicy
+from baselines_acktr.returns import explained_variance, generalized_advantages
+from baselines_acktr.rollouts import Rollout, Runner
+from baselines_acktr.value_functions import Euclidean, ValueFunction
+from common.distributions import ActionDistribution, make_distribution
+
+
+class DisjointAgent(Agent):
+    """Acts, fits its critic and estimates advantages; how the policy improves is the learner's `_update_policy`.
+
+    Attributes:
+      policy: maps observations [B, ...], filtered, to distribution parameters [B, P].
+      image_network: name of the network for images.
+      for_images: hyperparameters whose default is another for images.
+
+    Arguments and errors as for `Agent`.
+    """
+
+    image_network: ClassVar[str] = "pixels"
+    for_images: ClassVar[dict[str, Any]] = {"timesteps_per_batch": 8000, "vf_iters": 16, "vf_rows": 500}
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        network: str,
+        config: DisjointConfig,
+        seed: int = 0,
+        env_id: str | None = None,
+    ) -> None:
+        super().__init__(observation_space, action_space, network, config, seed, env_id)
+        keras.utils.set_random_seed(seed)
+        self.policy, self.actor = _make_policy(observation_space, action_space, network, config, seed)
+        critic = Critic(observation_space, network, dataclasses.replace(config, activation=config.vf_activation))
+        self.value_function = self._make_value_function(critic)
+
+    @classmethod
+    def default_network(cls, observation_space: gym.Space) -> str:
+        name = default_network(observation_space)
+        return cls.image_network if name == "cnn" else name
+
+    @classmethod
+    def preset(cls, observation_space: gym.Space) -> dict[str, Any]:
+        return cls.for_images if default_network(observation_space) == "cnn" else {}
+
+    def _make_value_function(self, critic: Critic) -> ValueFunction:
+        return Euclidean(critic, self.config, self.seed + 1)
+
+    # -- acting -------------------------------------------------------------------------------------------------------
+
+    def step(
+        self, observations: np.ndarray, deterministic: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, None, np.ndarray]:
+        actions, neglogps = self.actor.act(observations, deterministic)
+        return self.actor.to_env(actions), self.value(observations), None, neglogps
+
+    def act(self, observations: np.ndarray) -> tuple[np.ndarray, None]:
+        return self.actor.sample(observations), None
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        return self.actor.to_env(actions)
+
+    def value(self, observations: np.ndarray) -> np.ndarray:
+        return self.value_function.predict(self.actor.filtered(observations))
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def make_runner(self, env: gym.vector.VectorEnv) -> Runner:
+        return Runner(env, self, self.config.nsteps(env.num_envs), whole_episodes=env.num_envs == 1)
+
+    def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
+        """Fits the critic, then improves the policy.
+
+        The result also has `kl`, the exact mean KL(old || new) of the policy, nats.
+        """
+        config = self.config
+        observations = self.actor.filtered(rollout.observations.reshape(-1, *rollout.observations.shape[2:]))
+        advantages, returns = self._advantages(rollout, config.lam), self._advantages(rollout, config.vf_lam)
+        returns += rollout.values
+        metrics = self.value_function.fit(observations, returns.ravel())
+        metrics |= self._improve(observations, rollout.actions, advantages)
+        metrics["explained_variance"] = explained_variance(rollout.values, returns)
+        self.actor.refresh(rollout.observations)
+        return metrics
+
+    def _advantages(self, rollout: Rollout, lam: float) -> np.ndarray:
+        values = rollout.values, rollout.next_values
+        return generalized_advantages(rollout.rewards, *values, rollout.ended, self.config.gamma, lam)
+
+    def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
+        """Standardises the advantages, updates the policy and measures how far it moved."""
+        standardised = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        rows = tf.constant(observations)
+        before = self._parameters(rows)
+        batch = rows, actions.reshape(standardised.size, *actions.shape[2:]), standardised.ravel()
+        metrics = self._update_policy(*batch)
+        return metrics | {"kl": float(self._mean_kl(before, self._parameters(rows)))}
+
+    @abc.abstractmethod
+    def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
+        """Improves the policy; returns scalars for the log.
+
+        Args:
+          observations: filtered, [B, ...].
+          actions: as the learner keeps them, [B, ...].
+          advantages: of mean 0 and deviation 1, [B].
+        """
+
+    def _loss(
+        self, parameters: tf.Tensor, actions: tf.Tensor, advantages: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The policy-gradient loss of the policy's outputs with its penalties, and its parts for the log; scalars."""
+        pi = self._pi(parameters)
+        policy_loss, entropy = policy_gradient_loss(pi.log_prob(actions), advantages), tf.reduce_mean(pi.entropy())
+        loss = policy_loss - self.config.ent_coef * entropy + l2_penalty(self.policy, self.config.weight_decay)
+        return loss, {"policy_loss": policy_loss, "policy_entropy": entropy}
+
+    def _pi(self, parameters: tf.Tensor) -> ActionDistribution:
+        return make_distribution(self.action_space, parameters)
+
+    @tf.function(reduce_retracing=True)
+    def _parameters(self, observations: tf.Tensor) -> tf.Tensor:
+        return self.policy(observations)
+
+    @tf.function(reduce_retracing=True)
+    def _mean_kl(self, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(self._pi(old).kl(self._pi(new)))
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, np.ndarray]:
+        arrays = with_prefix("policy", parameters(self.policy))
+        return arrays | with_prefix("actor", self.actor.state()) | with_prefix("vf", self.value_function.state())
+
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        set_parameters(self.policy, without_prefix("policy", arrays))
+        self.value_function.set_state(without_prefix("vf", arrays))
+        self.actor.set_state(without_prefix("actor", arrays))
+
+    def close(self) -> None:
+        self.value_function.close()
+
+
+def _make_policy(
+    observation_space: gym.Space, action_space: gym.Space, network: str, config: DisjointConfig, seed: int
+) -> tuple[keras.Model, Actor]:
+    """A new policy for the action space, and what acts with it."""
+    if isinstance(action_space, gym.spaces.Box):
+        gaussian = GaussianPolicy(observation_space, action_space, network, config)
+        return gaussian, GaussianActor(gaussian, observation_space, action_space, seed)
+    categorical = CategoricalPolicy(observation_space, action_space, network, config)
+    return categorical, CategoricalActor(categorical, observation_space, action_space, seed)

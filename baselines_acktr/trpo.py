@@ -1,0 +1,88 @@
+"""TRPO (Schulman et al. 2015): the natural gradient by conjugate gradient, in a trust region that is kept."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr import training
+from baselines_acktr.config import TrpoContConfig, TrpoDiscreteConfig
+from baselines_acktr.conjugate_gradient import conjugate_gradient, fisher_vector_product, flatten, line_search
+from baselines_acktr.disjoint_agent import DisjointAgent
+
+
+class Trpo(DisjointAgent):
+    """Policy, and a critic trained by Adam; arguments and errors as for `Agent`."""
+
+    algorithm = "trpo"
+
+    def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
+        size = len(advantages)
+        order = np.random.default_rng([self.seed, self.updates]).permutation(size)
+        rows = order[: math.ceil(self.config.fisher_fraction * size)]
+        return self._step_in_trust_region(observations, actions, advantages, tf.gather(observations, rows))
+
+    @tf.function(reduce_retracing=True)
+    def _step_in_trust_region(self, observations, actions, advantages, fisher_observations) -> dict[str, tf.Tensor]:
+        """Maximises the surrogate E[pi(a|s) / pi_old(a|s) A] subject to mean KL(old || new) <= max_kl (equation 14).
+
+        The step is s sqrt(2 max_kl / s^T F s) with s = F^-1 g and the damped Fisher F, then shortened until it is good.
+        """
+        config = self.config
+        variables = [variable.value for variable in self.policy.trainable_variables]
+        old = self._pi(self.policy(observations))
+        old_log_prob = old.log_prob(actions)
+
+        def evaluate() -> tuple[tf.Tensor, tf.Tensor]:
+            pi = self._pi(self.policy(observations))
+            ratio = tf.exp(pi.log_prob(actions) - old_log_prob)
+            surrogate = tf.reduce_mean(ratio * advantages) + config.ent_coef * tf.reduce_mean(pi.entropy())
+            return surrogate, tf.reduce_mean(old.kl(pi))
+
+        with tf.GradientTape() as tape:
+            surrogate, _ = evaluate()
+        gradient = flatten(tape.gradient(surrogate, variables))
+        direction = conjugate_gradient(lambda v: self._damped_fisher(fisher_observations, v), gradient, config.cg_iters)
+        norm = tf.reduce_sum(direction * self._damped_fisher(observations, direction))
+        length = tf.sqrt(2 * config.max_kl / norm)
+        fraction = line_search(evaluate, variables, length * direction, config.max_kl)
+        gain = evaluate()[0] - surrogate
+        return {"surrogate_gain": gain, "step_fraction": fraction, "policy_entropy": tf.reduce_mean(old.entropy())}
+
+    def _damped_fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+        """(F + damping I) v, with the policy's Fisher F on observations [B, ...] and a vector v [P]."""
+
+        def mean_kl() -> tf.Tensor:
+            parameters = self.policy(observations)
+            return tf.reduce_mean(self._pi(tf.stop_gradient(parameters)).kl(self._pi(parameters)))
+
+        variables = [variable.value for variable in self.policy.trainable_variables]
+        return fisher_vector_product(mean_kl, variables, vector) + self.config.damping * vector
+
+
+class ContinuousModel(Trpo):
+    """TRPO for a Gaussian policy."""
+
+    config_class = TrpoContConfig
+
+
+class DiscreteModel(Trpo):
+    """TRPO for a softmax policy."""
+
+    config_class = TrpoDiscreteConfig
+    image_network = "cnn"
+    for_images = {"hidden_sizes": (128,)}  # noqa: RUF012 (ClassVar in the base)
+
+
+def learn(network: str | None = None, *, env: gym.vector.VectorEnv, **arguments: Any) -> Trpo:
+    """Trains a model with TRPO.
+
+    Arguments and errors as for `training.learn`; hyperparameters of TrpoContConfig where actions are a Box, else of
+    TrpoDiscreteConfig.
+    """
+    continuous = isinstance(env.single_action_space, gym.spaces.Box)
+    return training.learn(ContinuousModel if continuous else DiscreteModel, network, env=env, **arguments)

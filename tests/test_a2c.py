@@ -1,0 +1,170 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from baselines_acktr.a2c import ContinuousModel, DiscreteModel, learn
+from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
+from baselines_acktr.rollouts import Rollout
+from common.errors import UserError
+from common.vec_env import make_vec_env
+
+VECTOR = gym.spaces.Box(-1, 1, (3,), np.float32)
+IMAGE = gym.spaces.Box(0, 255, (16, 16, 6), np.uint8)
+BOX = gym.spaces.Box(-2, 2, (2,), np.float32)
+SMALL_CNN = {"conv_filters": (4,), "conv_kernels": (4,), "conv_strides": (2,), "hidden_sizes": (8,)}
+SPACES = {
+    "vector-discrete": (VECTOR, gym.spaces.Discrete(3), {}),
+    "image-multidiscrete": (IMAGE, gym.spaces.MultiDiscrete([3, 2]), SMALL_CNN),
+    "vector-continuous": (VECTOR, BOX, {"vf_iters": 2}),
+    "image-continuous": (IMAGE, BOX, {"vf_iters": 2, "hidden_sizes": (8,)}),
+}
+
+
+def make_model(kind="vector-discrete", seed=0, **options):
+    observations, actions, sizes = SPACES[kind]
+    model_class = ContinuousModel if isinstance(actions, gym.spaces.Box) else DiscreteModel
+    config = model_class.config_class(**sizes | options)
+    return model_class(observations, actions, model_class.default_network(observations), config, seed)
+
+
+def make_rollout(model, steps=4, envs=6, seed=0) -> Rollout:
+    rng = np.random.default_rng(seed)
+    shape = (steps, envs)
+    high = 255 if model.observation_space.dtype == np.uint8 else 1
+    observations = rng.uniform(0, high, shape + model.observation_space.shape).astype(model.observation_space.dtype)
+    actions = np.stack([model.act(row)[0] for row in observations])
+    rewards, values = rng.normal(size=(2, *shape)).astype(np.float32)  # every episode ends: rewards are the returns
+    return Rollout(observations, actions, rewards, np.ones(shape, bool), values, np.zeros_like(values))
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_every_kind_of_space_acts_and_learns(kind):
+    model = make_model(kind)
+    rollout = make_rollout(model)
+    actions, values, states, neglogps = model.step(rollout.observations[0])
+    assert all(model.action_space.contains(action) for action in actions)
+    assert states is None and values.shape == neglogps.shape == (6,)
+    before = model.state()
+    metrics = model.update(rollout, 10**9, report=True)
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    trained = [name for name in before if name.startswith(("parameters/", "policy/", "vf/parameters/"))]
+    assert len(trained) >= 8
+    assert [name for name in trained if np.array_equal(model.state()[name], before[name])] == []
+
+
+def test_an_update_is_rmsprop_on_the_clipped_gradient_of_the_loss():
+    model = make_model(lr=0.1, max_grad_norm=0.05)
+    rollout = make_rollout(model)
+    observations, actions, returns, advantages = model._batch(rollout, rollout.rewards)
+    variables = [variable.value for variable in model.network.trainable_variables]
+    with tf.GradientTape() as tape:
+        logits, values = model.network(observations)
+        log_p = tf.nn.log_softmax(logits)
+        policy_loss = -tf.reduce_mean(advantages * tf.gather(log_p, actions, batch_dims=1))
+        entropy = -tf.reduce_mean(tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1))
+        loss = policy_loss - 0.01 * entropy + 0.5 * tf.reduce_mean(0.5 * tf.square(returns - values))
+    gradients = [gradient.numpy() for gradient in tape.gradient(loss, variables)]
+    norm = np.sqrt(sum(np.square(gradient).sum() for gradient in gradients))
+    assert norm > 0.05
+    expected = []
+    for variable, gradient in zip(variables, gradients, strict=True):
+        clipped = 0.05 / norm * gradient
+        expected.append(variable.numpy() - 0.1 * clipped / np.sqrt(0.99 + 0.01 * clipped**2 + 1e-5))
+    metrics = model.update(rollout, 10**9)
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)
+    for variable, numbers in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(variable, numbers, atol=1e-6)
+
+
+def test_the_policy_sees_every_row_once_in_an_update():
+    model = make_model("vector-continuous", policy_rows=5)
+    rollout = make_rollout(model)
+    seen = []
+    model._descend = lambda *batch: seen.append([np.asarray(part) for part in batch]) or {}
+    model._update_policy(tf.constant(rollout.observations.reshape(24, 3)), np.arange(24), np.arange(24))
+    assert [len(actions) for _, actions, _ in seen] == [5, 5, 5, 5, 4]
+    observations, actions, advantages = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+    assert sorted(actions) == list(range(24)) and actions.tolist() == advantages.tolist() != sorted(actions)
+    np.testing.assert_array_equal(observations, rollout.observations.reshape(24, 3)[actions])
+
+
+def test_policy_rows_of_zero_is_one_step_on_the_whole_batch():
+    model = make_model("vector-continuous", policy_rows=0)
+    model.update(make_rollout(model), 10**9)
+    assert int(model.optimizer.iterations) == 1
+
+
+@pytest.mark.parametrize("kind", ["vector-discrete", "vector-continuous"])
+def test_the_rate_falls_to_zero_over_the_run(kind):
+    model = make_model(kind)
+    rates = []
+    for model.timesteps in (0, 24, 72, 96):
+        rates.append(model.update(make_rollout(model), 96)["lr"])
+        np.testing.assert_allclose(float(model.optimizer.learning_rate), rates[-1], rtol=1e-6)
+    np.testing.assert_allclose(rates, [7e-4, 7e-4 * 0.75, 7e-4 * 0.25, 0])
+
+
+def test_batches_and_networks_are_those_of_the_paper():
+    discrete, continuous = A2cDiscreteConfig(), A2cContConfig()
+    assert discrete.batch_size(discrete.num_env_atari) == 80
+    assert (discrete.conv_filters, discrete.hidden_sizes) == ((32, 64, 64), ())
+    assert continuous.batch_size(continuous.num_env) == 2500
+
+
+def scores(model, env_id: str) -> list[float]:
+    found: list[float] = []
+    with make_vec_env(env_id, 8, seed=100) as env:
+        observations, _ = env.reset()
+        while len(found) < 8:
+            observations, *_, infos = env.step(model.step(observations, deterministic=True)[0])
+            if "episode" in infos:
+                found.extend(infos["episode"]["r"][infos["_episode"]])
+    return found
+
+
+def test_learns_cartpole():
+    """A random policy scores 22."""
+    with make_vec_env("CartPole-v1", 8, seed=0, reward_scale=0.1) as env:
+        model = learn(env=env, total_timesteps=40_000, lr=0.007)
+    assert np.mean(scores(model, "CartPole-v1")) >= 100
+
+
+def test_learns_to_balance_an_inverted_pendulum():
+    """A random policy scores 5."""
+    with make_vec_env("InvertedPendulum-v5", 20, seed=0) as env:
+        model = learn(env=env, total_timesteps=60_000, lr=0.001)
+    assert np.mean(scores(model, "InvertedPendulum-v5")) >= 150
+
+
+def train(env_id, updates=4, seed=3, **options):
+    continuous = env_id == "Pendulum-v1"
+    options = ({"timesteps_per_batch": 40, "vf_iters": 2} if continuous else {"nsteps": 10}) | options
+    with make_vec_env(env_id, 4, seed=seed) as env:
+        return learn(env=env, seed=seed, total_timesteps=updates * 40, **options)
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_checkpoint_brings_everything_back_and_training_goes_on(tmp_path, env_id):
+    path = str(tmp_path / "model")
+    model = train(env_id, save_path=path)
+    again = train(env_id, seed=9, load_path=path)  # nothing left to do
+    for name, array in model.state().items():
+        np.testing.assert_array_equal(array, again.state()[name], err_msg=name)
+    assert (again.timesteps, again.updates, again.seed) == (160, 4, 3)
+    assert train(env_id, updates=6, load_path=path).timesteps == 240
+
+
+def test_a_checkpoint_of_the_other_network_is_refused(tmp_path):
+    path = str(tmp_path / "model")
+    train("CartPole-v1", updates=1, save_path=path)
+    with pytest.raises(UserError, match="trained with hidden_sizes"):
+        train("CartPole-v1", updates=2, load_path=path, hidden_sizes=(8,))
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_same_seed_gives_bit_identical_states_and_another_does_not(env_id):
+    first, second, other = (train(env_id, updates=10, seed=seed).state() for seed in (3, 3, 4))
+    assert [name for name in first if not np.array_equal(first[name], second[name])] == []
+    weights = "parameters/0" if env_id == "CartPole-v1" else "policy/0"
+    assert not np.array_equal(first[weights], other[weights])
