@@ -14,7 +14,9 @@ from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.kfac import Objective
 from baselines_acktr.optimizers import make_kfac
 from baselines_acktr.policies import Critic
+from baselines_acktr.rollouts import Rollout
 from baselines_acktr.value_functions import ValueFunction, make_value_function
+from common.schedules import scheduled
 
 MIN_LR, MAX_LR = 1e-8, 1.0  # bounds of the adapted step size, as in OpenAI Baselines
 
@@ -29,12 +31,18 @@ class Model(DisjointAgent):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.optimizer = make_kfac(self.policy, self.config, self.seed)
+        self._trust = 1.0  # what the schedule leaves of desired_kl and delta
 
     def _make_value_function(self, critic: Critic) -> ValueFunction:
         return make_value_function(critic, self.config, self.seed + 1)
 
     def counters(self) -> dict[str, int]:
         return self.optimizer.counters
+
+    def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
+        self._trust = scheduled(self.config.klschedule, 1.0, self.timesteps, total_timesteps)
+        self.optimizer.delta.assign(self.config.delta * self._trust)
+        return super().update(rollout, total_timesteps, report)
 
     def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
         """One K-FAC step of the policy; the next one's length is adapted to this one's KL."""
@@ -45,11 +53,12 @@ class Model(DisjointAgent):
 
     def _adapted(self, lr: float, kl: float) -> float:
         """The next step size: shorter after a KL above twice the desired one, longer after one below half of it."""
-        if self.config.desired_kl == 0:
+        desired = self.config.desired_kl * self._trust
+        if desired == 0:
             return lr
-        if kl > 2 * self.config.desired_kl:
+        if kl > 2 * desired:
             return max(lr / 1.5, MIN_LR)
-        return min(lr * 1.5, MAX_LR) if kl < self.config.desired_kl / 2 else lr
+        return min(lr * 1.5, MAX_LR) if kl < desired / 2 else lr
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
         return self.optimizer.minimize(self._objective, observations, actions, advantages)

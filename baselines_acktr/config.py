@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from common.errors import UserError
 from common.options import option, validate
+from common.schedules import SCHEDULES
 from common.schedules import scheduled
 
 PAPER = "Wu et al. 2017"
@@ -196,6 +197,9 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
         0.02, "KL of a policy update that lr is adapted to; 0: lr stays", unit="nats", source=TUNED, minimum=0
     )
     delta: float = option(0.04, "radius of the policy's trust region", unit="nats of KL", source=TUNED, above=0)
+    klschedule: str = option(
+        "linear", "how desired_kl and delta fall over the run", source=TUNED, choices=tuple(SCHEDULES)
+    )
     stats_decay: float = option(0.95, "decay of the factors' running averages", source=TUNED, minimum=0, below=1)
     fisher_rows: int = option(0, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
     inverse_interval: int = option(1, "updates between two refreshes of the inverses", unit="updates", minimum=1)

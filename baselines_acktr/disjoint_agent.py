@@ -88,16 +88,18 @@ class DisjointAgent(Agent):
         return Runner(env, self, self.config.nsteps(env.num_envs), whole_episodes=env.num_envs == 1)
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
-        """Fits the critic, then improves the policy.
+        """Fits the critic, then improves the policy, both on the rows in random order: the Fisher takes the first ones.
 
         The result also has `kl`, the exact mean KL(old || new) of the policy, nats.
         """
-        config = self.config
-        observations = self.actor.filtered(rollout.observations.reshape(-1, *rollout.observations.shape[2:]))
-        advantages, returns = self._advantages(rollout, config.lam), self._advantages(rollout, config.vf_lam)
-        returns += rollout.values
-        metrics = self.value_function.fit(observations, returns.ravel())
-        metrics |= self._improve(observations, rollout.actions, advantages)
+        advantages = self._advantages(rollout, self.config.lam)
+        returns = rollout.values + self._advantages(rollout, self.config.vf_lam)
+        order = np.random.default_rng([self.seed, self.updates]).permutation(returns.size)
+        columns = rollout.observations, rollout.actions, advantages, returns
+        rows = [np.take(column.reshape(order.size, *column.shape[2:]), order, axis=0) for column in columns]
+        observations = self.actor.filtered(rows[0])
+        metrics = self.value_function.fit(observations, rows[3])
+        metrics |= self._improve(observations, *rows[1:3])
         metrics["explained_variance"] = explained_variance(rollout.values, returns)
         self.actor.refresh(rollout.observations)
         return metrics
@@ -107,12 +109,11 @@ class DisjointAgent(Agent):
         return generalized_advantages(rollout.rewards, *values, rollout.ended, self.config.gamma, lam)
 
     def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        """Standardises the advantages, updates the policy and measures how far it moved."""
+        """Standardises the advantages [B], updates the policy and measures how far it moved."""
         standardised = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         rows = tf.constant(observations)
         before = self._parameters(rows)
-        batch = rows, actions.reshape(standardised.size, *actions.shape[2:]), standardised.ravel()
-        metrics = self._update_policy(*batch)
+        metrics = self._update_policy(rows, actions, standardised)
         return metrics | {"kl": float(self._mean_kl(before, self._parameters(rows)))}
 
     @abc.abstractmethod

@@ -105,6 +105,28 @@ def test_step_size_follows_the_kl(kl, factor):
     assert make_model(desired_kl=0.0)._adapted(0.03, kl) == 0.03
 
 
+def test_trust_region_and_desired_kl_fall_over_the_run():
+    model = make_model(desired_kl=0.02, delta=0.04)
+    rollout = make_rollout(model)
+    model.timesteps = 750
+    model.update(rollout, 1000)
+    np.testing.assert_allclose(float(model.optimizer.delta), 0.01)
+    np.testing.assert_allclose(model._adapted(0.03, 0.0101), 0.03 / 1.5)
+    np.testing.assert_allclose(model._adapted(0.03, 0.0099), 0.03)
+
+
+def test_the_fisher_takes_rows_at_random():
+    """With 4 of 40 rows, whose order in the rollout is that of time, those seen over many updates come from all."""
+    model = make_model(fisher_rows=4)
+    seen = []
+    model._update_policy = lambda observations, actions, advantages: seen.append(actions[:4, 0]) or {}
+    rollout = make_rollout(model)
+    rollout = rollout._replace(actions=np.arange(80, dtype=np.float32).reshape(5, 8, 2))
+    for model.updates in range(60):
+        model.update(rollout, 10**9)
+    assert len(np.unique(np.concatenate(seen))) > 36
+
+
 def test_step_size_stays_within_its_bounds():
     model = make_model(desired_kl=0.002)
     assert model._adapted(0.9, 0.0) == 1.0
@@ -119,13 +141,14 @@ def test_advantages_are_standardised():
         model = make_model(lr=0.01)
         advantages = scale * rollout.rewards + shift
         seen = model.actor.filtered(rollout.observations.reshape(-1, 3))
-        losses.append(float(model._improve(seen, rollout.actions, advantages)["policy_loss"]))
+        actions = rollout.actions.reshape(-1, 2)
+        losses.append(float(model._improve(seen, actions, advantages.ravel())["policy_loss"]))
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
 def test_log_std_has_the_exact_fisher_of_a_gaussian():
     """d log pi / d log_std = z^2 - 1, so its Fisher is 2 on the diagonal, 0 elsewhere, and A is [[1]]."""
-    model = make_model(stats_decay=0.0, lr=1e-8)
+    model = make_model(stats_decay=0.0, lr=1e-8, log_std_init=0.0)
     model.update(make_rollout(model, steps=200, envs=100), 10**9)
     factors = {factor.name: factor for factor in model.optimizer._snapshot().factors}
     np.testing.assert_allclose(factors["log_std"].a, [[1.0]])
