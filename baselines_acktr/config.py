@@ -8,8 +8,7 @@ from typing import ClassVar
 
 from common.errors import UserError
 from common.options import option, validate
-from common.schedules import SCHEDULES
-from common.schedules import scheduled
+from common.schedules import SCHEDULES, scheduled
 
 PAPER = "Wu et al. 2017"
 TRPO_PAPER = "Schulman et al. 2015"
@@ -17,6 +16,7 @@ BASELINES = "OpenAI Baselines"
 TUNED = "docs/tuning.md"
 CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # one number each for every convolution
 ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "critic", "inverse_form")
+FORMS = ("cholesky", "eigen")
 ACTIVATIONS = ("", "relu", "tanh", "elu")
 
 
@@ -55,7 +55,7 @@ class KfacConfig(Config):
         "cholesky",
         "cholesky: factored Tikhonov damping; eigen: damping of the product in the eigenbasis",
         source=PAPER + "; " + BASELINES,
-        choices=("cholesky", "eigen"),
+        choices=FORMS,
     )
     inverse_interval: int = option(10, "updates between two refreshes of the inverses", unit="updates", minimum=1)
 
@@ -69,7 +69,7 @@ class ScheduleConfig(Config):
         "linear",
         "how the rate falls over the run",
         source=BASELINES,
-        choices=("linear", "constant", "double_linear_con", "middle_drop", "double_middle_drop"),
+        choices=tuple(SCHEDULES),
     )
     schedule_timesteps: int = option(
         0, "length of the run that the schedule is for; 0: num_timesteps", unit="timesteps", minimum=0
@@ -182,6 +182,12 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     )
     delta: float = option(
         0.002, "radius of the trust region", unit="nats of KL", source="tuned on Pong; " + PAPER + ": 0.001", above=0
+    )
+    inverse_form: str = option(
+        "eigen",
+        "cholesky: factored Tikhonov damping; eigen: damping of the product in the eigenbasis",
+        source=TUNED + "; " + PAPER + ": cholesky",
+        choices=FORMS,
     )
     vf_fisher_coef: float = option(
         1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0

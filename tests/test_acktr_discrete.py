@@ -153,8 +153,8 @@ def test_checkpoint_brings_everything_back(tmp_path):
 
 def test_a_checkpoint_with_the_other_form_of_inverses_is_refused(tmp_path):
     path = str(tmp_path / "model")
-    make_model_for_cartpole(inverse_form="eigen").save(path)
-    with pytest.raises(UserError, match="trained with inverse_form eigen, asked for cholesky"):
+    make_model_for_cartpole(inverse_form="cholesky").save(path)
+    with pytest.raises(UserError, match="trained with inverse_form cholesky, asked for eigen"):
         make_model_for_cartpole().load(path)
 
 

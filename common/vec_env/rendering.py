@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
 
 if TYPE_CHECKING:
+    import gymnasium as gym
     from mujoco.egl import GLContext
 
 PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libgles2"
@@ -51,3 +52,18 @@ def create_context(flag: str) -> GLContext:
         raise UserError(
             f"{flag}: cannot render without EGL; on Debian and Ubuntu: apt-get install {PACKAGES}"
         ) from error
+
+
+def follow_body(env: gym.Env) -> None:
+    """Lets a MuJoCo task of Gymnasium be seen through its model's camera "track", where there is one, and drawn fast.
+
+    Gymnasium's own camera stands still, so that a HalfCheetah runs out of sight. Without shadows and multisampling a
+    frame takes a twentieth of the time where EGL runs on the CPU. Call it before the first frame.
+    """
+    import mujoco
+
+    task: Any = env.unwrapped
+    camera = mujoco.mj_name2id(task.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+    if camera >= 0:
+        task.mujoco_renderer.camera_id = camera
+    task.model.vis.quality.shadowsize = task.model.vis.quality.offsamples = 0
