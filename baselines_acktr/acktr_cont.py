@@ -26,7 +26,7 @@ class Model(DisjointAgent):
 
     algorithm = "acktr"
     config_class = AcktrContConfig
-    for_images = DisjointAgent.for_images | {"fisher_rows": 256}
+    for_images = DisjointAgent.for_images | {"fisher_rows": 64}
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
