@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +22,7 @@ class Stopwatch:
     """Seconds spent in wrapped functions, by part; a part's time does not count for the one that called it."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inner = [0.0]
 
     def wrap(self, owner: Any, name: str, part: str) -> None:
@@ -76,7 +76,9 @@ def main() -> None:
             return rollout.rewards.size
 
         loop()
-        print(f"{arguments.env}, batch {model.config.batch_size(arguments.num_env)} of {arguments.num_env} environments")
+        print(
+            f"{arguments.env}, batch {model.config.batch_size(arguments.num_env)} of {arguments.num_env} environments"
+        )
         rates = measure(loop, arguments.rounds, arguments.updates)
         print(f"whole loop  median {np.median(rates):.0f} timesteps/s   min {min(rates):.0f}  max {max(rates):.0f}")
         watch = Stopwatch()
@@ -93,7 +95,7 @@ def main() -> None:
     updates = arguments.updates + 1
     total = sum(watch.seconds.values())
     print(f"\npart of an update{'':14s} ms    share")
-    for part, seconds in watch.seconds.most_common():
+    for part, seconds in sorted(watch.seconds.items(), key=lambda item: -item[1]):
         print(f"{part:28s} {1e3 * seconds / updates:6.1f}   {seconds / total:5.1%}")
 
 

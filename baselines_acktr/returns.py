@@ -32,9 +32,7 @@ def generalized_advantages(
     return advantages
 
 
-def n_step_returns(
-    r_t: np.ndarray, v_tm1: np.ndarray, v_t: np.ndarray, ended: np.ndarray, gamma: float
-) -> np.ndarray:
+def n_step_returns(r_t: np.ndarray, v_tm1: np.ndarray, v_t: np.ndarray, ended: np.ndarray, gamma: float) -> np.ndarray:
     """G_t = r_t + gamma G_{t+1}, with `v_t` for what lies beyond the episode's or the batch's end.
 
     Wu et al. 2017, section 5: k-step returns. Arguments as for `generalized_advantages`; returns [T, N].

@@ -48,6 +48,17 @@ class Rollout(NamedTuple):
     next_values: np.ndarray
 
 
+class _Step(NamedTuple):
+    """One step of all environments, [N, ...]."""
+
+    observations: np.ndarray
+    actions: np.ndarray
+    values: np.ndarray | None
+    rewards: np.ndarray
+    terminated: np.ndarray
+    ended: np.ndarray
+
+
 class Runner:
     """Steps a SAME_STEP vector environment with a policy.
 
@@ -77,39 +88,51 @@ class Runner:
         Raises:
           RunFailedError: if an action, an observation or a reward is not finite, naming the environment and the step.
         """
-        steps, final_obs = [], {}
-        while len(steps) < self.nsteps or (self.whole_episodes and not steps[-1][-1].any()):
-            observations = self._observations
-            actions, values = self.policy.act(observations)
+        steps: list[_Step] = []
+        final_obs: dict[tuple[int, int], np.ndarray] = {}
+        while len(steps) < self.nsteps or (self.whole_episodes and not steps[-1].ended.any()):
+            actions, values = self.policy.act(self._observations)
             self._require_finite("action", actions)
-            self._observations, rewards, terminated, truncated, infos = self.env.step(self.policy.to_env(actions))
+            following, rewards, terminated, truncated, infos = self.env.step(self.policy.to_env(actions))
             self._require_finite("reward", rewards)
-            self._require_finite("observation", self._observations)
-            self._steps += 1
-            self._note_episodes(infos)
-            for i in np.flatnonzero(truncated & ~terminated):
+            self._require_finite("observation", following)
+            for i in np.flatnonzero(truncated & ~terminated).tolist():
                 final_obs[len(steps), i] = infos["final_obs"][i]
-            steps.append((observations, actions, values, rewards, terminated, terminated | truncated))
-        observations, actions, values, rewards, terminated, ended = (
-            None if column[0] is None else np.stack(column) for column in zip(*steps, strict=True)
-        )
-        if values is None:
+            self._note_episodes(infos)
+            steps.append(_Step(self._observations, actions, values, rewards, terminated, terminated | truncated))
+            self._observations = following
+            self._steps += 1
+        return self._assemble(steps, final_obs)
+
+    def _assemble(self, steps: list[_Step], final_obs: dict[tuple[int, int], np.ndarray]) -> Rollout:
+        """Joins the steps, and predicts the values that did not come with the actions."""
+        observations = np.stack([step.observations for step in steps])
+        rewards = np.stack([step.rewards for step in steps]).astype(np.float32)
+        known = [step.values for step in steps if step.values is not None]
+        if known:
+            values = np.stack(known)
+        else:
             values = self.policy.value(observations.reshape(-1, *observations.shape[2:])).reshape(rewards.shape)
-        next_values = self._next_values(values, terminated, final_obs)
-        return Rollout(observations, actions, rewards.astype(np.float32), ended, values, next_values)
+        next_values = self._next_values(values, np.stack([step.terminated for step in steps]), final_obs)
+        actions, ended = np.stack([step.actions for step in steps]), np.stack([step.ended for step in steps])
+        return Rollout(observations, actions, rewards, ended, values, next_values)
 
-    def _require_finite(self, what: str, array: np.ndarray) -> None:
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-            raise RunFailedError(f"environment {bad.argmax()}: its {what} is not finite in step {self._steps} of this run")
-
-    def _next_values(self, values: np.ndarray, terminated: np.ndarray, final_obs: dict) -> np.ndarray:
+    def _next_values(
+        self, values: np.ndarray, terminated: np.ndarray, final_obs: dict[tuple[int, int], np.ndarray]
+    ) -> np.ndarray:
         following = np.concatenate([values[1:], self.policy.value(self._observations)[None]])
         if final_obs:
             rows = tuple(np.array(list(final_obs)).T)
             following[rows] = self.policy.value(np.stack(list(final_obs.values())))
         following[terminated] = 0
         return following
+
+    def _require_finite(self, what: str, array: np.ndarray) -> None:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+            raise RunFailedError(
+                f"environment {bad.argmax()}: its {what} is not finite in step {self._steps} of this run"
+            )
 
     def _note_episodes(self, infos: dict) -> None:
         if "episode" not in infos:

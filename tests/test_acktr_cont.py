@@ -74,7 +74,9 @@ def test_acting_in_numpy_equals_the_network(activation):
     filtered = model.actor.filtered(observations)
     mean = DiagonalGaussian(model.policy(filtered)).mode().numpy()
     np.testing.assert_allclose(model.actor.act(observations, deterministic=True)[0], mean, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(model.step(observations, deterministic=True)[0], model.to_env(mean), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        model.step(observations, deterministic=True)[0], model.to_env(mean), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_neglogps_are_those_of_the_unclipped_actions():
@@ -177,7 +179,9 @@ def test_checkpoint_brings_everything_back(tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("option", [{"vf_activation": "tanh"}, {"critic": "euclidean"}, {"hidden_sizes": (8,)}], ids=str)
+@pytest.mark.parametrize(
+    "option", [{"vf_activation": "tanh"}, {"critic": "euclidean"}, {"hidden_sizes": (8,)}], ids=str
+)
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path, option):
     path = str(tmp_path / "model")
     train(updates=1, save_path=path)
@@ -196,7 +200,9 @@ def test_playing_does_not_change_the_filter():
 def test_batches_of_a_single_environment_hold_whole_episodes():
     """Pendulum's episodes are 200 steps long."""
     with make_vec_env("Pendulum-v1", 1, seed=3) as env:
-        model = Model(env.single_observation_space, env.single_action_space, "mlp", AcktrContConfig(timesteps_per_batch=250))
+        model = Model(
+            env.single_observation_space, env.single_action_space, "mlp", AcktrContConfig(timesteps_per_batch=250)
+        )
         rollout = model.make_runner(env).run()
         model.close()
     assert rollout.rewards.shape == (400, 1)

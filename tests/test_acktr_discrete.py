@@ -11,7 +11,6 @@ import tensorflow as tf
 from baselines_acktr import networks
 from baselines_acktr.acktr_discrete import Model, learn
 from baselines_acktr.config import AcktrDiscreteConfig
-from baselines_acktr.returns import n_step_returns
 from baselines_acktr.rollouts import Rollout
 from common.errors import UserError
 from common.vec_env import make_vec_env

@@ -63,4 +63,6 @@ def test_random_state_goes_on_where_it_was():
     other = np.random.default_rng(6)
     set_random_state(other, get_random_state(rng))
     np.testing.assert_array_equal(rng.standard_normal(9), other.standard_normal(9))
-    np.testing.assert_array_equal(rng.integers(10, size=5, dtype=np.uint32), other.integers(10, size=5, dtype=np.uint32))
+    np.testing.assert_array_equal(
+        rng.integers(10, size=5, dtype=np.uint32), other.integers(10, size=5, dtype=np.uint32)
+    )

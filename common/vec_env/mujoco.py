@@ -191,7 +191,9 @@ class NativeMujocoVectorEnv(VectorEnv):
 
     def render(self) -> None:
         """Is not supported."""
-        raise NotImplementedError("The native MuJoCo backend cannot render: give a render_mode, which chooses another backend.")
+        raise NotImplementedError(
+            "The native MuJoCo backend cannot render: give a render_mode, which chooses another backend."
+        )
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the observer."""
