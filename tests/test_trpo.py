@@ -128,7 +128,7 @@ def test_without_a_good_step_the_policy_stays_to_the_bit(advantage):
     rollout = make_rollout(model)
     observations = model.actor.filtered(rollout.observations.reshape(40, 3))
     before = policy_of(model)
-    metrics = model._improve(observations, rollout.actions, np.full((5, 8), advantage, np.float32))
+    metrics = model._improve(observations, rollout.actions.reshape(40, 2), np.full(40, advantage, np.float32))
     assert (float(metrics["step_fraction"]), metrics["kl"]) == (0, 0)
     for old, new in zip(before, policy_of(model), strict=True):
         np.testing.assert_array_equal(old, new)
