@@ -37,7 +37,7 @@ class Model(DisjointAgent):
         return make_value_function(critic, self.config, self.seed + 1)
 
     def counters(self) -> dict[str, int]:
-        return self.optimizer.counters
+        return self.optimizer.counters | self.value_function.counters()
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         self._trust = scheduled(self.config.klschedule, 1.0, self.timesteps, total_timesteps)

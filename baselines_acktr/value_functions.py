@@ -80,6 +80,10 @@ class ValueFunction(abc.ABC):
     def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
         """One update; returns scalars for the log."""
 
+    def counters(self) -> dict[str, int]:
+        """Counts for the log."""
+        return {}
+
     def state(self) -> dict[str, np.ndarray]:
         """Everything that training changes, by name, copied."""
         arrays = with_prefix("parameters", parameters(self.critic)) | with_prefix("moments", self.moments.state())
@@ -128,8 +132,10 @@ class GaussNewton(ValueFunction):
 
     def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
         metrics = self.optimizer.minimize(self._objective, observations, targets)
-        scale, refreshes = metrics["trust_region_scale"], self.optimizer.counters["skipped_refreshes"]
-        return {"value_loss": metrics["value_loss"], "vf_trust_region_scale": scale, "vf_skipped_refreshes": refreshes}
+        return {"value_loss": metrics["value_loss"], "vf_trust_region_scale": metrics["trust_region_scale"]}
+
+    def counters(self) -> dict[str, int]:
+        return {"vf_skipped_refreshes": self.optimizer.counters["skipped_refreshes"]}
 
     def _objective(self, observations: tf.Tensor, targets: tf.Tensor) -> Objective:
         values = self.critic(observations)
