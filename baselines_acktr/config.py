@@ -57,6 +57,11 @@ class KfacConfig(Config):
         source=PAPER + "; " + BASELINES,
         choices=FORMS,
     )
+    eigen_rank: int = option(
+        256,
+        "eigenvalues that the eigen form computes of a factor 4 times as large; the others share their mean; 0: all",
+        minimum=0,
+    )
     inverse_interval: int = option(10, "updates between two refreshes of the inverses", unit="updates", minimum=1)
 
 

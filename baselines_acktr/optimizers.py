@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from baselines_acktr.config import AcktrContConfig, AcktrDiscreteConfig, RmspropConfig
-from baselines_acktr.kfac import FORMS, INVERTERS, Kfac, UnsupportedLayerError
+from baselines_acktr.kfac import INVERTERS, CholeskyForm, EigenForm, Kfac, UnsupportedLayerError
 from baselines_acktr.rmsprop import Rmsprop
 from common.errors import UserError
 
@@ -32,7 +32,7 @@ def make_kfac(model: keras.Model, config: AcktrDiscreteConfig | AcktrContConfig,
         "decay": config.stats_decay,
         "inverse_interval": config.inverse_interval,
         "max_sites": config.fisher_sites,
-        "form": FORMS[config.inverse_form](),
+        "form": EigenForm(config.eigen_rank) if config.inverse_form == "eigen" else CholeskyForm(),
         "inverter": INVERTERS[config.inverses](),
         "seed": seed,
     }

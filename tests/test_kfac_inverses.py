@@ -65,11 +65,44 @@ def test_cholesky_form_does_not_depend_on_where_the_scale_stands():
 
 def test_eigen_form_equals_dense_solve_with_kronecker_product_plus_damping():
     a, s, gradient, damping = spd(4), 3 * spd(3, seed=1), normal(4, 3), 0.07
-    expected = np.linalg.solve(np.kron(a, s) + damping * np.eye(12), gradient.ravel()).reshape(4, 3)
+    expected = kronecker_solve(a, s, gradient, damping)
     np.testing.assert_allclose(precondition(EigenForm(), a, s, gradient, damping), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("form", [CholeskyForm(), EigenForm()])
+def kronecker_solve(a, s, gradient, damping):
+    dense = np.kron(a, s) + damping * np.eye(gradient.size)
+    return np.linalg.solve(dense, gradient.ravel()).reshape(gradient.shape)
+
+
+def with_eigenvalues(values, seed=0):
+    vectors, _ = np.linalg.qr(normal(len(values), len(values), seed=seed))
+    return vectors * values @ vectors.T
+
+
+@pytest.mark.parametrize("others", [0.0, 1e-6])
+def test_few_eigenvalues_are_exact_where_the_others_are_equal(others):
+    a, s, gradient = with_eigenvalues([5.0, 3.0, 1.0] + 9 * [others]), spd(3), normal(12, 3)
+    expected = kronecker_solve(a, s, gradient, 0.07)
+    np.testing.assert_allclose(precondition(EigenForm(rank=3), a, s, gradient, 0.07), expected, rtol=1e-8)
+
+
+def test_few_eigenvalues_share_the_mean_of_the_others():
+    values = np.array([5.0, 3.0, 1.0, 2e-5, 1e-5, 1e-5, 0, 0, 0, 0, 0, 0])
+    averaged = np.where(values < 1, values[values < 1].mean(), values)
+    s, gradient = spd(3), normal(12, 3)
+    truncated = precondition(EigenForm(rank=3), with_eigenvalues(values), s, gradient, 0.07)
+    closeness = {"rtol": 1e-6, "atol": 1e-6}
+    np.testing.assert_allclose(truncated, kronecker_solve(with_eigenvalues(averaged), s, gradient, 0.07), **closeness)
+    assert not np.allclose(truncated, kronecker_solve(with_eigenvalues(values), s, gradient, 0.07), **closeness)
+
+
+def test_few_eigenvalues_are_those_of_factors_four_times_as_large():
+    assert EigenForm(rank=3).shapes(12, 20) == [(12, 3), (20, 20), (3, 20), (20,)]
+    assert EigenForm(rank=3).shapes(11, 20) == [(11, 11), (20, 20), (11, 20), (20,)]
+    assert EigenForm(rank=0).shapes(12, 20) == [(12, 12), (20, 20), (12, 20), (20,)]
+
+
+@pytest.mark.parametrize("form", [CholeskyForm(), EigenForm(), EigenForm(rank=1)])
 def test_one_bad_factor_fails_the_whole_refresh_and_is_named(form):
     bad = np.full((3, 3), np.nan)
     refresh = invert_all(snapshot((spd(4), spd(3)), (spd(2), bad)), form, 0.1)

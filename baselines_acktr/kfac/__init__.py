@@ -5,7 +5,6 @@ from baselines_acktr.kfac import Kfac, Objective, categorical_log_likelihood
 
 from baselines_acktr.kfac.fisher import categorical_log_likelihood, gaussian_log_likelihood
 from baselines_acktr.kfac.inverses import (
-    FORMS,
     INVERTERS,
     BackgroundInverter,
     CholeskyForm,
@@ -16,7 +15,6 @@ from baselines_acktr.kfac.optimizer import Kfac, Objective, step_length
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
 
 __all__ = [
-    "FORMS",
     "INVERTERS",
     "BackgroundInverter",
     "CholeskyForm",

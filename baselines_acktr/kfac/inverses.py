@@ -89,26 +89,54 @@ class EigenForm(Form):
 
     U = Q_A [(Q_A^T V Q_S) / (a_i s_j + lambda)] Q_S^T  with A = Q_A diag(a) Q_A^T and S = Q_S diag(s) Q_S^T.
     This is the exact solve with A (x) S + lambda I.
+
+    Args:
+      rank: of an `a` at least 4 times as large, only so many of the largest eigenvalues are computed, by a randomized
+        range finder (Halko et al. 2011, algorithm 4.4), and the others are replaced by their mean; 0: never.
     """
 
+    def __init__(self, rank: int = 256) -> None:
+        self.rank = rank
+
     def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
-        return [(rows, rows), (columns, columns), (rows, columns)]
+        kept = self._kept(rows)
+        return [(rows, kept), (columns, columns), (kept, columns), (columns,)]
 
     def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
         for matrix in (a, s):
             if not np.isfinite(matrix).all():
                 raise NotPositiveDefiniteError("not finite")
-        (a_values, a_vectors), (s_values, s_vectors) = np.linalg.eigh(a), np.linalg.eigh(s)
-        product = np.outer(np.maximum(a_values, 0), np.maximum(s_values, 0))
-        return a_vectors, s_vectors, (1 / (product + damping)).astype(a.dtype)
+        kept = self._kept(len(a))
+        a_values, a_vectors = np.linalg.eigh(a) if kept == len(a) else _largest_eigenpairs(a, kept)
+        s_values, s_vectors = np.linalg.eigh(s)
+        a_values, s_values = np.maximum(a_values, 0), np.maximum(s_values, 0)
+        outside = np.zeros(len(s))
+        if kept < len(a):
+            others = max(np.trace(a) - a_values.sum(), 0) / (len(a) - kept)
+            outside = 1 / (others * s_values + damping)
+        inside = 1 / (np.outer(a_values, s_values) + damping) - outside
+        return a_vectors, s_vectors, inside.astype(a.dtype), outside.astype(a.dtype)
 
     def precondition(self, gradient: tf.Tensor, *tensors: tf.Tensor) -> tf.Tensor:
-        a_vectors, s_vectors, scale = tensors
-        rotated = tf.matmul(a_vectors, tf.matmul(gradient, s_vectors), transpose_a=True) * scale
-        return tf.matmul(a_vectors, tf.matmul(rotated, s_vectors, transpose_b=True))
+        a_vectors, s_vectors, inside, outside = tensors
+        rotated = tf.matmul(gradient, s_vectors)
+        within = tf.matmul(a_vectors, tf.matmul(a_vectors, rotated, transpose_a=True) * inside)
+        return tf.matmul(within + rotated * outside, s_vectors, transpose_b=True)
+
+    def _kept(self, size: int) -> int:
+        return self.rank if 0 < 4 * self.rank <= size else size
 
 
-FORMS: dict[str, type[Form]] = {"cholesky": CholeskyForm, "eigen": EigenForm}
+def _largest_eigenpairs(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """About the largest eigenvalues [count] and their eigenvectors [D, count] of a symmetric matrix [D, D].
+
+    The same matrix gives the same result.
+    """
+    basis = np.random.default_rng(0).standard_normal((len(matrix), count), dtype=matrix.dtype)
+    for _ in range(2):
+        basis, _ = np.linalg.qr(matrix @ basis)
+    values, vectors = np.linalg.eigh(basis.T @ (matrix @ basis))
+    return values, basis @ vectors
 
 
 def invert_all(snapshot: Snapshot, form: Form, damping: float) -> Refresh:
