@@ -9,20 +9,22 @@ mean, and the band goes from the lowest to the highest seed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from common import cli
 from common.errors import UserError
+from common.measures import first_episode_above, load_monitor
 from common.options import option, validate
 
 if TYPE_CHECKING:  # matplotlib is only imported where a figure is drawn
@@ -66,49 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def load_monitor(folder: Path) -> pd.DataFrame:
-    """Returns the games of all environments of a run, in the order in which they ended.
-
-    Args:
-      folder: with `*.monitor.csv` files.
-
-    Returns:
-      Columns `score`, `length`, and, at the end of each game: `episodes` (1, 2, ...), `timesteps` (sum of the lengths
-      so far) and `seconds` since the start of the run.
-
-    Raises:
-      UserError: there is no monitor file, or one is not in the format of Baselines.
-    """
-    paths = sorted(folder.glob("*.monitor.csv"))
-    if not paths:
-        raise UserError(f"{folder}: has no monitor files (*.monitor.csv)")
-    games = pd.concat([_read_monitor(path) for path in paths], ignore_index=True)
-    games = games.sort_values("ended", kind="stable", ignore_index=True)
-    start = games["started"].min()
-    return pd.DataFrame(
-        {
-            "score": games["r"].astype(float),
-            "length": games["l"].astype(int),
-            "episodes": np.arange(1, len(games) + 1),
-            "timesteps": games["l"].cumsum().astype(int),
-            "seconds": games["ended"] - start,
-        }
-    )
-
-
-def first_episode_above(scores: Sequence[float] | np.ndarray, threshold: float, window: int = 100) -> int | None:
-    """Returns the first episode N, counted from 1, from which on `window` episodes average at least `threshold`.
-
-    Episodes N ... N + window - 1 are averaged (Wu et al. 2017, table 1). None if there is no such N.
-    """
-    scores = np.asarray(scores, float)
-    if len(scores) < window:
-        return None
-    sums = np.concatenate([[0.0], np.cumsum(scores)])
-    above = np.flatnonzero((sums[window:] - sums[:-window]) / window >= threshold)
-    return int(above[0]) + 1 if len(above) else None
-
-
 def group_runs(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """Returns {experiment: its runs}: folders that are the same up to a trailing `-<seed>` or `-seed<k>`."""
     groups: dict[str, list[Path]] = defaultdict(list)
@@ -131,8 +90,9 @@ def band(curves: Sequence[pd.Series]) -> pd.DataFrame:
     return pd.DataFrame({"mean": values.mean(0), "low": values.min(0), "high": values.max(0)}, index=grid)
 
 
-def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: Path, options: PlotOptions) -> None:
-    """Writes the curves of {experiment: games of each seed} as an image.
+@contextlib.contextmanager
+def figure(path: Path, panels: int, title: str | None = None) -> Iterator[list[Axes]]:
+    """Gives the axes of so many panels to draw in, then writes them as an image.
 
     Raises:
       UserError: the file cannot be written, or its suffix is no image format.
@@ -142,34 +102,43 @@ def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: Path, options: PlotOp
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    columns = min(4, len(runs)) if options.panels else 1
-    rows = math.ceil(len(runs) / columns) if options.panels else 1
-    size = (4 * columns, 3 * rows) if options.panels else (8, 5)
-    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    panels = grid.flat if options.panels else [grid[0, 0]] * len(runs)
-    for axes, (name, seeds) in zip(panels, runs.items(), strict=False):
-        _draw(axes, name, seeds, options)
-    for axes in grid.flat:
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.suptitle(options.title or "")
+    columns = min(4, panels)
+    rows = math.ceil(panels / columns)
+    size = (4 * columns, 3 * rows) if panels > 1 else (8, 5)
+    canvas, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axes in grid.flat[panels:]:
+        axes.remove()
     try:
+        yield list(grid.flat[:panels])
+        canvas.suptitle(title or "")
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+        canvas.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
         raise UserError(f"--out={path}: {getattr(error, 'strerror', None) or error}") from error
     finally:
-        plt.close(figure)
+        plt.close(canvas)
 
 
-def _draw(axes: Axes, name: str, seeds: Sequence[pd.DataFrame], options: PlotOptions) -> None:
-    """Adds the curve of one experiment, and the band between its lowest and highest seed."""
-    lines = band([curve(games, options.xaxis, options.window) for games in seeds])
-    label = f"{Path(name).name} ({len(seeds)})" if len(seeds) > 1 else Path(name).name
-    (line,) = axes.plot(lines.index, lines["mean"], label=label)
-    if len(seeds) > 1:
+def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: Path, options: PlotOptions) -> None:
+    """Writes the curves of {experiment: games of each seed} as an image; raises as `figure`."""
+    with figure(path, len(runs) if options.panels else 1, options.title) as panels:
+        for i, (name, seeds) in enumerate(runs.items()):
+            axes = panels[i % len(panels)]
+            draw_curves(axes, Path(name).name, [curve(games, options.xaxis, options.window) for games in seeds])
+            axes.set(xlabel=options.xaxis, ylabel=f"score, mean of {options.window} games")
+        for axes in panels:
+            axes.grid(alpha=0.3)
+            axes.legend()
+
+
+def draw_curves(axes: Axes, label: str, curves: Sequence[pd.Series], **style: Any) -> None:
+    """Adds the mean of the curves of one experiment, and the band between its lowest and highest seed."""
+    lines = band(curves)
+    (line,) = axes.plot(
+        lines.index, lines["mean"], label=f"{label} ({len(curves)})" if len(curves) > 1 else label, **style
+    )
+    if len(curves) > 1:
         axes.fill_between(lines.index, lines["low"], lines["high"], color=line.get_color(), alpha=0.2)
-    axes.set(xlabel=options.xaxis, ylabel=f"score, mean of {options.window} games")
 
 
 def summary(runs: Mapping[str, pd.DataFrame], threshold: float | None, window: int) -> pd.DataFrame:
@@ -197,19 +166,6 @@ def _run(folders: Sequence[Path], options: PlotOptions) -> None:
         groups = {name: [games[folder] for folder in group] for name, group in group_runs(folders).items()}
         plot(groups, Path(options.out).expanduser(), options)
     print(summary({str(folder): games[folder] for folder in folders}, options.threshold, options.window).to_string())
-
-
-def _read_monitor(path: Path) -> pd.DataFrame:
-    try:
-        with path.open(encoding="utf-8") as file:
-            start = re.search(r'"t_start":\s*([0-9.eE+-]+)', file.readline())
-            if start is None:
-                raise ValueError("no t_start")
-            started = float(start.group(1))
-            games = pd.read_csv(file)[["r", "l", "t"]].astype(float)
-    except (KeyError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not a monitor file") from error
-    return games.assign(started=started, ended=started + games["t"])
 
 
 if __name__ == "__main__":

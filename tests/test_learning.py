@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from baselines_acktr.acktr_discrete import learn
-from common.plots import first_episode_above
+from common.measures import first_episode_above
 from common.vec_env import make_vec_env
 
 pytestmark = pytest.mark.slow

@@ -4,46 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+from monitor_helpers import monitor
 
-from common import plots
-from common.errors import UserError
-
-
-def monitor(folder: Path, index: int, games: list[tuple[float, int, float]], start: float = 1000.0) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [f'# {{"t_start": {start}, "env_id": "X"}}', "r,l,t", *(f"{r},{n},{t}" for r, n, t in games)]
-    (folder / f"0.{index}.monitor.csv").write_text("\n".join(lines) + "\n")
+from common import measures, plots
 
 
 def run_of(folder: Path, scores: list[float]) -> Path:
     monitor(folder, 0, [(score, 10, float(i)) for i, score in enumerate(scores)])
     return folder
-
-
-def test_games_of_all_environments_are_merged_by_the_time_they_ended(tmp_path):
-    monitor(tmp_path, 0, [(1, 10, 1.0), (3, 30, 5.0)])
-    monitor(tmp_path, 1, [(2, 20, 1.0)], start=1002.0)
-    games = plots.load_monitor(tmp_path)
-    assert games["score"].tolist() == [1, 2, 3]
-    assert games["timesteps"].tolist() == [10, 30, 60]
-    assert games["episodes"].tolist() == [1, 2, 3]
-    assert games["seconds"].tolist() == [1, 3, 5]
-
-
-def test_the_first_episode_is_the_one_whose_next_window_averages_the_threshold():
-    assert plots.first_episode_above([0, 0, 1, 1, 1], 1.0, window=3) == 3
-    assert plots.first_episode_above([0, 0, 1, 1, 1], 0.6, window=3) == 2
-    assert plots.first_episode_above([1, 1, 1], 1.0, window=3) == 1
-    assert plots.first_episode_above([0, 9, 0], 9.0, window=3) is None
-    assert plots.first_episode_above([9, 9], 1.0, window=3) is None
-
-
-def test_the_window_of_the_paper_is_a_hundred_games():
-    scores = np.concatenate([np.full(500, -21.0), np.full(100, 9.3)])
-    assert plots.first_episode_above(scores, 9.3 - 1e-9) == 501
-    assert plots.first_episode_above(scores[:-1], 9.3 - 1e-9) is None
 
 
 def test_seeds_of_one_experiment_are_grouped_by_name():
@@ -53,14 +22,14 @@ def test_seeds_of_one_experiment_are_grouped_by_name():
 
 
 def test_the_curve_is_the_running_mean(tmp_path):
-    games = plots.load_monitor(run_of(tmp_path, [0, 2, 4]))
+    games = measures.load_monitor(run_of(tmp_path, [0, 2, 4]))
     curve = plots.curve(games, "timesteps", window=2)
     assert curve.to_dict() == {10: 0, 20: 1, 30: 3}
 
 
 def test_the_band_goes_from_lowest_to_highest_seed_where_all_have_data(tmp_path):
-    low = plots.curve(plots.load_monitor(run_of(tmp_path / "a", [0, 0, 0, 0])), "episodes", 1)
-    high = plots.curve(plots.load_monitor(run_of(tmp_path / "b", [2, 2, 2])), "episodes", 1)
+    low = plots.curve(measures.load_monitor(run_of(tmp_path / "a", [0, 0, 0, 0])), "episodes", 1)
+    high = plots.curve(measures.load_monitor(run_of(tmp_path / "b", [2, 2, 2])), "episodes", 1)
     band = plots.band([low, high])
     assert (band.index[0], band.index[-1]) == (1, 3)
     assert (band["low"] == 0).all() and (band["high"] == 2).all() and (band["mean"] == 1).all()
@@ -106,12 +75,6 @@ def test_a_mistake_is_one_line_and_exit_code_two(tmp_path, capsys, argv, message
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
-
-
-def test_a_file_without_the_header_of_baselines_is_refused(tmp_path):
-    (tmp_path / "0.0.monitor.csv").write_text('# {"t_start": 1.0}\na,b\n1,2\n')
-    with pytest.raises(UserError, match="not a monitor file"):
-        plots.load_monitor(tmp_path)
 
 
 def test_every_experiment_has_a_panel_of_its_own(tmp_path, monkeypatch):

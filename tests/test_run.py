@@ -18,7 +18,7 @@ import pytest
 import run
 from baselines_acktr import checkpoint, run_info
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, settle
-from common import plots
+from common.measures import load_monitor
 from common.process import Interruption, num_processes, quiet_tensorflow
 
 ROOT = Path(run.__file__).parent
@@ -167,7 +167,7 @@ def test_a_run_leaves_checkpoint_logs_monitor_files_and_videos(trained):
     steps = [line.split(",") for line in (trained / "progress.csv").read_text().splitlines()]
     column = steps[0].index("total_timesteps")
     assert [row[column] for row in steps[1:]] == ["10", "20", "30"]
-    assert plots.load_monitor(trained)["score"].eq(4).all()
+    assert load_monitor(trained)["score"].eq(4).all()
 
 
 def test_videos_of_the_training_are_named_by_timestep(trained):
