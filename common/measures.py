@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +79,9 @@ def mean(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
     return np.concatenate(samples, axis=axis).mean(axis=axis)
 
 
-def interval(samples: Sequence[Sequence[float]], statistic=mean) -> tuple[float, float]:
+def interval(
+    samples: Sequence[Sequence[float] | np.ndarray], statistic: Callable[..., np.ndarray] = mean
+) -> tuple[float, float]:
     """95 % bootstrap interval of a statistic of samples, each drawn anew from its own values.
 
     Args:

@@ -1,0 +1,121 @@
+"""Reproduces the paper: `python -m baselines_acktr.paper fig3 --jobs=2`, one command per table or figure."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from baselines_acktr.paper import outcome
+from baselines_acktr.paper.display import Display
+from baselines_acktr.paper.items import ITEMS
+from baselines_acktr.paper.launcher import Launcher, unfinished
+from baselines_acktr.paper.plan import Run, Selection, command, plan
+from baselines_acktr.settings import ALGORITHMS
+from common import cli
+from common.errors import RunFailedError, UserError, closest
+from common.options import option, validate
+
+PROGRAM = "python -m baselines_acktr.paper"
+USAGE = "ITEM... [--flag=value ...]"
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperOptions:
+    """Flags of `python -m baselines_acktr.paper`."""
+
+    scale: float = option(1.0, "factor of the lengths of the runs", above=0)
+    num_timesteps: int | None = option(None, "length of the runs, in place of the item's", unit="timesteps", minimum=1)
+    envs: tuple[str, ...] = option((), "only these environments, for example pong,breakout or Hopper,Ant")
+    algs: tuple[str, ...] = option((), f"only these of {', '.join(ALGORITHMS)}")
+    seeds: tuple[int, ...] = option((), "these seeds, for example 0,1,2", minimum=0)
+    mujoco_version: str = option("v4", "of the MuJoCo tasks; the paper had Gym's v1", choices=("v4", "v5"))
+    jobs: int | None = option(
+        None, "runs at once, sharing the cores; by default one per core; 0: none, only measure what there is", minimum=0
+    )
+    out: str = option("results", "folder for runs, results and the report")
+    report: bool = option(False, "write report.md with all results there are")
+    dry_run: bool = option(False, "only show the commands of the runs that are missing")
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+FLAGS = cli.Flags({"options": PaperOptions})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit code: 0 done, 1 a run failed, 2 a mistake of the user, 128 + signal
+    interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or any(flag in argv for flag in cli.HELP_FLAGS):
+        print(FLAGS.help(PROGRAM, USAGE, "Makes the tables and figures of the paper.") + f"\nitems:\n{listing()}")
+        return 0 if argv else 2
+    try:
+        words, typed = FLAGS.parse_with_words(argv)
+        return run(words, PaperOptions(**typed))
+    except UserError as error:
+        print(f"paper: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except RunFailedError as error:
+        print(f"paper: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("paper: interrupted; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def listing() -> str:
+    """A line for each item."""
+    return "\n".join(f"{name:8s} {item.title} ({item.section})" for name, item in ITEMS.items())
+
+
+def run(names: Sequence[str], options: PaperOptions) -> int:
+    """Carries out the items, one after another, and writes what came out."""
+    if list(names) == ["list"]:
+        print(listing())
+        return 0
+    for name in names:
+        if name not in ITEMS:
+            raise UserError(f"{name}: unknown item; allowed: list, {', '.join(ITEMS)}.{closest(name, ITEMS)}")
+    if not names and not options.report:
+        raise UserError(f"ITEM: missing; one or more of list, {', '.join(ITEMS)}")
+    out = Path(options.out).expanduser()
+    selection = Selection(**cli.only(Selection, dataclasses.asdict(options)))
+    plans = {name: plan(ITEMS[name], selection) for name in names}
+    folder = out / "runs"
+    missing = unfinished([run for runs in plans.values() for run in runs], folder)
+    if options.dry_run:
+        print("\n".join(command(run, folder / run.name) for run in missing))
+        return 0
+    try:
+        failures = carry_out(missing, folder, jobs_of(options)) if options.jobs != 0 else []
+    finally:
+        for name, runs in plans.items():
+            write(name, runs, out)
+    return 1 if failures else 0
+
+
+def jobs_of(options: PaperOptions) -> int:
+    """How many runs go at once."""
+    return options.jobs or len(os.sched_getaffinity(0))
+
+
+def carry_out(runs: Sequence[Run], folder: Path, jobs: int) -> list[str]:
+    """Makes the runs and returns a line for each that failed."""
+    launcher = Launcher(runs, folder, jobs, Display(len(runs)))
+    launcher.run()
+    return launcher.failures
+
+
+def write(name: str, runs: Sequence[Run], out: Path) -> None:
+    """Writes what there is of an item to its folder and prints it."""
+    for table in outcome.write(ITEMS[name], name, runs, out):
+        print(f"\n{name}\n{table.to_string(index=False)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""The figures of items: learning curves of each line, a panel for each environment and axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from baselines_acktr.paper import published
+from baselines_acktr.paper.items import Item
+from baselines_acktr.paper.plan import Run
+from baselines_acktr.paper.results import Games
+from common.plots import curve, draw_curves, figure
+
+if TYPE_CHECKING:  # matplotlib is only imported where a figure is drawn
+    from matplotlib.axes import Axes
+
+
+def draw(item: Item, name: str, runs: Sequence[Run], games: Games, path: Path) -> None:
+    """Writes the item's learning curves; the paper's scores are dashed in the colour of their algorithm."""
+    panels = [
+        (axis, task, chosen)
+        for group in item.groups
+        for task in group.envs
+        for axis in group.axes
+        if (chosen := [r for r in runs if r.task == task and r.line in group.lines and r.name in games])
+    ]
+    if not panels:
+        return
+    with figure(path, len(panels), f"{name}: {item.title}") as all_axes:
+        for axes, (axis, task, chosen) in zip(all_axes, panels, strict=True):
+            _draw_panel(axes, item, name, axis, task, chosen, games)
+
+
+def _draw_panel(axes: Axes, item: Item, name: str, axis: str, task: str, runs: Sequence[Run], games: Games) -> None:
+    for i, line in enumerate(dict.fromkeys(run.line.label for run in runs)):
+        seeds = [run for run in runs if run.line.label == line]
+        draw_curves(axes, line, [_curve(run, games[run.name], axis, item.window) for run in seeds], color=f"C{i}")
+        paper = published.reward(name, task, line)
+        if paper == paper:
+            axes.axhline(paper, color=f"C{i}", linestyle="--", linewidth=0.8)
+    axes.set(title=runs[0].env, xlabel=axis, ylabel=f"score, mean of {item.window} episodes")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+def _curve(run: Run, games: pd.DataFrame, axis: str, window: int) -> pd.Series:
+    """The running mean of the score along an axis; an update is a batch of timesteps."""
+    if axis == "updates":
+        by_timesteps = curve(games, "timesteps", window)
+        return by_timesteps.set_axis(by_timesteps.index / run.batch)
+    return curve(games, axis, window)

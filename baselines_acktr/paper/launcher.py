@@ -1,0 +1,98 @@
+"""Carries out runs, several at a time: starts what is missing, goes on with what was interrupted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from baselines_acktr.paper.display import Display
+from baselines_acktr.paper.job import FINISHED, Job, state_of
+from baselines_acktr.paper.plan import Run
+from common.errors import UserError
+from common.process import Interruption
+
+_POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 10.0  # with runs that are to end at once
+
+
+def unfinished(runs: Sequence[Run], folder: Path) -> list[Run]:
+    """Those of the runs, each once, that have work left in their folders below `folder`; raises as `state_of`."""
+    by_name = {run.name: run for run in runs}
+    return [run for run in by_name.values() if state_of(run, folder / run.name) != FINISHED]
+
+
+def core_shares(jobs: int) -> list[list[int]]:
+    """The cores of each of so many runs at once: all are shared out, and a run has one at least."""
+    cores = sorted(os.sched_getaffinity(0))
+    return [cores[i::jobs] or [cores[i % len(cores)]] for i in range(jobs)]
+
+
+class Launcher:
+    """Keeps up to `jobs` runs going in their folders below `folder`.
+
+    Attributes:
+      failures: a line for each run that failed.
+    """
+
+    def __init__(self, runs: Sequence[Run], folder: Path, jobs: int, display: Display) -> None:
+        self.failures: list[str] = []
+        self._queue, self._folder, self._display = deque(runs), folder, display
+        self._free = core_shares(jobs)
+        self._jobs: dict[Job, list[int]] = {}
+
+    def run(self) -> None:
+        """Returns when all runs have ended.
+
+        Raises:
+          KeyboardInterrupt: after Ctrl-C or SIGTERM; the runs have been saved and have ended.
+        """
+        stopping = False
+        with self._display, Interruption() as interruption:
+            try:
+                while self._jobs or (self._queue and not stopping):
+                    if interruption.signal and not stopping:
+                        stopping = True
+                        for job in self._jobs:
+                            job.stop()
+                    self._collect(stopping)
+                    if not stopping:
+                        self._start()
+                    self._display.update(list(self._jobs), len(self._queue))
+                    time.sleep(_POLL_SECONDS)
+            finally:
+                for job in self._jobs:
+                    job.kill(_PATIENCE_SECONDS)
+        if stopping:
+            raise KeyboardInterrupt
+
+    def _start(self) -> None:
+        """Starts runs while there are cores for them."""
+        while self._free and self._queue:
+            run = self._queue.popleft()
+            try:
+                job = Job(run, self._folder / run.name, self._free[0])
+            except UserError as error:
+                self._fail(run, str(error))
+                continue
+            self._jobs[job] = self._free.pop(0)
+            self._display.note(f"started   {run.name}")
+
+    def _collect(self, stopping: bool) -> None:
+        """Takes note of the runs that have ended."""
+        for job in [job for job in self._jobs if job.ended]:
+            self._free.append(self._jobs.pop(job))
+            self._display.ended(job)
+            problem = job.close()
+            if problem is None:
+                self._display.note(f"finished  {job.run.name}")
+            elif stopping:
+                self._display.note(f"stopped   {job.run.name}")
+            else:
+                self._fail(job.run, problem)
+
+    def _fail(self, run: Run, problem: str) -> None:
+        self.failures.append(f"failed    {run.name}: {problem}")
+        self._display.note(self.failures[-1])

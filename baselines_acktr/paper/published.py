@@ -1,0 +1,65 @@
+"""The paper's own numbers: its tables as CSV files, and what can be read off its figures."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+
+import pandas as pd
+
+FIGURES_OF = {"fig5": ("fig1", "fig3"), "fig6": ("fig1",), "fig7": ("fig3",)}  # the same runs in another figure
+
+
+@functools.cache
+def table(name: str) -> pd.DataFrame:
+    """The rows of table1 to table4, or of `figures`: `item, env, alg, timesteps, reward`, read off by eye."""
+    with importlib.resources.files("baselines_acktr.paper").joinpath("data", f"{name}.csv").open() as file:
+        return pd.read_csv(file)
+
+
+def atari_games() -> tuple[str, ...]:
+    """The games of table 4."""
+    return tuple(table("table4")["env"])
+
+
+def reward(item: str, env: str, alg: str) -> float:
+    """The paper's score of an algorithm with its own settings; nan where it gives none.
+
+    Args:
+      item: table or figure.
+      env: as in the tables: a game's id, a MuJoCo task without its version.
+      alg: acktr, a2c or trpo.
+    """
+    if item.startswith("table"):
+        columns = {"table1": (f"{alg}_reward", f"{alg}10m_reward"), "table2": (f"{alg}_reward", f"{alg}10m_reward")}
+        return _cell(item, env, columns.get(item, (alg,)))
+    points = table("figures")
+    chosen = points[points["item"].isin((item, *FIGURES_OF.get(item, ()))) & (points["env"] == env)]
+    found = chosen[chosen["alg"] == alg]["reward"]
+    return float(found.iloc[0]) if len(found) else float("nan")
+
+
+def episode(item: str, env: str, alg: str) -> float:
+    """The paper's N; nan where the threshold was not reached, or where the item has none."""
+    return _cell(item, env, (f"{alg}_episode", f"{alg}10m_episode")) if item in ("table1", "table2") else float("nan")
+
+
+def threshold(column: str | None, env: str) -> float | None:
+    """The score to be reached: `human` of table 1 or `threshold` of table 2."""
+    return None if column is None else _cell("table1" if column == "human" else "table2", env, (column,))
+
+
+def speed(suite: str, batch: int, alg: str) -> float:
+    """Timesteps per second of table 3."""
+    rows = table("table3")
+    found = rows[(rows["suite"] == suite) & (rows["batch_size"] == batch)][f"{alg}_timesteps_per_s"]
+    return float(found.iloc[0]) if len(found) else float("nan")
+
+
+def _cell(name: str, env: str, columns: tuple[str, ...]) -> float:
+    rows = table(name)
+    row = rows[rows["env"] == env]
+    for column in columns:
+        if column in rows and len(row):
+            return float(row[column].iloc[0])
+    return float("nan")
