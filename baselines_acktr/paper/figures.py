@@ -29,7 +29,7 @@ def draw(item: Item, name: str, runs: Sequence[Run], games: Games, path: Path) -
     ]
     if not panels:
         return
-    with figure(path, len(panels), f"{name}: {item.title}") as all_axes:
+    with figure(path, len(panels), f"{name} ({item.section})") as all_axes:
         for axes, (axis, task, chosen) in zip(all_axes, panels, strict=True):
             _draw_panel(axes, item, name, axis, task, chosen, games)
 
