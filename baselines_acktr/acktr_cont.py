@@ -40,9 +40,11 @@ class Model(DisjointAgent):
         return self.optimizer.counters | self.value_function.counters()
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
+        """As `DisjointAgent.update`; with `report` the result also has `quadratic_kl`, the quadratic model's KL, nats."""
         self._trust = scheduled(self.config.klschedule, 1.0, self.timesteps, total_timesteps)
         self.optimizer.delta.assign(self.config.delta * self._trust)
-        return super().update(rollout, total_timesteps, report)
+        metrics = super().update(rollout, total_timesteps, report)
+        return metrics | {"quadratic_kl": self.optimizer.last_step_model_kl()} if report else metrics
 
     def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
         """One K-FAC step of the policy; the next one's length is adapted to this one's KL."""

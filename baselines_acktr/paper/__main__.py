@@ -6,12 +6,14 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from baselines_acktr.paper import outcome
+import pandas as pd
+
+from baselines_acktr.paper import outcome, report, speed
 from baselines_acktr.paper.display import Display
-from baselines_acktr.paper.items import ITEMS
+from baselines_acktr.paper.items import ITEMS, SPEED
 from baselines_acktr.paper.launcher import Launcher, unfinished
 from baselines_acktr.paper.plan import Run, Selection, command, plan
 from baselines_acktr.settings import ALGORITHMS
@@ -83,38 +85,48 @@ def run(names: Sequence[str], options: PaperOptions) -> int:
             raise UserError(f"{name}: unknown item; allowed: list, {', '.join(ITEMS)}.{closest(name, ITEMS)}")
     if not names and not options.report:
         raise UserError(f"ITEM: missing; one or more of list, {', '.join(ITEMS)}")
-    out = Path(options.out).expanduser()
     selection = Selection(**cli.only(Selection, dataclasses.asdict(options)))
     plans = {name: plan(ITEMS[name], selection) for name in names}
-    folder = out / "runs"
-    missing = unfinished([run for runs in plans.values() for run in runs], folder)
+    out = Path(options.out).expanduser()
     if options.dry_run:
-        print("\n".join(command(run, folder / run.name) for run in missing))
+        print("\n".join(line for name, runs in plans.items() for line in commands(name, runs, out)))
         return 0
     try:
-        failures = carry_out(missing, folder, jobs_of(options)) if options.jobs != 0 else []
+        failures = carry_out(plans, out, options)
     finally:
         for name, runs in plans.items():
-            write(name, runs, out)
+            show(name, outcome.write(ITEMS[name], name, runs, out))
+    if options.report:
+        print(f"\n{report.write(out)}")
     return 1 if failures else 0
 
 
-def jobs_of(options: PaperOptions) -> int:
-    """How many runs go at once."""
-    return options.jobs or len(os.sched_getaffinity(0))
+def commands(name: str, runs: Sequence[Run], out: Path) -> list[str]:
+    """What a user would type for what is missing of an item."""
+    if ITEMS[name].kind == SPEED:
+        return speed.commands(runs)
+    return [command(run, out / "runs" / run.name) for run in unfinished(runs, out / "runs")]
 
 
-def carry_out(runs: Sequence[Run], folder: Path, jobs: int) -> list[str]:
-    """Makes the runs and returns a line for each that failed."""
-    launcher = Launcher(runs, folder, jobs, Display(len(runs)))
+def carry_out(plans: Mapping[str, Sequence[Run]], out: Path, options: PaperOptions) -> list[str]:
+    """Makes what is missing of the items; returns a line for each run that failed."""
+    if options.jobs == 0:
+        return []
+    runs = [run for name, chosen in plans.items() if ITEMS[name].kind != SPEED for run in chosen]
+    missing = unfinished(runs, out / "runs")
+    jobs = options.jobs or len(os.sched_getaffinity(0))
+    launcher = Launcher(missing, out / "runs", jobs, Display(len(missing)))
     launcher.run()
+    for name in plans:
+        if ITEMS[name].kind == SPEED:
+            speed.measure(plans[name], out / name)
     return launcher.failures
 
 
-def write(name: str, runs: Sequence[Run], out: Path) -> None:
-    """Writes what there is of an item to its folder and prints it."""
-    for table in outcome.write(ITEMS[name], name, runs, out):
-        print(f"\n{name}\n{table.to_string(index=False)}")
+def show(name: str, tables: Sequence[pd.DataFrame]) -> None:
+    """Prints the tables of an item."""
+    for table in tables:
+        print(f"\n{name}\n{table.to_string(index=False, float_format='%.6g', na_rep='-')}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from baselines_acktr.paper.published import atari_games
 
 ATARI, MUJOCO, PIXELS = "atari", "mujoco", "pixels"
+RUNS, KL, SPEED = "runs", "kl", "speed"
 SIX_GAMES = tuple(
     f"{game}NoFrameskip-v4" for game in ("BeamRider", "Breakout", "Pong", "Qbert", "Seaquest", "SpaceInvaders")
 )
@@ -17,8 +18,8 @@ EIGHT_TASKS = (
     *("HalfCheetah", "Walker2d", "Swimmer", "Ant"),
 )
 THREE_TASKS = ("Reacher", "HalfCheetah", "Walker2d")
-# The paper's trust region: of fixed size, never adapted, the step taken as it comes.
-FIXED_DELTA = {"desired_kl": 0.0, "klschedule": "constant", "delta": 0.001, "momentum": 0.0, "lr": 0.3}
+# The paper's trust region, of fixed size, with the largest of its step sizes; every update is reported.
+FIXED_DELTA = {"delta": 0.001, "klschedule": "constant", "desired_kl": 0.0, "lr": 0.3, "log_interval": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Item:
       window: episodes that a score is the mean of.
       best: the score is that of the best `window` episodes, else of the last ones.
       threshold: column of the paper's table with the scores that are to be reached; None: not measured.
-      kind: "runs"; "kl", which looks into every update of its runs; "speed", which has no runs.
+      kind: RUNS; KL, which looks into every update of its runs; SPEED, whose loops take turns in this process.
     """
 
     title: str
@@ -81,7 +82,7 @@ class Item:
     window: int = 100
     best: bool = False
     threshold: str | None = None
-    kind: str = "runs"
+    kind: str = RUNS
 
 
 THREE = Line("acktr"), Line("a2c"), Line("trpo")
@@ -94,6 +95,11 @@ BATCHES = (
     Line("a2c", "batch160", {"num_env": 32}),
     Line("a2c", "batch640", {"num_env": 32, "nsteps": 20}),
 )
+
+SPEEDS = (
+    Group(ATARI, THREE, ("BreakoutNoFrameskip-v4",), 6_400),
+    Group(MUJOCO, THREE, ("HalfCheetah",), 25_000),
+)  # whose timesteps are those of a round
 
 ITEMS = {
     "table1": Item(
@@ -114,7 +120,9 @@ ITEMS = {
     "table3": Item(
         "timesteps per second against the size of the batch, rounds of the algorithms in turns",
         "section 5.4, table 3",
-        kind="speed",
+        SPEEDS,
+        seeds=(0,),
+        kind=SPEED,
     ),
     "table4": Item(
         "44 Atari games, 50M timesteps, 30 no-op starts: mean of the last 100 episodes",
@@ -175,17 +183,20 @@ ITEMS = {
         (Group(PIXELS, CRITICS, THREE_TASKS, 40_000_000),),
     ),
     "fig9": Item(
-        "exact KL of every update against the quadratic model and delta, MuJoCo, 1M timesteps",
+        "exact KL of every update against the quadratic model and delta, without momentum (the paper's) and with it",
         "appendix E, figure 9",
         (
             Group(
                 MUJOCO,
-                (Line("acktr", "fixed-delta", {**FIXED_DELTA, "log_interval": 1}),),
+                (
+                    Line("acktr", "no-momentum", FIXED_DELTA | {"momentum": 0.0}),
+                    Line("acktr", "momentum", FIXED_DELTA | {"momentum": 0.9}),
+                ),
                 ("HalfCheetah", "Reacher"),
                 1_000_000,
             ),
         ),
         seeds=(0,),
-        kind="kl",
+        kind=KL,
     ),
 }

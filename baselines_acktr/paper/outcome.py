@@ -1,33 +1,65 @@
-"""Writes what came out of an item's runs to its folder: tables, figure, commands."""
+"""Writes what came out of an item to its folder: tables, figure, commands."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from baselines_acktr.paper import figures, results
-from baselines_acktr.paper.items import Item
+from baselines_acktr.paper import figures, kl, results, speed
+from baselines_acktr.paper.items import KL, SPEED, Item
 from baselines_acktr.paper.plan import Run, command
 
 
 def write(item: Item, name: str, runs: Sequence[Run], out: Path) -> list[pd.DataFrame]:
-    """Writes the item's files to `out/<name>` from the runs in `out/runs`; returns the tables, none without a run.
+    """Writes the item's files to `out/<name>` from what there is in `out/runs`.
 
-    The files: `results.csv` (a row per environment and line), `summary.csv` (a row per line), `runs.csv` (a row per
-    run), `<name>.png` and `commands.txt`.
+    The files: `results.csv`, `<name>.png` and `commands.txt`; `summary.csv` (a row per line) and `runs.csv` (a row per
+    run) where scores are compared, `parts.csv` where speeds are.
+
+    Returns:
+      The tables to show; none where nothing has been measured yet.
     """
+    write_item = {KL: _write_kl, SPEED: _write_speed}.get(item.kind, _write_scores)
+    tables = write_item(item, name, runs, out)
+    if tables:
+        lines = speed.commands(runs) if item.kind == SPEED else [command(run, out / "runs" / run.name) for run in runs]
+        (out / name / "commands.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tables
+
+
+def _write_scores(item: Item, name: str, runs: Sequence[Run], out: Path) -> list[pd.DataFrame]:
     games = results.load_games(runs, out / "runs")
     if not games:
         return []
-    folder = out / name
-    folder.mkdir(parents=True, exist_ok=True)
-    commands = [command(run, out / "runs" / run.name) for run in runs]
-    (folder / "commands.txt").write_text("\n".join(commands) + "\n", encoding="utf-8")
-    measured = results.measure(item, name, runs, games)
+    measured = results.measure(item, runs, games)
     tables = {"results": results.compare(item, name, measured), "summary": results.summarise(name, measured)}
-    for stem, table in {"runs": measured, **tables}.items():
-        table.to_csv(folder / f"{stem}.csv", index=False, float_format="%.6g")
-    figures.draw(item, name, runs, games, folder / f"{name}.png")
+    _save({"runs": measured} | tables, out / name)
+    figures.draw(item, name, runs, games, out / name / f"{name}.png")
     return list(tables.values())
+
+
+def _write_kl(item: Item, name: str, runs: Sequence[Run], out: Path) -> list[pd.DataFrame]:
+    updates = kl.load_updates(runs, out / "runs")
+    if not updates:
+        return []
+    table = kl.compare(runs, updates)
+    _save({"results": table}, out / name)
+    kl.draw(runs, updates, out / name / f"{name}.png")
+    return [table]
+
+
+def _write_speed(item: Item, name: str, runs: Sequence[Run], out: Path) -> list[pd.DataFrame]:
+    path = out / name / "results.csv"
+    if not path.exists():
+        return []
+    table = pd.read_csv(path)
+    speed.draw(table, out / name / f"{name}.png")
+    return [table, pd.read_csv(path.with_name("parts.csv"))]
+
+
+def _save(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, table in tables.items():
+        table.to_csv(folder / f"{stem}.csv", index=False, float_format="%.6g")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from baselines_acktr.paper.items import ATARI, PIXELS, Group, Item, Line
+from baselines_acktr.paper.items import ATARI, PIXELS, SPEED, Group, Item, Line
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
 from common.errors import UserError, closest
 
@@ -116,7 +116,7 @@ def plan(item: Item, selection: Selection) -> list[Run]:
     seeds = selection.seeds or item.seeds
     runs = [run for seed in seeds for group in item.groups for run in _runs(group, selection, seed)]
     for run in runs:
-        if run.timesteps < run.batch:
+        if item.kind != SPEED and run.timesteps < run.batch:
             raise UserError(f"--scale={selection.scale:g}: {run.name} would have less than one batch of {run.batch}")
     return runs
 
@@ -152,13 +152,16 @@ def brief(timesteps: int) -> str:
 
 
 def _check(item: Item, selection: Selection) -> None:
-    envs = {short(env): env for group in item.groups for env in group.envs}
-    algs = {line.alg: None for group in item.groups for line in group.lines}
-    _check_known("envs", [short(env) for env in selection.envs], list(envs))
-    _check_known("algs", selection.algs, list(algs))
+    envs = [short(env) for group in item.groups for env in group.envs]
+    algs = [line.alg for group in item.groups for line in group.lines]
+    _check_known("envs", [short(env) for env in selection.envs], envs)
+    _check_known("algs", selection.algs, algs)
+    if item.kind == SPEED and selection.seeds:
+        raise UserError("--seeds: a measurement of speed has none")
 
 
 def _check_known(flag: str, chosen: Sequence[str], known: Sequence[str]) -> None:
     for name in chosen:
         if name not in known:
-            raise UserError(f"--{flag}={name}: this item has {', '.join(known)}.{closest(name, known)}")
+            allowed = ", ".join(dict.fromkeys(known))
+            raise UserError(f"--{flag}={name}: this item has {allowed}.{closest(name, known)}")

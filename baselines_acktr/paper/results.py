@@ -31,7 +31,7 @@ def load_games(runs: Sequence[Run], folder: Path) -> dict[str, pd.DataFrame]:
     return {name: table for name, table in games.items() if len(table)}
 
 
-def measure(item: Item, name: str, runs: Sequence[Run], games: Games) -> pd.DataFrame:
+def measure(item: Item, runs: Sequence[Run], games: Games) -> pd.DataFrame:
     """One row per run: its score, and the first episode N from which on `window` episodes reach the threshold."""
     rows = []
     for run in runs:

@@ -1,33 +1,26 @@
-"""Speed of training, measured side by side: `python -m baselines_acktr.benchmark`.
-
-Rounds of the whole loop with K-FAC and of the same loop with plain gradient descent take turns in one process, so that
-a shared machine's drift hits both. Then a profile: where an update of the K-FAC loop spends its time.
-"""
+"""What K-FAC costs in an update of ACKTR with discrete actions: the same loop without it, and each part timed apart."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.acktr_discrete import Model
-from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac.inverses import invert_all
 from baselines_acktr.kfac.taps import tap_layers
-from baselines_acktr.networks import default_network
 from baselines_acktr.returns import n_step_returns
-from baselines_acktr.rollouts import Rollout
-from common.vec_env import make_vec_env
+from baselines_acktr.rollouts import Rollout, Runner
 
 
 class PlainModel(Model):
     """The same model and loss, trained by gradient descent: no Fisher, no factors, no inverses."""
 
-    def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, tf.Tensor]:
-        return {"loss": self._descend(*batch_of(self, rollout))}
+    def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
+        return {"loss": self._descend(*batch)}
 
     @tf.function
     def _descend(self, *batch) -> tf.Tensor:
@@ -51,40 +44,6 @@ def loss_gradients(model: Model, *batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
     return loss, tape.gradient(loss, [variable.value for variable in model.network.trainable_variables])
 
 
-class Loop:
-    """Rollouts and updates of one model; `run` returns timesteps per second."""
-
-    def __init__(self, model_class: type[Model], env_id: str, num_env: int, updates: int, config) -> None:
-        self.env = make_vec_env(env_id, num_env, seed=0)
-        spaces = self.env.single_observation_space, self.env.single_action_space
-        self.model = model_class(*spaces, default_network(spaces[0]), config)
-        self.runner = self.model.make_runner(self.env)
-        self.timesteps, self.updates = updates * config.nsteps * num_env, updates
-
-    def run(self) -> float:
-        start = time.perf_counter()
-        for _ in range(self.updates):
-            self.model.update(self.runner.run(), 10**9)
-        return self.timesteps / (time.perf_counter() - start)
-
-    def close(self) -> None:
-        self.model.close()
-        self.env.close()
-
-
-def compare(kfac: Loop, plain: Loop, rounds: int) -> None:
-    """Prints timesteps per second of both loops, round by round in turns, and their ratio."""
-    for loop in (kfac, plain):
-        loop.run()
-    pairs = np.array([(kfac.run(), plain.run()) for _ in range(rounds)])
-    ratios = pairs[:, 0] / pairs[:, 1]
-    for name, column in zip(("K-FAC", "plain SGD"), pairs.T, strict=True):
-        print(
-            f"{name:10s} median {np.median(column):7.0f} timesteps/s   min {column.min():.0f}  max {column.max():.0f}"
-        )
-    print(f"{'ratio':10s} median {np.median(ratios):7.3f}               min {ratios.min():.3f}  max {ratios.max():.3f}")
-
-
 def seconds(*functions: Callable[[], object], repeats: int) -> list[float]:
     """Median wall-clock seconds of each function; they take turns, after two calls of each to warm up."""
     times = np.empty((repeats + 2, len(functions)))
@@ -96,10 +55,10 @@ def seconds(*functions: Callable[[], object], repeats: int) -> list[float]:
     return np.median(times[2:], axis=0).tolist()
 
 
-def profile(loop: Loop, repeats: int = 20) -> dict[str, float]:
+def kfac_parts(model: Model, runner: Runner, repeats: int = 20) -> dict[str, float]:
     """Seconds per update of each part of the K-FAC loop, each timed apart."""
-    model, env, config = loop.model, loop.env, loop.model.config
-    rollout = loop.runner.run()
+    env, config = runner.env, model.config
+    rollout = runner.run()
     observations, actions = rollout.observations[0], rollout.actions[0]
     batch = tuple(tf.constant(array) for array in batch_of(model, rollout))
     optimizer = model.optimizer
@@ -140,31 +99,3 @@ def profile(loop: Loop, repeats: int = 20) -> dict[str, float]:
         "preconditioning and step": apply,
         "inverses (background thread)": invert / config.inverse_interval,
     }
-
-
-def main() -> None:
-    """Parses the command line, runs and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", default="BreakoutNoFrameskip-v4")
-    parser.add_argument("--num_env", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of each loop")
-    parser.add_argument("--updates", type=int, default=15, help="updates in a round")
-    arguments = parser.parse_args()
-    config = AcktrDiscreteConfig()
-    kfac, plain = (Loop(c, arguments.env, arguments.num_env, arguments.updates, config) for c in (Model, PlainModel))
-    batch = arguments.num_env * config.nsteps
-    print(
-        f"{arguments.env}, batch {batch} = {arguments.num_env} x {config.nsteps}, rounds of {arguments.updates} updates"
-    )
-    compare(kfac, plain, arguments.rounds)
-    parts = profile(kfac)
-    total = sum(parts.values())
-    print(f"\npart of an update{'':14s} ms    share")
-    for name, value in parts.items():
-        print(f"{name:28s} {1e3 * value:6.1f}   {value / total:5.1%}")
-    for loop in (kfac, plain):
-        loop.close()
-
-
-if __name__ == "__main__":
-    main()

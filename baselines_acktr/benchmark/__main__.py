@@ -1,0 +1,88 @@
+"""Speed of training: `python -m baselines_acktr.benchmark --env=BreakoutNoFrameskip-v4 --algs=acktr,a2c,trpo`.
+
+Rounds of the whole loop of each algorithm take turns in one process. Then, for each, where an update spends its time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+import pandas as pd
+
+from common import cli
+from common.errors import UserError
+from common.options import option, validate
+from common.process import quiet_tensorflow
+
+PROGRAM = "python -m baselines_acktr.benchmark"
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkOptions:
+    """Flags of `python -m baselines_acktr.benchmark`."""
+
+    env: str = option("BreakoutNoFrameskip-v4", "id of the environment")
+    algs: tuple[str, ...] = option(
+        ("acktr",), "acktr, a2c, trpo, or sgd: the loop of acktr for discrete actions with plain gradient descent"
+    )
+    num_env: int | None = option(None, "environments of each algorithm; by default those of run.py", minimum=1)
+    batch: int | None = option(None, "timesteps in a batch; by default that of run.py", minimum=1)
+    pixels: bool = option(False, "a MuJoCo task from pixels")
+    rounds: int = option(5, "rounds of each algorithm", minimum=1)
+    updates: int = option(15, "updates in a round", unit="updates", minimum=1)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+FLAGS = cli.Flags({"options": BenchmarkOptions})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit code: 0, or 2 for a mistake of the user."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if any(flag in argv for flag in cli.HELP_FLAGS):
+        print(FLAGS.help(PROGRAM, "[--flag=value ...]", "Timesteps per second of training, and their parts."))
+        return 0
+    try:
+        measure(BenchmarkOptions(**FLAGS.parse(argv)))
+    except UserError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def measure(options: BenchmarkOptions) -> None:
+    """Measures and prints."""
+    with quiet_tensorflow():
+        from baselines_acktr import acktr_discrete
+        from baselines_acktr.benchmark.kfac_parts import kfac_parts
+        from baselines_acktr.benchmark.loop import Loop, speeds, table_of, take_turns
+
+    with contextlib.ExitStack() as stack:
+        loops = {}
+        for alg in options.algs:
+            loops[alg] = Loop(alg, options.env, options.num_env, options.batch, options.pixels)
+            stack.callback(loops[alg].close)
+            print(f"{alg}: {options.env}, batch {loops[alg].batch} of {loops[alg].env.num_envs} environments")
+        rates = take_turns(loops, options.rounds, dict.fromkeys(loops, options.updates))
+        show(speeds(rates, options.algs[-1]))
+        for alg, loop in loops.items():
+            if type(loop.model) is acktr_discrete.Model:
+                print(f"\n{alg}, parts of an update, each timed apart:")
+                show(table_of(kfac_parts(loop.model, loop.runner)))
+            print(f"\n{alg}, parts of an update in the loop:")
+            show(loop.parts(options.updates))
+
+
+def show(table: pd.DataFrame) -> None:
+    """Prints a table."""
+    formats = {"ms": "{:.1f}", "share": "{:.1%}", "timesteps/s": "{:.0f}", "lowest": "{:.0f}", "highest": "{:.0f}"}
+    print(table.to_string(index=False, formatters={n: f.format for n, f in formats.items()}, float_format="%.3f"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""The training loops that are compared, and their rounds in turns."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+
+from baselines_acktr.agents import Agent
+from baselines_acktr.benchmark.stopwatch import Stopwatch
+from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
+from baselines_acktr.training import make_config
+from common.errors import UserError
+from common.vec_env import make_vec_env
+from common.vec_env.ids import find_spec, is_atari
+
+PLAIN = "sgd"  # the loop of ACKTR with plain gradient descent in place of K-FAC
+
+
+class Loop:
+    """Rollouts and updates of one algorithm on environments of its own.
+
+    Attributes:
+      env, model, runner: its parts.
+      batch: timesteps in a batch.
+
+    Args:
+      alg: an algorithm of `run.py`, or PLAIN.
+      env_id: of the environments.
+      num_env: how many; None: the learner's default.
+      batch: timesteps in a batch; None: the learner's default.
+      pixels: a MuJoCo task from pixels.
+
+    Raises:
+      UserError: an algorithm that does not fit the actions, or a batch that the environments do not divide.
+    """
+
+    def __init__(
+        self, alg: str, env_id: str, num_env: int | None = None, batch: int | None = None, pixels: bool = False
+    ) -> None:
+        with make_vec_env(env_id, 1, seed=0, pixels=pixels) as probe:
+            model_class = _model_class(alg, probe.single_action_space)
+        config_class: Any = model_class.config_class
+        num_env = num_env or (config_class.num_env_atari if is_atari(find_spec(env_id)) else config_class.num_env)
+        self.env = make_vec_env(env_id, num_env, seed=0, pixels=pixels)
+        observations = self.env.single_observation_space
+        config = make_config(config_class, **model_class.preset(observations) | _batch_of(config_class, batch, num_env))
+        network = model_class.default_network(observations)
+        self.model = model_class(observations, self.env.single_action_space, network, config)
+        self.runner = self.model.make_runner(self.env)
+        self.batch = config.batch_size(num_env)
+
+    def run(self, updates: int) -> float:
+        """Timesteps per second of so many updates, what they leave to the background thread included."""
+        start, timesteps = time.perf_counter(), 0
+        for _ in range(updates):
+            rollout = self.runner.run()
+            self.model.update(rollout, 10**9)
+            timesteps += rollout.rewards.size
+        self.model.close()  # waits for the thread, which starts again with the next snapshot
+        return timesteps / (time.perf_counter() - start)
+
+    def parts(self, updates: int) -> pd.DataFrame:
+        """Where the time of an update goes: columns `part`, `ms` per update and `share`; the last use of the loop."""
+        watch = Stopwatch()
+        watch.wrap(self.env, "step", "stepping")
+        watch.wrap(self.model, "act", "acting")
+        watch.wrap(self.model, "to_env", "acting")
+        watch.wrap(self.model, "value", "predicting values")
+        if hasattr(self.model, "value_function"):
+            watch.wrap(self.model.value_function, "fit", "critic")
+        watch.wrap(self.model, "_improve", "policy" if hasattr(self.model, "value_function") else "policy and critic")
+        watch.wrap(self.runner, "run", "rest of the rollout")
+        watch.wrap(self.model, "update", "rest of the update")
+        self.run(updates)
+        return table_of({part: seconds / updates for part, seconds in watch.seconds.items()})
+
+    def close(self) -> None:
+        """Ends the model's threads and the environments."""
+        self.model.close()
+        self.env.close()
+
+
+def take_turns(loops: Mapping[str, Loop], rounds: int, updates: Mapping[str, int], warm_up: int = 2) -> pd.DataFrame:
+    """Timesteps per second [rounds, loops], a column for each loop.
+
+    The rounds of the loops take turns, so that a shared machine's drift hits all of them.
+
+    Args:
+      updates: in a round of each loop.
+      warm_up: updates of each loop before the first round.
+    """
+    for loop in loops.values():
+        loop.run(warm_up)
+    return pd.DataFrame([{name: loop.run(updates[name]) for name, loop in loops.items()} for _ in range(rounds)])
+
+
+def table_of(seconds: Mapping[str, float]) -> pd.DataFrame:
+    """Columns `part`, `ms` and `share` of {part: seconds}, the longest first."""
+    total = sum(seconds.values())
+    rows = [{"part": part, "ms": 1e3 * s, "share": s / total} for part, s in seconds.items()]
+    return pd.DataFrame(rows).sort_values("ms", ascending=False, ignore_index=True)
+
+
+def speeds(rates: pd.DataFrame, base: str) -> pd.DataFrame:
+    """One row per loop: median, lowest and highest round, and the median ratio to the loop `base` in the same round."""
+    ratios = rates.div(rates[base], axis=0) if base in rates else rates * np.nan
+    return pd.DataFrame(
+        {
+            "alg": rates.columns,
+            "timesteps/s": rates.median().to_numpy(),
+            "lowest": rates.min().to_numpy(),
+            "highest": rates.max().to_numpy(),
+            f"to {base}": ratios.median().to_numpy(),
+        }
+    )
+
+
+def _model_class(alg: str, actions: gym.Space) -> type[Agent]:
+    kind = CONTINUOUS if isinstance(actions, gym.spaces.Box) else DISCRETE
+    if alg == PLAIN and kind == DISCRETE:
+        from baselines_acktr.benchmark.kfac_parts import PlainModel
+
+        return PlainModel
+    if (alg, kind) not in LEARNERS:
+        raise UserError(f"--algs={alg}: there is none with {kind} actions")
+    learner = LEARNERS[alg, kind]
+    return getattr(importlib.import_module(learner.module), learner.model)
+
+
+def _batch_of(config_class: type, batch: int | None, num_env: int) -> dict[str, Any]:
+    """The hyperparameter that makes batches of so many timesteps."""
+    if batch is None:
+        return {}
+    if batch % num_env:
+        raise UserError(f"--batch={batch}: must be a multiple of the {num_env} environments")
+    if "nsteps" in {field.name for field in dataclasses.fields(config_class)}:
+        return {"nsteps": batch // num_env}
+    return {"timesteps_per_batch": batch}
