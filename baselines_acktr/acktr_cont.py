@@ -40,7 +40,7 @@ class Model(DisjointAgent):
         return self.optimizer.counters | self.value_function.counters()
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
-        """As `DisjointAgent.update`; with `report` the result also has `quadratic_kl`, the quadratic model's KL, nats."""
+        """As `DisjointAgent.update`; with `report` the result also has `quadratic_kl`, that by the quadratic model."""
         self._trust = scheduled(self.config.klschedule, 1.0, self.timesteps, total_timesteps)
         self.optimizer.delta.assign(self.config.delta * self._trust)
         metrics = super().update(rollout, total_timesteps, report)

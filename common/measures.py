@@ -113,7 +113,7 @@ def _read_monitor(path: Path) -> pd.DataFrame:
             if start is None:
                 raise ValueError("no t_start")
             started = float(start.group(1))
-            games = pd.read_csv(file)[["r", "l", "t"]].astype(float)
+            games = pd.read_csv(file)[["r", "l", "t"]].astype(float).dropna()  # a crash may cut off the last row
     except (KeyError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a monitor file") from error
     return games.assign(started=started, ended=started + games["t"])

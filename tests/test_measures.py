@@ -42,6 +42,13 @@ def test_a_file_without_the_header_of_baselines_is_refused(tmp_path):
         measures.load_monitor(tmp_path)
 
 
+def test_a_row_that_was_cut_off_is_left_out(tmp_path):
+    monitor(tmp_path, 0, [(1, 10, 1.0)])
+    with (tmp_path / "0.0.monitor.csv").open("a") as file:
+        file.write("2,20")
+    assert measures.load_monitor(tmp_path)["score"].tolist() == [1]
+
+
 def test_the_best_mean_is_that_of_the_best_successive_episodes():
     assert measures.best_mean([9, 0, 5, 6, 1], window=2) == 5.5
     assert measures.best_mean([-3, -1, -2], window=3) == -2

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from baselines_acktr.agents import Agent
 from baselines_acktr.benchmark.stopwatch import Stopwatch
@@ -20,6 +21,7 @@ from common.errors import UserError
 from common.vec_env import make_vec_env
 from common.vec_env.ids import find_spec, is_atari
 
+tf.get_logger().setLevel("ERROR")  # it warns of models that trace the functions of their class anew, as all do
 PLAIN = "sgd"  # the loop of ACKTR with plain gradient descent in place of K-FAC
 
 

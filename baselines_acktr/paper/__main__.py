@@ -113,13 +113,19 @@ def carry_out(plans: Mapping[str, Sequence[Run]], out: Path, options: PaperOptio
     if options.jobs == 0:
         return []
     runs = [run for name, chosen in plans.items() if ITEMS[name].kind != SPEED for run in chosen]
-    missing = unfinished(runs, out / "runs")
-    jobs = options.jobs or len(os.sched_getaffinity(0))
-    launcher = Launcher(missing, out / "runs", jobs, Display(len(missing)))
-    launcher.run()
+    failures = train(unfinished(runs, out / "runs"), out / "runs", options.jobs or len(os.sched_getaffinity(0)))
     for name in plans:
         if ITEMS[name].kind == SPEED:
             speed.measure(plans[name], out / name)
+    return failures
+
+
+def train(runs: Sequence[Run], folder: Path, jobs: int) -> list[str]:
+    """Carries out the runs; returns a line for each that failed."""
+    if not runs:
+        return []
+    launcher = Launcher(runs, folder, jobs, Display(len(runs)))
+    launcher.run()
     return launcher.failures
 
 

@@ -72,6 +72,6 @@ def last_report(folder: Path) -> dict[str, str]:
     path = folder / "progress.csv"
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return rows[-1] if rows and rows[-1].get("total_timesteps") else {}
+    text = path.read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))  # the last line may be half written
+    return rows[-1] if rows else {}

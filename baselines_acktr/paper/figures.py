@@ -37,7 +37,7 @@ def draw(item: Item, name: str, runs: Sequence[Run], games: Games, path: Path) -
 def _draw_panel(axes: Axes, item: Item, name: str, axis: str, task: str, runs: Sequence[Run], games: Games) -> None:
     for i, line in enumerate(dict.fromkeys(run.line.label for run in runs)):
         seeds = [run for run in runs if run.line.label == line]
-        draw_curves(axes, line, [_curve(run, games[run.name], axis, item.window) for run in seeds], color=f"C{i}")
+        draw_curves(axes, line, [along(axis, run, games[run.name], item.window) for run in seeds], color=f"C{i}")
         paper = published.reward(name, task, line)
         if paper == paper:
             axes.axhline(paper, color=f"C{i}", linestyle="--", linewidth=0.8)
@@ -46,7 +46,7 @@ def _draw_panel(axes: Axes, item: Item, name: str, axis: str, task: str, runs: S
     axes.legend(fontsize="small")
 
 
-def _curve(run: Run, games: pd.DataFrame, axis: str, window: int) -> pd.Series:
+def along(axis: str, run: Run, games: pd.DataFrame, window: int) -> pd.Series:
     """The running mean of the score along an axis; an update is a batch of timesteps."""
     if axis == "updates":
         by_timesteps = curve(games, "timesteps", window)

@@ -56,7 +56,7 @@ def _write_speed(item: Item, name: str, runs: Sequence[Run], out: Path) -> list[
         return []
     table = pd.read_csv(path)
     speed.draw(table, out / name / f"{name}.png")
-    return [table, pd.read_csv(path.with_name("parts.csv"))]
+    return [table]
 
 
 def _save(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:

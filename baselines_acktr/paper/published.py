@@ -8,6 +8,7 @@ import importlib.resources
 import pandas as pd
 
 FIGURES_OF = {"fig5": ("fig1", "fig3"), "fig6": ("fig1",), "fig7": ("fig3",)}  # the same runs in another figure
+THRESHOLDS = {"human": "table1", "threshold": "table2"}  # column: its table
 
 
 @functools.cache
@@ -31,22 +32,21 @@ def reward(item: str, env: str, alg: str) -> float:
       alg: acktr, a2c or trpo.
     """
     if item.startswith("table"):
-        columns = {"table1": (f"{alg}_reward", f"{alg}10m_reward"), "table2": (f"{alg}_reward", f"{alg}10m_reward")}
-        return _cell(item, env, columns.get(item, (alg,)))
+        return _cell(item, env, (f"{alg}_reward", f"{alg}10m_reward", alg))
     points = table("figures")
     chosen = points[points["item"].isin((item, *FIGURES_OF.get(item, ()))) & (points["env"] == env)]
     found = chosen[chosen["alg"] == alg]["reward"]
     return float(found.iloc[0]) if len(found) else float("nan")
 
 
-def episode(item: str, env: str, alg: str) -> float:
-    """The paper's N; nan where the threshold was not reached, or where the item has none."""
-    return _cell(item, env, (f"{alg}_episode", f"{alg}10m_episode")) if item in ("table1", "table2") else float("nan")
+def episode(column: str, env: str, alg: str) -> float:
+    """The paper's first episode N to reach the threshold `column` (see `threshold`); nan where it never did."""
+    return _cell(THRESHOLDS[column], env, (f"{alg}_episode", f"{alg}10m_episode"))
 
 
-def threshold(column: str | None, env: str) -> float | None:
+def threshold(column: str, env: str) -> float:
     """The score to be reached: `human` of table 1 or `threshold` of table 2."""
-    return None if column is None else _cell("table1" if column == "human" else "table2", env, (column,))
+    return _cell(THRESHOLDS[column], env, (column,))
 
 
 def speed(suite: str, batch: int, alg: str) -> float:

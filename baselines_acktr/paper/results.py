@@ -39,8 +39,7 @@ def measure(item: Item, runs: Sequence[Run], games: Games) -> pd.DataFrame:
             continue
         table = games[run.name]
         scores = table["score"].to_numpy()
-        threshold = published.threshold(item.threshold, run.task)
-        first = None if threshold is None else first_episode_above(scores, threshold, item.window)
+        first = _first_above(item, run.task, scores)
         rows.append(
             {
                 "task": run.task,
@@ -83,18 +82,27 @@ def compare(item: Item, name: str, measured: pd.DataFrame) -> pd.DataFrame:
             "paper": paper,
             "ratio": (scores.mean() - start) / (paper - start) if paper > start else NAN,
         }
-        rows.append(row | (_reached(item, name, task, line, alg, group) if item.threshold else {}))
+        rows.append(row | _reached(item, group))
     return pd.DataFrame(rows)
 
 
-def _reached(item: Item, name: str, task: str, line: str, alg: str, group: pd.DataFrame) -> dict[str, object]:
-    """When the threshold was reached: median over the seeds that reached it."""
-    reached = group["N"].notna().sum()
+def _first_above(item: Item, task: str, scores: np.ndarray) -> int | None:
+    """N; None where it was not reached or is not measured."""
+    if item.threshold is None:
+        return None
+    return first_episode_above(scores, published.threshold(item.threshold, task), item.window)
+
+
+def _reached(item: Item, group: pd.DataFrame) -> dict[str, object]:
+    """When the threshold was reached, if the item has one: median over the seeds that reached it."""
+    if item.threshold is None:
+        return {}
+    task, line, alg = group.iloc[0][["task", "line", "alg"]]
     return {
         "threshold": published.threshold(item.threshold, task),
-        "reached": f"{reached} of {len(group)}",
+        "reached": f"{group['N'].notna().sum()} of {len(group)}",
         "N": group["N"].median(),
-        "N paper": published.episode(name, task, alg) if line == alg else NAN,
+        "N paper": published.episode(item.threshold, task, alg) if line == alg else NAN,
         "timesteps at N": group["timesteps at N"].median(),
     }
 
