@@ -54,11 +54,11 @@ def measure(runs: Sequence[Run], folder: Path) -> None:
             results.append(speeds)
             parts.append(shares)
             pd.concat(results).to_csv(folder / "results.csv", index=False, float_format="%.6g")
-            pd.concat(parts).to_csv(folder / "parts.csv", index=False, float_format="%.4g")
+            pd.concat(parts).to_csv(folder / "parts.csv", index=False, float_format="%.1f")
 
 
 def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Speeds beside the paper's, and the parts of an update, for one size of the batch."""
+    """Speeds beside the paper's, and milliseconds of each part of an update, for one size of the batch."""
     with quiet_tensorflow():
         from baselines_acktr.benchmark.loop import Loop, speeds, take_turns
 
@@ -69,13 +69,13 @@ def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[p
             loops[alg] = Loop(alg, run.env, num_env, batch)
             stack.callback(loops[alg].close)
         table = speeds(take_turns(loops, ROUNDS, dict.fromkeys(loops, updates)), BASE)
-        parts = [loop.parts(updates).assign(alg=alg) for alg, loop in loops.items()]
+        parts = {f"{alg} ms": loop.parts(updates).set_index("part")["ms"] for alg, loop in loops.items()}
     setting = {"env": run.env, "batch": batch, "environments": num_env, "steps": batch // num_env}
     paper = {alg: published.speed(SUITES[run.suite], batch, alg) for alg in (*algs, BASE)}
     table["paper"] = table["alg"].map(paper)
     table[f"paper to {BASE}"] = table["paper"] / paper[BASE]
     table["cores"] = len(os.sched_getaffinity(0))
-    return _led_by(setting, table), _led_by(setting, pd.concat(parts)[["alg", "part", "ms", "share"]])
+    return _led_by(setting, table), _led_by(setting, pd.DataFrame(parts).rename_axis("part").reset_index())
 
 
 def _led_by(setting: Mapping[str, object], table: pd.DataFrame) -> pd.DataFrame:
