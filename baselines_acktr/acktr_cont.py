@@ -40,16 +40,18 @@ class Model(DisjointAgent):
         return self.optimizer.counters | self.value_function.counters()
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
-        """As `DisjointAgent.update`; with `report` the result also has `quadratic_kl`, that by the quadratic model."""
         self._trust = scheduled(self.config.klschedule, 1.0, self.timesteps, total_timesteps)
         self.optimizer.delta.assign(self.config.delta * self._trust)
-        metrics = super().update(rollout, total_timesteps, report)
-        return metrics | {"quadratic_kl": self.optimizer.last_step_model_kl()} if report else metrics
+        return super().update(rollout, total_timesteps, report)
 
     def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        """One K-FAC step of the policy; the next one's length is adapted to this one's KL."""
+        """One K-FAC step of the policy; the next one's length is adapted to this one's KL.
+
+        The result also has `quadratic_kl`, the step's KL by the quadratic model, nats.
+        """
         lr = float(self.optimizer.learning_rate)
         metrics = super()._improve(observations, actions, advantages)
+        metrics["quadratic_kl"] = self.optimizer.last_step_model_kl()
         self.optimizer.learning_rate.assign(self._adapted(lr, metrics["kl"]))
         return metrics | {"lr": lr}
 

@@ -107,6 +107,15 @@ def test_step_size_follows_the_kl(kl, factor):
     assert make_model(desired_kl=0.0)._adapted(0.03, kl) == 0.03
 
 
+def test_the_quadratic_kl_is_that_of_the_step_size_taken_not_of_the_adapted_one():
+    model = make_model(lr=0.03, desired_kl=10.0, hidden_sizes=(4,))
+    metrics = model.update(make_rollout(model), 10**9)
+    assert model.optimizer.learning_rate.numpy() == pytest.approx(1.5 * metrics["lr"])
+    at_the_adapted_size = float(model.optimizer.last_step_model_kl())
+    assert at_the_adapted_size > 0
+    np.testing.assert_allclose(float(metrics["quadratic_kl"]), at_the_adapted_size / 1.5**2, rtol=1e-5)
+
+
 def test_trust_region_and_desired_kl_fall_over_the_run():
     model = make_model(desired_kl=0.02, delta=0.04)
     rollout = make_rollout(model)
