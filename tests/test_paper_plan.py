@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -170,4 +169,3 @@ def test_lines_are_told_apart_by_their_labels():
         for group in ITEMS[name].groups:
             labels = [line.label for line in group.lines]
             assert len(set(labels)) == len(labels)
-            assert all(dataclasses.replace(line, variant="") != line or not line.options for line in group.lines)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from baselines_acktr.paper.items import ITEMS, RUNS, Item
+from baselines_acktr.paper.items import ITEMS, Item
 
-NOTES = {
-    RUNS: "`95%` is the bootstrap interval of the mean over seeds; `ratio` is the gain over the untrained policy (the "
-    "mean of the first 10 episodes) as part of the paper's. In the interquartile mean 0 is the untrained policy and 1 "
-    "the paper's ACKTR; ACKTR is clearly ahead where its lowest seed is above the other's highest.",
-}
+HEAD = """# Results beside the paper's
+
+The paper's MuJoCo tasks were Gym's v1, these are Gymnasium's. `95%` is the bootstrap interval of the mean over seeds;
+`ratio` is the gain over the untrained policy (the mean of the first 10 episodes) as part of the paper's. In the
+interquartile mean 0 is the untrained policy and 1 the paper's ACKTR; ACKTR is clearly ahead where its lowest seed is above
+the other's highest."""
 
 
 def write(out: Path) -> Path:
@@ -20,12 +21,9 @@ def write(out: Path) -> Path:
     sections = [
         _section(name, item, out / name) for name, item in ITEMS.items() if (out / name / "results.csv").exists()
     ]
-    head = (
-        "# Results beside the paper's\n\nThe paper's MuJoCo tasks were Gym's v1, these are Gymnasium's. " + NOTES[RUNS]
-    )
     out.mkdir(parents=True, exist_ok=True)
     path = out / "report.md"
-    path.write_text("\n\n".join([head, *(sections or ["Nothing has been measured yet."])]) + "\n", encoding="utf-8")
+    path.write_text("\n\n".join([HEAD, *(sections or ["Nothing has been measured yet."])]) + "\n", encoding="utf-8")
     return path
 
 
