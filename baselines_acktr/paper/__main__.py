@@ -50,7 +50,7 @@ FLAGS = cli.Flags({"options": PaperOptions})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code: 0 done, 1 a run failed, 2 a mistake of the user, 128 + signal
+    """Runs a command line and returns its exit code: 0 done, 1 a run failed, 2 a mistake of the user, 130
     interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or any(flag in argv for flag in cli.HELP_FLAGS):

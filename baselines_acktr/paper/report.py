@@ -12,8 +12,8 @@ HEAD = """# Results beside the paper's
 
 The paper's MuJoCo tasks were Gym's v1, these are Gymnasium's. `95%` is the bootstrap interval of the mean over seeds;
 `ratio` is the gain over the untrained policy (the mean of the first 10 episodes) as part of the paper's. In the
-interquartile mean 0 is the untrained policy and 1 the paper's ACKTR; ACKTR is clearly ahead where its lowest seed is above
-the other's highest."""
+interquartile mean 0 is the untrained policy and 1 the paper's ACKTR; ACKTR is clearly ahead where its lowest seed is
+above the other's highest."""
 
 
 def write(out: Path) -> Path:
