@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -53,6 +52,7 @@ class ContinuousModel(DisjointAgent):
 
     algorithm = "a2c"
     config_class = A2cContConfig
+    for_images: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -64,11 +64,7 @@ class ContinuousModel(DisjointAgent):
         return super().update(rollout, total_timesteps, report) | {"lr": lr}
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        """One pass over the batch in random order, `policy_rows` rows to a step."""
-        order = np.random.default_rng([self.seed, self.updates]).permutation(len(advantages))
-        for rows in np.array_split(order, math.ceil(len(order) / (self.config.policy_rows or len(order)))):
-            metrics = self._descend(tf.gather(observations, rows), actions[rows], advantages[rows])
-        return metrics
+        return self._descend(observations, actions, advantages)
 
     @tf.function(reduce_retracing=True)
     def _descend(self, observations, actions, advantages) -> dict[str, tf.Tensor]:

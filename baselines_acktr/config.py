@@ -238,11 +238,17 @@ class A2cDiscreteConfig(SharedConfig, RmspropConfig):
 
 @dataclasses.dataclass(frozen=True)
 class A2cContConfig(GaussianConfig, RmspropConfig):
-    """Hyperparameters of `a2c` with continuous actions: the batches and networks of `acktr_cont`."""
+    """Hyperparameters of `a2c` with continuous actions: the networks of `acktr_cont`, one step for each small batch."""
 
-    policy_rows: int = option(
-        50, "rows of each step of the policy, in one pass over the batch; 0: one step on all", unit="rows", minimum=0
+    lr: float = option(0.002, "rate at the start of the run", source=TUNED, above=0)
+    timesteps_per_batch: int = option(
+        160,
+        "timesteps in a batch, of all environments together",
+        unit="timesteps",
+        source=TUNED + "; " + PAPER + ": 2500",
+        minimum=1,
     )
+    vf_iters: int = option(2, "updates of the critic for one of the policy", source=TUNED, minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)

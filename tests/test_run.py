@@ -105,8 +105,8 @@ def test_without_arguments_the_usage_has_an_example(capsys):
         ),
         (["--env=Lights-v0", "--alg=ppo2"], "--alg=ppo2: must be one of acktr, a2c, trpo"),
         (
-            ["--env=Lights-v0", "--alg=a2c", "--policy_rows=5"],
-            "--policy_rows: a2c with discrete actions does not have it",
+            ["--env=Lights-v0", "--alg=a2c", "--timesteps_per_batch=5"],
+            "--timesteps_per_batch: a2c with discrete actions does not have it",
         ),
         (["--env=Pendulum-v1", "--alg=trpo", "--lr=1"], "--lr: trpo does not have it"),
         (
