@@ -62,7 +62,9 @@ class KfacConfig(Config):
         "eigenvalues that the eigen form computes of a factor 4 times as large; the others share their mean; 0: all",
         minimum=0,
     )
-    inverse_interval: int = option(10, "updates between two refreshes of the inverses", unit="updates", minimum=1)
+    inverse_interval: int = option(
+        10, "updates between two refreshes of the inverses; fewer at the start", unit="updates", minimum=1
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +215,9 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
     )
     stats_decay: float = option(0.95, "decay of the factors' running averages", source=TUNED, minimum=0, below=1)
     fisher_rows: int = option(0, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
-    inverse_interval: int = option(1, "updates between two refreshes of the inverses", unit="updates", minimum=1)
+    inverse_interval: int = option(
+        1, "updates between two refreshes of the inverses; fewer at the start", unit="updates", minimum=1
+    )
     critic: str = option(
         "gauss-newton",
         "metric of the critic: Gauss-Newton with sigma = 1, with sigma from the Bellman error, or Euclidean (Adam)",

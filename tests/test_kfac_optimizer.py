@@ -158,14 +158,15 @@ def test_background_training_equals_inline_when_every_refresh_is_waited_for():
         np.testing.assert_array_equal(inline, background)
 
 
-def test_inverses_are_refreshed_every_interval():
+def test_inverses_are_refreshed_every_interval_and_more_often_at_the_start():
+    """After a tenth of the updates so far: every update up to 19, every second up to 29, then every third."""
     model = classifier()
     optimizer = make(model, inverse_interval=3)
     ages = []
-    for seed in range(7):
+    for seed in range(36):
         run_steps(optimizer, model, 1, seed)
         ages.append(optimizer.counters["inverse_age"])
-    assert ages == [0, 1, 2, 0, 1, 2, 0]
+    assert ages == 20 * [0] + 5 * [1, 0] + 2 * [1, 2, 0]
 
 
 def test_training_is_traced_once_whatever_the_rate():
@@ -183,16 +184,17 @@ def test_training_is_traced_once_whatever_the_rate():
 def test_continuing_from_state_equals_not_having_stopped():
     model = classifier()
     optimizer = make(model, inverse_interval=3)
-    run_steps(optimizer, model, 4)
+    run_steps(optimizer, model, 21)
+    assert optimizer.counters["inverse_age"] == 1
     state, saved = optimizer.state(), weights(model)
-    run_steps(optimizer, model, 4, start=4)
+    run_steps(optimizer, model, 4, start=21)
 
     other = classifier(seed=9)
     resumed = make(other, inverse_interval=3, seed=77)
     for variable, value in zip(other.trainable_variables, saved, strict=True):
         variable.assign(value)
     resumed.set_state(state)
-    run_steps(resumed, other, 4, start=4)
+    run_steps(resumed, other, 4, start=21)
     for straight, continued in zip(weights(model), weights(other), strict=True):
         np.testing.assert_array_equal(straight, continued)
     assert resumed.counters == optimizer.counters

@@ -67,7 +67,8 @@ class Kfac:
       momentum: heavy-ball momentum applied after the trust region:
         m <- momentum m + (eta / eta_max) D;  W <- W - eta_max (1 - momentum) m.
       decay: of the running averages of the factors.
-      inverse_interval: updates from one snapshot of the factors to the next.
+      inverse_interval: updates from one snapshot of the factors to the next; fewer at the start, where the averages
+        change fast: a tenth of the updates so far.
       max_sites: sites of a convolution's output that the factors are estimated from; 0 takes all.
       form: how factors are damped and inverted; `CholeskyForm()` or `EigenForm()`.
       inverter: where; `BackgroundInverter()` or `InlineInverter()`.
@@ -141,7 +142,8 @@ class Kfac:
     def refresh_inverses(self) -> None:
         """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none."""
         self._publish(self.inverter.poll())
-        due = self._inverse_step < 0 or self._step >= self._submitted_step + self.inverse_interval
+        interval = min(self.inverse_interval, max(1, self._step // 10))
+        due = self._inverse_step < 0 or self._step >= self._submitted_step + interval
         if due and self.inverter.idle:
             self._submitted_step = self._step
             self.inverter.submit(self._snapshot(), self.form, float(self.damping))
