@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr import training
-from baselines_acktr.agents import with_prefix, without_prefix
 from baselines_acktr.config import AcktrContConfig
 from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.kfac import Objective
@@ -16,6 +15,7 @@ from baselines_acktr.optimizers import make_kfac
 from baselines_acktr.policies import Critic
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.value_functions import ValueFunction, make_value_function
+from common.named_arrays import with_prefix, without_prefix
 from common.schedules import scheduled
 
 MIN_LR, MAX_LR = 1e-8, 1.0  # bounds of the adapted step size, as in OpenAI Baselines

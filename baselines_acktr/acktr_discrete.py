@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr import training
-from baselines_acktr.agents import with_prefix, without_prefix
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.optimizers import make_kfac
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.shared_agent import SharedAgent
 from common.distributions import make_distribution
+from common.named_arrays import with_prefix, without_prefix
 
 
 class Model(SharedAgent):

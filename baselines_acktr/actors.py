@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agents import with_prefix, without_prefix
 from common.distributions import make_distribution
+from common.named_arrays import with_prefix, without_prefix
 from common.running_mean_std import ObservationFilter
 
 

@@ -166,14 +166,3 @@ def set_parameters(owner: keras.Model | keras.Optimizer, arrays: dict[str, np.nd
     variables = owner.trainable_variables if isinstance(owner, keras.Model) else owner.variables
     for i, variable in enumerate(variables):
         variable.assign(arrays[str(i)])
-
-
-def with_prefix(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays under the names `prefix/name`."""
-    return {f"{prefix}/{name}": array for name, array in arrays.items()}
-
-
-def without_prefix(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Inverse of `with_prefix`: those arrays whose names start with `prefix/`, without it."""
-    start = prefix + "/"
-    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}

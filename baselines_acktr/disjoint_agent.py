@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.actors import Actor, CategoricalActor
-from baselines_acktr.agents import Agent, parameters, set_parameters, with_prefix, without_prefix
+from baselines_acktr.agents import Agent, parameters, set_parameters
 from baselines_acktr.config import DisjointConfig
 from baselines_acktr.gaussian_actor import GaussianActor
 from baselines_acktr.losses import l2_penalty, policy_gradient_loss
@@ -22,6 +22,7 @@ from baselines_acktr.returns import explained_variance, generalized_advantages
 from baselines_acktr.rollouts import Rollout, Runner
 from baselines_acktr.value_functions import Euclidean, ValueFunction
 from common.distributions import ActionDistribution, make_distribution
+from common.named_arrays import with_prefix, without_prefix
 
 
 class DisjointAgent(Agent):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agents import Agent, parameters, set_parameters, with_prefix, without_prefix
+from baselines_acktr.agents import Agent, parameters, set_parameters
 from baselines_acktr.config import SharedConfig
 from baselines_acktr.losses import policy_gradient_loss, value_loss
 from baselines_acktr.networks import default_network
@@ -18,6 +18,7 @@ from baselines_acktr.policies import ActorCritic
 from baselines_acktr.returns import explained_variance, n_step_returns
 from baselines_acktr.rollouts import Rollout, Runner
 from common.distributions import make_distribution
+from common.named_arrays import with_prefix, without_prefix
 
 
 class SharedAgent(Agent):

@@ -14,12 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agents import parameters, set_parameters, with_prefix, without_prefix
+from baselines_acktr.agents import parameters, set_parameters
 from baselines_acktr.config import AcktrContConfig, DisjointConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.losses import l2_penalty, value_loss
 from baselines_acktr.optimizers import make_kfac
 from baselines_acktr.policies import Critic
+from common.named_arrays import with_prefix, without_prefix
 from common.random_state import get_random_state, set_random_state
 from common.running_mean_std import RunningMeanStd
 

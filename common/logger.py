@@ -10,7 +10,9 @@ import abc
 import contextlib
 import csv
 import datetime
+import io
 import json
+import logging
 import math
 import numbers
 import os
@@ -18,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import rich.box
 import rich.console
@@ -26,10 +28,12 @@ import rich.table
 import rich.text
 from tqdm import tqdm
 
+from common.appended_file import AppendedFile
 from common.errors import UserError, closest
 
 FORMATS = ("stdout", "log", "csv", "json", "tensorboard")
 Row = Mapping[str, float | int | str]
+_log = logging.getLogger(__name__)
 
 
 class Output(abc.ABC):
@@ -39,17 +43,23 @@ class Output(abc.ABC):
     def write(self, row: Row, step: int) -> None:
         """Writes {key: number or text} of one report; `step` counts timesteps."""
 
+    def position(self) -> int:
+        """How much there is, for `cut`."""
+        return 0
+
+    def cut(self, position: int) -> None:  # noqa: B027 (what is on a terminal stays)
+        """Drops what was written after `position` was taken, in whichever process."""
+
     @abc.abstractmethod
     def close(self) -> None:
         """Releases what the output holds."""
 
 
 class TableOutput(Output):
-    """A table with sorted keys, on the terminal or in a text file."""
+    """A table with sorted keys, on the terminal."""
 
-    def __init__(self, stream: TextIO, owned: bool) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._owned = owned
         plain = not stream.isatty()
         self._box = rich.box.ASCII if plain else rich.box.ROUNDED
         self._console = rich.console.Console(file=stream, width=100 if plain else None, highlight=False)
@@ -65,8 +75,24 @@ class TableOutput(Output):
         self._stream.flush()
 
     def close(self) -> None:
-        if self._owned:
-            self._stream.close()
+        """Nothing: the terminal is not its own."""
+
+
+class TextOutput(TableOutput):
+    """The same tables in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = AppendedFile(path)
+        super().__init__(cast(TextIO, self._file))
+
+    def position(self) -> int:
+        return self._file.size
+
+    def cut(self, position: int) -> None:
+        self._file.cut(position)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class CsvOutput(Output):
@@ -75,33 +101,46 @@ class CsvOutput(Output):
     def __init__(self, path: Path) -> None:
         self._path = path
         _drop_partial_line(path)
-        self._columns: list[str] = []
-        if path.exists():
-            with path.open(newline="") as file:
-                self._columns = next(csv.reader(file), [])
+        self._columns, rows = self._read()
+        self._rows = len(rows)
 
     def write(self, row: Row, step: int) -> None:
         new = [key for key in sorted(row) if key not in self._columns]
         if new:
-            self._columns += new
-            self._rewrite()
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(dict(row))
+            self._rewrite([*self._columns, *new], self._read()[1])
+        line = io.StringIO(newline="")
+        csv.DictWriter(line, self._columns).writerow(dict(row))
+        with contextlib.closing(AppendedFile(self._path)) as file:
+            file.write(line.getvalue())
+        self._rows += 1
+
+    def position(self) -> int:
+        return self._rows
+
+    def cut(self, position: int) -> None:
+        if position < self._rows:
+            self._rewrite(self._columns, self._read()[1][:position])
+            self._rows = position
 
     def close(self) -> None:
         """Nothing: the file is open only while a line is written."""
 
-    def _rewrite(self) -> None:
-        rows: list[dict[str, str]] = []
-        if self._path.exists():
-            with self._path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        if not self._path.exists():
+            return [], []
+        with self._path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        return list(reader.fieldnames or ()), rows
+
+    def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         aside = self._path.with_suffix(".csv.tmp")
         with aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="")
+            writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
         os.replace(aside, self._path)
+        self._columns = columns
 
 
 class JsonOutput(Output):
@@ -109,12 +148,17 @@ class JsonOutput(Output):
 
     def __init__(self, path: Path) -> None:
         _drop_partial_line(path)
-        self._file = path.open("a")
+        self._file = AppendedFile(path)
 
     def write(self, row: Row, step: int) -> None:
         finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
         self._file.write(json.dumps(finite, allow_nan=False, sort_keys=True) + "\n")
-        self._file.flush()
+
+    def position(self) -> int:
+        return self._file.size
+
+    def cut(self, position: int) -> None:
+        self._file.cut(position)
 
     def close(self) -> None:
         self._file.close()
@@ -161,10 +205,12 @@ class Logger:
         self.folder = Path(folder)
         self.rank = rank
         self._row: dict[str, float | int | str] = {}
+        self._gaps: set[str] = set()
         self._bar: tqdm[Any] | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._outputs = [_open_output(name, self.folder, f"-rank{rank:03d}" if rank else "") for name in formats]
+            suffix = f"-rank{rank:03d}" if rank else ""
+            self._outputs = {name: _open_output(name, self.folder, suffix) for name in formats}
         except OSError as error:
             raise UserError(f"log folder {folder}: cannot be written: {error.strerror}") from error
 
@@ -173,10 +219,28 @@ class Logger:
         self._row.update({key: _plain(value) for key, value in values.items()})
 
     def dump(self, step: int) -> None:
-        """Writes what was logged since the last dump; `step` is the number of timesteps so far."""
-        for output in self._outputs:
-            output.write(self._row, step)
+        """Writes what was logged since the last dump; `step` is the number of timesteps so far.
+
+        A disk that is full costs the row, not the run: each format says once that it has gaps.
+        """
+        for name, output in self._outputs.items():
+            try:
+                output.write(self._row, step)
+            except OSError as error:
+                if name not in self._gaps:
+                    _log.warning("log format %s: rows are missing from here on: %s", name, error.strerror)
+                self._gaps.add(name)
         self._row = {}
+
+    def positions(self) -> dict[str, int]:
+        """Returns {format: how much is written}, for `cut`."""
+        return {name: output.position() for name, output in self._outputs.items()}
+
+    def cut(self, positions: Mapping[str, int]) -> None:
+        """Drops what was written after `positions` was taken, in whichever process."""
+        for name, output in self._outputs.items():
+            if name in positions:
+                output.cut(positions[name])
 
     def progress(self, step: int, total: int, **values: float) -> None:
         """Moves the progress bar to `step` of `total` timesteps, with `values` beside it (terminal, rank 0 only)."""
@@ -190,9 +254,9 @@ class Logger:
         """Ends the progress bar and closes the files; may be called twice."""
         if self._bar is not None:
             self._bar.close()
-        for output in self._outputs:
+        for output in self._outputs.values():
             output.close()
-        self._outputs = []
+        self._outputs = {}
 
     def __enter__(self) -> Logger:
         return self
@@ -233,9 +297,9 @@ def readable(value: float | int | str) -> str:
 def _open_output(name: str, folder: Path, suffix: str) -> Output:
     match name:
         case "stdout":
-            return TableOutput(sys.stdout, owned=False)
+            return TableOutput(sys.stdout)
         case "log":
-            return TableOutput((folder / f"log{suffix}.txt").open("a", encoding="utf-8"), owned=True)
+            return TextOutput(folder / f"log{suffix}.txt")
         case "csv":
             return CsvOutput(folder / f"progress{suffix}.csv")
         case "json":

@@ -76,6 +76,7 @@ class NativeAtariVectorEnv(VectorEnv):
     """
 
     single_action_space: spaces.Discrete
+    state_gap = ""
 
     def __init__(
         self,

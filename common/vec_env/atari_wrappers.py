@@ -15,15 +15,18 @@ from typing import Any, SupportsFloat, cast
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.wrappers import AtariPreprocessing, RecordEpisodeStatistics
+from gymnasium.wrappers import AtariPreprocessing
 
 from common.vec_env import atari
+from common.vec_env.wrappers import EpisodeStatistics
 
 Info = dict[str, Any]
 
 
 class EpisodicLife(gym.Wrapper):
     """Ends the agent's episode when a life is lost; the reset after it continues the game with one no-op."""
+
+    state_attributes = ("_lives", "_continues")
 
     def __init__(self, env: gym.Env) -> None:
         """Wraps a preprocessed Atari environment."""
@@ -57,6 +60,8 @@ class EpisodicLife(gym.Wrapper):
 class FireReset(gym.Wrapper):
     """Takes actions 1 and 2 after every reset, for games that wait for FIRE."""
 
+    state_attributes = ()
+
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
         """Resets, and returns what is seen after both actions, with `info["episode"]` of a game that ended by then."""
         observation, info = self.env.reset(seed=seed, options=options)
@@ -72,6 +77,8 @@ class FireReset(gym.Wrapper):
 class SignReward(gym.RewardWrapper):
     """Replaces the reward by its sign."""
 
+    state_attributes = ()
+
     def reward(self, reward: SupportsFloat) -> float:
         """Returns -1, 0 or 1."""
         return float(np.sign(float(reward)))
@@ -82,6 +89,8 @@ class ZeroPaddedStack(gym.Wrapper):
 
     Gymnasium's `FrameStackObservation` stacks in the first axis.
     """
+
+    state_attributes = ("_stack",)
 
     def __init__(self, env: gym.Env, size: int) -> None:
         """Wraps an environment with observations uint8 `[H, W]`.
@@ -120,7 +129,7 @@ def wrap_atari(env: gym.Env, frame_stack: int) -> gym.Env:
       An environment with observations uint8 `[84, 84, frame_stack]`.
     """
     env = AtariPreprocessing(env, noop_max=atari.MAX_NOOPS, frame_skip=4, screen_size=atari.SCREEN)
-    env = EpisodicLife(RecordEpisodeStatistics(env))
+    env = EpisodicLife(EpisodeStatistics(env))
     meanings = env.get_wrapper_attr("get_action_meanings")()
     if "FIRE" in meanings and len(meanings) > 2:
         env = FireReset(env)

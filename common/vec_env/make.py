@@ -17,9 +17,10 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from common.errors import UserError, closest
+from common.vec_env.env_state import ResumableEnv
 from common.vec_env.ids import find_spec, is_atari, newer_version, split_module
 from common.vec_env.rendering import ensure_offscreen_rendering, follow_body
-from common.vec_env.wrappers import EpisodeInfo, SeededVectorEnv, owned_float32
+from common.vec_env.wrappers import EpisodeInfo, EpisodeStatistics, SeededVectorEnv, owned_float32
 
 BACKENDS = ("auto", "native", "subproc", "sync")
 
@@ -118,11 +119,11 @@ def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, at
         if atari_stack:
             from common.vec_env.atari_wrappers import wrap_atari
 
-            return wrap_atari(gym.make(spec, frameskip=1, **options), atari_stack)
+            return ResumableEnv(wrap_atari(gym.make(spec, frameskip=1, **options), atari_stack))
         env = gym.make(spec, **options)
     if _is_mujoco(spec) and render_mode is not None:
         follow_body(env)
-    return gym.wrappers.RecordEpisodeStatistics(owned_float32(env))
+    return ResumableEnv(EpisodeStatistics(owned_float32(env)))
 
 
 def _make_atari(spec: EnvSpec, num_env: int, frame_stack: int, step_timeout: float) -> VectorEnv:

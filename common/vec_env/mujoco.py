@@ -86,6 +86,7 @@ class NativeMujocoVectorEnv(VectorEnv):
 
     spec: EnvSpec
     single_action_space: spaces.Box[Any]
+    state_gap = ""
 
     def __init__(
         self,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorWrapper
+
+from common.named_arrays import Arrays, with_prefix, without_prefix
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
@@ -17,12 +20,29 @@ StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 class OwnedObservation(gym.Wrapper):
     """Copies the observation that ends an episode, which an environment that reuses its arrays would overwrite."""
 
+    state_attributes = ()
+
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Steps one environment."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         if terminated or truncated:
             observation = copy.deepcopy(observation)
         return observation, reward, terminated, truncated, info
+
+
+class EpisodeStatistics(gym.wrappers.RecordEpisodeStatistics):
+    """Gymnasium's statistics of a game, in `info["episode"]`; they can go on in another process."""
+
+    state_attributes = ("episode_returns", "episode_lengths", "seconds")
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the present game."""
+        return time.perf_counter() - self.episode_start_time
+
+    @seconds.setter
+    def seconds(self, value: float) -> None:
+        self.episode_start_time = time.perf_counter() - value
 
 
 def owned_float32(env: gym.Env) -> gym.Env:
@@ -33,12 +53,49 @@ def owned_float32(env: gym.Env) -> gym.Env:
     return OwnedObservation(env)
 
 
-class EpisodeInfo(VectorWrapper):
+class ResumableWrapper(VectorWrapper):
+    """A wrapper without a state of its own.
+
+    Attributes:
+      state_gap: why the environments' state cannot be read, in a few words; "" where it can.
+    """
+
+    @property
+    def state_gap(self) -> str:
+        return cast(Any, self.env).state_gap
+
+    def get_state(self) -> Arrays:
+        """Returns what `set_state` needs for the same steps to follow, but not the last observations."""
+        return cast(Any, self.env).get_state()
+
+    def set_state(self, state: Arrays) -> None:
+        """Continues from what `get_state` returned, without a reset unless there is a `state_gap`."""
+        cast(Any, self.env).set_state(state)
+
+
+class EpisodeInfo(ResumableWrapper):
     """Moves the statistics of finished games to `infos["episode"]`, and makes rewards float32.
 
     Under same-step autoreset Gymnasium leaves what the environments said of the end of an episode in
     `infos["final_info"]`. A game that ended during the reset itself is already in `infos["episode"]`.
+
+    The environments are `ResumableEnv`s.
     """
+
+    @property
+    def state_gap(self) -> str:
+        return next(filter(None, cast(Any, self.env).get_attr("state_gap")), "")
+
+    def get_state(self) -> Arrays:
+        if self.state_gap:
+            return {}
+        states = cast(Any, self.env).get_attr("env_state")
+        return {name: array for i, state in enumerate(states) for name, array in with_prefix(str(i), state).items()}
+
+    def set_state(self, state: Arrays) -> None:
+        if not self.state_gap:
+            states = [without_prefix(str(i), state) for i in range(self.num_envs)]
+            cast(Any, self.env).set_attr("env_state", states)
 
     def step(self, actions: Any) -> StepResult:
         """Steps all environments."""
@@ -53,7 +110,7 @@ class EpisodeInfo(VectorWrapper):
         return observations, rewards.astype(np.float32), terminations, truncations, infos
 
 
-class SeededVectorEnv(VectorWrapper):
+class SeededVectorEnv(ResumableWrapper):
     """The outermost wrapper: seeds the first reset, scales rewards, and closes at the end of a `with` block."""
 
     def __init__(self, env: VectorEnv, seed: int | None, reward_scale: float = 1.0) -> None:
@@ -72,6 +129,10 @@ class SeededVectorEnv(VectorWrapper):
         """Resets all environments, the first time with the seed of the constructor unless one is given."""
         seed, self._seed = (self._seed if seed is None else seed), None
         return self.env.reset(seed=seed, options=options)
+
+    def set_state(self, state: Arrays) -> None:
+        self._seed = None
+        super().set_state(state)
 
     def step(self, actions: Any) -> StepResult:
         """Steps all environments."""

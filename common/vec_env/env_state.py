@@ -1,0 +1,153 @@
+"""The state of one environment as arrays: what `VectorEnv`s of the backends sync and subproc are resumed from.
+
+An environment or wrapper says what changes in it with a class attribute `state_attributes`, the names of attributes or
+properties that hold numbers, booleans, None, arrays, or tuples and lists of them; `()` for one in which nothing does.
+Its random generator (`np_random`) belongs to the state anyway. What is here knows the wrappers that `make_vec_env`
+uses, and of Gymnasium's environments the classic control tasks, MuJoCo's and Atari games.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers import AtariPreprocessing, DtypeObservation, OrderEnforcing, TimeLimit
+
+from common.named_arrays import Arrays, with_prefix, without_prefix
+from common.random_state import get_random_state, set_random_state
+
+_WRAPPERS: dict[type, tuple[str, ...]] = {
+    TimeLimit: ("_elapsed_steps",),
+    OrderEnforcing: ("_has_reset",),
+    DtypeObservation: (),
+    AtariPreprocessing: ("lives", "game_over", "obs_buffer"),
+}
+_CLASSIC_CONTROL = ("state", "steps_beyond_terminated", "last_u")
+# What rewards of the tasks read before the next step computes it anew.
+_STALE_FIELDS = ("xpos", "xipos", "site_xpos", "geom_xpos", "subtree_com", "cfrc_ext")
+
+
+class ResumableEnv(gym.Wrapper):
+    """The outermost wrapper of an environment, which reads and sets the state of all that it wraps.
+
+    Attributes:
+      state_gap: why it cannot, in a few words; "" where it can.
+      env_state: all that the future depends on, as arrays by name.
+    """
+
+    @property
+    def state_gap(self) -> str:
+        for layer in _layers(self.env):
+            if _attributes(layer) is None:
+                return f"{type(layer).__name__} does not say in `state_attributes` what changes in it"
+        if _is_atari(self.unwrapped) and self.unwrapped.ale.getFloat("repeat_action_probability"):
+            return "the emulator does not tell which action it repeats"
+        return ""
+
+    @property
+    def env_state(self) -> Arrays:
+        state: Arrays = {}
+        for depth, layer in enumerate(_layers(self.env)):
+            for name in _attributes(layer) or ():
+                _encode(f"{depth}/{name}", getattr(layer, name, None), state)
+        base = self.unwrapped
+        if base._np_random is not None:
+            state["random"] = get_random_state(base._np_random)
+        return state | with_prefix("simulator", _simulator_state(base))
+
+    @env_state.setter
+    def env_state(self, state: Arrays) -> None:
+        for depth, layer in enumerate(_layers(self.env)):
+            for name in _attributes(layer) or ():
+                value = _decode(f"{depth}/{name}", state)
+                if value is not None or hasattr(layer, name):
+                    setattr(layer, name, value)
+        base = self.unwrapped
+        if "random" in state:
+            base.np_random = np.random.default_rng()
+            set_random_state(base.np_random, state["random"])
+        _set_simulator_state(base, without_prefix("simulator", state))
+
+
+def _layers(env: gym.Env) -> Iterator[Any]:
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+    yield env
+
+
+def _attributes(layer: gym.Env) -> tuple[str, ...] | None:
+    """Names of what changes in a wrapper or environment besides generator and simulator; None if it is not known."""
+    given = getattr(type(layer), "state_attributes", None)
+    if given is not None:
+        return given
+    if isinstance(layer, gym.Wrapper):
+        return _WRAPPERS.get(type(layer))
+    module = type(layer).__module__
+    if module.startswith("gymnasium.envs.classic_control."):
+        return _CLASSIC_CONTROL
+    return () if module.startswith("gymnasium.envs.mujoco.") or _is_atari(layer) else None
+
+
+def _encode(name: str, value: Any, state: Arrays) -> None:
+    """Adds a value to `state`, in a way from which its type comes back; nothing for None."""
+    if isinstance(value, tuple | list):
+        state[f"{name}.{type(value).__name__}"] = np.array(len(value))
+        for i, item in enumerate(value):
+            _encode(f"{name}.{i}", item, state)
+    elif isinstance(value, np.ndarray | np.generic):
+        state[name] = np.array(value)
+    elif value is not None:
+        state[f"{name}.python"] = np.array(value)
+
+
+def _decode(name: str, state: Arrays) -> Any:
+    for sequence in (tuple, list):
+        if (length := state.get(f"{name}.{sequence.__name__}")) is not None:
+            return sequence(_decode(f"{name}.{i}", state) for i in range(int(length)))
+    if f"{name}.python" in state:
+        return state[f"{name}.python"].item()
+    if name not in state:
+        return None
+    array = state[name].copy()
+    return array[()] if array.ndim == 0 else array
+
+
+def _simulator_state(env: Any) -> Arrays:
+    if _is_atari(env):
+        return {"emulator": np.frombuffer(env.ale.cloneState(include_rng=True).serialize(), np.uint8)}
+    if _is_mujoco(env):
+        return {"physics": _physics(env)} | {name: getattr(env.data, name).copy() for name in _STALE_FIELDS}
+    return {}
+
+
+def _set_simulator_state(env: Any, state: Arrays) -> None:
+    if _is_atari(env):
+        import ale_py
+
+        env.ale.restoreState(ale_py.ALEState(state["emulator"].tobytes()))
+    elif _is_mujoco(env):
+        import mujoco
+
+        mujoco.mj_setState(env.model, env.data, state["physics"], mujoco.mjtState.mjSTATE_INTEGRATION)
+        for name in _STALE_FIELDS:
+            getattr(env.data, name)[:] = state[name]
+
+
+def _physics(env: Any) -> np.ndarray:
+    import mujoco
+
+    kind = mujoco.mjtState.mjSTATE_INTEGRATION
+    physics = np.empty(mujoco.mj_stateSize(env.model, kind))
+    mujoco.mj_getState(env.model, env.data, physics, kind)
+    return physics
+
+
+def _is_atari(env: Any) -> bool:
+    return type(env).__module__ == "ale_py.env"
+
+
+def _is_mujoco(env: Any) -> bool:
+    return any(base.__module__ == "gymnasium.envs.mujoco.mujoco_env" for base in type(env).__mro__)
