@@ -23,6 +23,7 @@ from common.process import Interruption, num_processes, quiet_tensorflow
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
 
+    from baselines_acktr.keeper import Keeper
     from common.logger import Logger
     from common.vec_env.wrappers import SeededVectorEnv
 
@@ -39,8 +40,8 @@ All flags:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code: 0 done, 1 stopped by bad numbers, 2 a mistake of the user,
-    128 + signal interrupted."""
+    """Runs a command line and returns its exit code: 0 done, 1 stopped by a bad number or a failed environment, 2 a
+    mistake of the user, 128 + signal interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv:
         print(USAGE, file=sys.stderr)
@@ -48,29 +49,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(flag in argv for flag in cli.HELP_FLAGS):
         print(FLAGS.help("python run.py", "--env=ID [--flag=value ...]", DESCRIPTION))
         return 0
-    try:
-        return run(argv)
-    except UserError as error:
+    with Interruption() as interruption:
+        try:
+            return run(argv, interruption)
+        except (KeyboardInterrupt, Exception) as error:
+            return explain(error, interruption)
+
+
+def explain(error: BaseException, interruption: Interruption) -> int:
+    """Prints in one line why a run ended, and returns its exit code; raises what is no mistake but a bug.
+
+    What fails after a signal is taken for its consequence: it may have gone to other processes, too.
+    """
+    known = isinstance(error, UserError | RunFailedError)
+    reason = f": {error}" if known else ""
+    if interruption.signal or isinstance(error, KeyboardInterrupt):
+        print(f"run.py: interrupted{reason}", file=sys.stderr)
+        return 128 + (interruption.signal or signal.SIGINT)
+    if not known:
+        raise error
+    if isinstance(error, UserError):
         print(f"run.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except RunFailedError as error:
-        print(f"run.py: stopped: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("run.py: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+    print(f"run.py: stopped{reason}", file=sys.stderr)
+    return 1
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], interruption: Interruption) -> int:
     """Parses, builds the environments, learns and saves, plays."""
     _check_processes()
     settings = settle(FLAGS.parse(argv))
     check_files(settings.options)
     settings, learn = probe(settings.preset(log_path=default_log_path()))
-    with training_env(settings) as env, open_logger(argv, settings) as logger, Interruption() as interruption:
-        model = learn(env=env, logger=logger, callback=after_update(settings, interruption))
+    with training_env(settings) as env, open_logger(argv, settings) as logger, open_keeper(settings) as keeper:
+        interruption.deferred = True
+        model = learn(env=env, logger=logger, keeper=keeper, callback=after_update(settings, interruption))
+        interruption.deferred = False
     if interruption.signal:
-        where = f", saved to {settings.options.save_path}" if settings.options.save_path else ""
+        where = f", saved to {keeper.folder}: go on with --resume" if keeper else ""
         print(f"run.py: interrupted after {model.timesteps} timesteps{where}", file=sys.stderr)
         return 128 + interruption.signal
     if settings.options.play:
@@ -138,7 +154,7 @@ def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
 
 def _arguments(settings: Settings) -> dict[str, Any]:
     """Returns the arguments of `learn` that are settings."""
-    names = ("network", "seed", "log_interval", "save_path", "save_interval", "load_path")
+    names = ("network", "seed", "log_interval", "save_path", "load_path", "resume")
     named = {name: getattr(settings.options, name) for name in names}
     return named | dataclasses.asdict(settings.config) | {"total_timesteps": settings.options.num_timesteps}
 
@@ -195,6 +211,25 @@ def open_logger(argv: Sequence[str], settings: Settings) -> contextlib.AbstractC
     return logger
 
 
+def open_keeper(settings: Settings) -> contextlib.AbstractContextManager[Keeper | None]:
+    """Opens the folder of the checkpoints, in the log folder; nothing where none are kept or nothing is trained."""
+    options = settings.options
+    if options.num_timesteps == 0 or options.keep == 0:
+        return contextlib.nullcontext()
+    from baselines_acktr import keeper
+
+    folder = Path(settings.log_path) / keeper.FOLDER
+    start = int(Path(settings.load_path).stem) if options.resume else None
+    return keeper.Keeper(
+        folder,
+        keep=options.keep,
+        every=options.keep_every,
+        interval=options.save_interval,
+        settings=settings.values(),
+        start=start,
+    )
+
+
 def default_num_env(settings: Settings) -> int:
     """Returns how many environments suit the learner: more or fewer for Atari games than elsewhere."""
     from common.vec_env.ids import find_spec, is_atari
@@ -231,7 +266,9 @@ def _kind_of_actions(env_id: str, space: gym.Space) -> str:
 def _check_budget(settings: Settings) -> None:
     total, trained = settings.options.num_timesteps, settings.trained
     batch = settings.config.batch_size(settings.num_env)
-    if 0 < total < trained + batch:
+    if settings.options.resume and total < trained + batch:
+        print(f"nothing is left to train: {trained} of {total} timesteps are done", file=sys.stderr)
+    elif 0 < total < trained + batch:
         done = f"the checkpoint's {trained} timesteps, which count, plus " if trained else ""
         raise UserError(f"--num_timesteps={total}: must be 0, or at least {done}one batch of {batch}")
 

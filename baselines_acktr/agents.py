@@ -12,7 +12,7 @@ import numpy as np
 from baselines_acktr import checkpoint
 from baselines_acktr.config import ARCHITECTURE
 from baselines_acktr.rollouts import Rollout, Runner
-from common.errors import UserError
+from common.errors import RunFailedError, UserError
 
 
 class Agent(abc.ABC):
@@ -117,8 +117,16 @@ class Agent(abc.ABC):
     def close(self) -> None:  # noqa: B027 (most have none)
         """Ends background threads."""
 
-    def save(self, path: str) -> None:
-        """Writes a checkpoint (see `checkpoint.save`)."""
+    def content(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays and the meta of a checkpoint (see `checkpoint.save`).
+
+        Raises:
+          RunFailedError: a number of it is not finite, naming the array.
+        """
+        arrays = self.state()
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise RunFailedError(f"after update {self.updates}: {name} is not finite, so nothing is saved")
         meta = checkpoint.describe(
             algorithm=self.algorithm,
             env_id=self.env_id,
@@ -128,7 +136,11 @@ class Agent(abc.ABC):
             config=self.config,
             counters={"timesteps": self.timesteps, "updates": self.updates, "seed": self.seed},
         )
-        checkpoint.save(path, self.state(), meta)
+        return arrays, meta
+
+    def save(self, path: str) -> None:
+        """Writes a checkpoint; raises UserError if it cannot be written, and as `content`."""
+        checkpoint.save(path, *self.content())
 
     def load(self, path: str) -> None:
         """Takes everything that training changes from a checkpoint.

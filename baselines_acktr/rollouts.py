@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
 
-from common.errors import RunFailedError
+from common.errors import RunFailedError, UserError
+from common.named_arrays import Arrays, with_prefix, without_prefix
 
 
 class Policy(Protocol):
@@ -59,6 +60,11 @@ class _Step(NamedTuple):
     ended: np.ndarray
 
 
+def state_gap(env: gym.vector.VectorEnv) -> str:
+    """Why the state of `env` cannot be read, so that resuming restarts its episodes; "" where it can."""
+    return getattr(env, "state_gap", f"{type(env).__name__} has no get_state")
+
+
 class Runner:
     """Steps a SAME_STEP vector environment with a policy.
 
@@ -80,7 +86,7 @@ class Runner:
         self.episode_lengths: deque[int] = deque(maxlen=100)
         self.episodes = 0
         self._steps = 0
-        self._observations, _ = env.reset()
+        self._observations = np.empty(0)  # until the first step
 
     def run(self) -> Rollout:
         """The next `nsteps` steps, or a few more up to the end of an episode.
@@ -88,6 +94,8 @@ class Runner:
         Raises:
           RunFailedError: if an action, an observation or a reward is not finite, naming the environment and the step.
         """
+        if not self._observations.size:
+            self._observations, _ = self.env.reset()
         steps: list[_Step] = []
         final_obs: dict[tuple[int, int], np.ndarray] = {}
         while len(steps) < self.nsteps or (self.whole_episodes and not steps[-1].ended.any()):
@@ -98,11 +106,39 @@ class Runner:
             self._require_finite("observation", following)
             for i in np.flatnonzero(truncated & ~terminated).tolist():
                 final_obs[len(steps), i] = infos["final_obs"][i]
+                self._require_finite("final observation", infos["final_obs"][i][None], first=i)
             self._note_episodes(infos)
             steps.append(_Step(self._observations, actions, values, rewards, terminated, terminated | truncated))
             self._observations = following
             self._steps += 1
         return self._assemble(steps, final_obs)
+
+    def state(self) -> Arrays:
+        """Everything that the next rollouts depend on but the policy, by name, copied."""
+        env: Any = self.env
+        return with_prefix("env", env.get_state() if hasattr(env, "get_state") else {}) | {
+            "observations": self._observations.copy(),
+            "episode_rewards": np.array(self.episode_rewards, np.float64),
+            "episode_lengths": np.array(self.episode_lengths, np.int64),
+            "counts": np.array([self.episodes, self._steps], np.int64),
+        }
+
+    def set_state(self, arrays: Arrays, seed: int) -> None:
+        """Takes back what `state` returned; where the environments' own state is missing they are reset with `seed`.
+
+        Raises:
+          UserError: the state is of another number or kind of environments.
+        """
+        env: Any = self.env
+        self.episode_rewards.extend(arrays["episode_rewards"].tolist())
+        self.episode_lengths.extend(arrays["episode_lengths"].tolist())
+        self.episodes, self._steps = arrays["counts"].tolist()
+        try:
+            if hasattr(env, "set_state"):
+                env.set_state(without_prefix("env", arrays))
+            self._observations = env.reset(seed=seed)[0] if state_gap(env) else arrays["observations"]
+        except (KeyError, ValueError) as error:
+            raise UserError(f"the checkpoint's environments are not like these: {error!r}") from error
 
     def _assemble(self, steps: list[_Step], final_obs: dict[tuple[int, int], np.ndarray]) -> Rollout:
         """Joins the steps, and predicts the values that did not come with the actions."""
@@ -127,11 +163,12 @@ class Runner:
         following[terminated] = 0
         return following
 
-    def _require_finite(self, what: str, array: np.ndarray) -> None:
+    def _require_finite(self, what: str, array: np.ndarray, first: int = 0) -> None:
+        """Raises unless `array`, a row for each environment from number `first` on, is finite."""
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
             raise RunFailedError(
-                f"environment {bad.argmax()}: its {what} is not finite in step {self._steps} of this run"
+                f"environment {first + bad.argmax()}: its {what} is not finite in step {self._steps} of this run"
             )
 
     def _note_episodes(self, infos: dict) -> None:

@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from baselines_acktr.config import (
@@ -25,6 +27,8 @@ from common.options import option, validate
 
 DISCRETE, CONTINUOUS = "discrete", "continuous"
 PATHS = ("log_path", "save_path", "load_path", "video")
+# What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
+FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "seed")
 T = TypeVar("T")
 
 
@@ -73,9 +77,14 @@ class RunOptions:
     log_path: str | None = option(None, "log folder; by default OPENAI_LOGDIR or a new temporary one")
     log_format: tuple[str, ...] = option((), "stdout,log,csv,json,tensorboard; by default OPENAI_LOG_FORMAT")
     log_interval: int = option(100, "updates between two reports", unit="updates", minimum=1)
-    save_path: str | None = option(None, "file to save the model to at the end, and every --save_interval")
-    save_interval: int = option(0, "updates between two checkpoints; 0: only at the end", unit="updates", minimum=0)
+    save_path: str | None = option(None, "file to save the model to at the end")
+    save_interval: int = option(
+        0, "updates between two checkpoints in the log folder; 0: 5 minutes", unit="updates", minimum=0
+    )
+    keep: int = option(3, "checkpoints kept in the log folder: so many last ones, and the best; 0: none", minimum=0)
+    keep_every: int = option(0, "timesteps between checkpoints that are kept for ever; 0: none", minimum=0)
     load_path: str | None = option(None, "checkpoint to go on from; environment, network and settings come with it")
+    resume: bool = option(False, "go on with the run in the log folder, exactly as if it had not been interrupted")
     play: bool = option(False, "replay the model after training")
     play_episodes: int | None = option(None, "games to replay; by default one in each environment", minimum=1)
     greedy: bool = option(False, "replay the most likely actions instead of sampled ones")
@@ -132,6 +141,10 @@ class Settings:
         return _settled(self.options.log_path)
 
     @property
+    def load_path(self) -> str:
+        return _settled(self.options.load_path)
+
+    @property
     def network(self) -> str:
         return _settled(self.options.network)
 
@@ -169,25 +182,66 @@ class Settings:
 
 
 def settle(typed: Mapping[str, Any]) -> Settings:
-    """Merges defaults, the checkpoint of --load_path and the flags that were typed, which win.
+    """Merges defaults, the checkpoint of --load_path or --resume and the flags that were typed, which win.
 
     Raises:
       UserError: a value outside its limits, a checkpoint that cannot be read, or a flag that contradicts it.
     """
     typed = _without_alias({n: os.path.expanduser(v) if n in PATHS else v for n, v in typed.items()})
+    typed, resumed = _resumed(typed)
     path = typed.get("load_path")
     meta = _read_checkpoint(path, typed) if path else {}
     drawn = {"seed": secrets.randbelow(2**31)}
-    layers = ("default", dataclasses.asdict(RunOptions())), ("drawn", drawn), ("checkpoint", _options_of(meta))
+    layers = (
+        ("default", dataclasses.asdict(RunOptions())),
+        ("drawn", drawn),
+        ("checkpoint", _options_of(meta) | resumed),
+    )
     values, origins = cli.resolve(*layers, ("command line", cli.only(RunOptions, typed)))
     options = RunOptions(**values)
     typed = {name: value for name, value in typed.items() if name not in values}
-    loaded = {name: tuple(v) if isinstance(v, list) else v for name, v in meta.get("config", {}).items()}
+    loaded = _tuples(meta.get("config", {}))
     _check_hyperparameters(options.alg, loaded, typed)
     if options.env is None:
         raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
     trained = meta.get("counters", {}).get("timesteps", 0)
     return Settings(options, origins, trained, (("checkpoint", loaded), ("command line", typed)))
+
+
+def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Finds the newest checkpoint for --resume.
+
+    Returns:
+      The typed flags, with its model as --load_path, or without --resume where there is nothing to go on from yet; and
+      the options that come with it.
+    """
+    if not typed.get("resume"):
+        return typed, {}
+    from baselines_acktr import keeper  # late: NumPy
+    from common.logger import default_folder
+
+    if "load_path" in typed:
+        raise UserError("--resume: finds its checkpoint in the log folder, so it cannot be given with --load_path")
+    if "log_path" not in typed and "OPENAI_LOGDIR" not in os.environ:
+        raise UserError("--resume: needs the log folder of the run, --log_path=FOLDER or OPENAI_LOGDIR")
+    folder = Path(typed.get("log_path") or default_folder()) / keeper.FOLDER
+    found = keeper.newest(folder)
+    if found is None:
+        if "env" not in typed:
+            raise UserError(f"--resume: no checkpoint in {folder}")
+        print(f"no checkpoint in {folder} yet: the run starts from its beginning", file=sys.stderr)
+        return {**typed, "resume": False}, {}
+    saved = _tuples(cli.only(RunOptions, found.settings))
+    for name in FIXED:
+        if name in typed and typed[name] != saved[name]:
+            raise UserError(f"--{name}={typed[name]}: the run to be resumed has {saved[name]}")
+    print(f"going on from {found.model}", file=sys.stderr)
+    return {**typed, "load_path": str(found.model)}, saved | {"log_path": None}
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Undoes what JSON does to tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def check_files(options: RunOptions) -> None:
@@ -198,8 +252,6 @@ def check_files(options: RunOptions) -> None:
         from baselines_acktr.play import check_video_name  # late: Gymnasium
 
         check_video_name(options.video)
-    if options.save_interval and options.save_path is None:
-        raise UserError(f"--save_interval={options.save_interval}: needs --save_path=FILE")
     for name in ("save_path", "video"):
         path = getattr(options, name)
         if path is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -24,19 +23,24 @@ def num_processes() -> int:
 
 
 class Interruption:
-    """Notes the first Ctrl-C or SIGTERM for the training loop to stop at; a second one stops at once.
+    """Notes the first Ctrl-C, SIGTERM or SIGUSR1, for the training loop to stop at; a second one stops at once.
+
+    SIGUSR1 is the one that `mpirun` hands on and batch systems send ahead of time.
 
     Attributes:
       signal: number of the signal that came, 0 for none.
+      deferred: whether a first signal is noted only; else it raises KeyboardInterrupt as a second one does.
     """
 
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
     def __init__(self) -> None:
-        self.signal = 0
+        self.signal, self.deferred = 0, False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -44,10 +48,11 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        if self.signal:
+        if self.signal or not self.deferred:
+            self.signal = self.signal or number
             raise KeyboardInterrupt
         self.signal = number
-        print("\nstopping after this update; once more to stop at once", file=sys.stderr, flush=True)
+        os.write(2, b"\nstopping after this update; once more to stop at once\n")  # `print` may be at work already
 
 
 @contextlib.contextmanager

@@ -1,8 +1,12 @@
-"""The state of a NumPy generator as an array, for checkpoints."""
+"""The state of random generators as arrays, for checkpoints."""
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
+
+from common.named_arrays import Arrays
 
 
 def get_random_state(generator: np.random.Generator) -> np.ndarray:
@@ -21,3 +25,24 @@ def set_random_state(generator: np.random.Generator, array: np.ndarray) -> None:
         "has_uint32": has_uint32,
         "uinteger": uinteger,
     }
+
+
+def get_global_state() -> Arrays:
+    """State of the generators that belong to the process, Python's and NumPy's old one, which environments may use."""
+    _, words, gauss = random.getstate()
+    kind, keys, position, has_gauss, old_gauss = np.random.get_state()
+    assert kind == "MT19937"
+    return {
+        "python": np.array(words, np.uint64),
+        "python_gauss": np.array([] if gauss is None else [gauss], np.float64),
+        "numpy": np.array([*keys, position, has_gauss], np.uint64),
+        "numpy_gauss": np.array(old_gauss),
+    }
+
+
+def set_global_state(arrays: Arrays) -> None:
+    """Takes back what `get_global_state` returned."""
+    gauss = arrays["python_gauss"].tolist()
+    random.setstate((3, tuple(arrays["python"].tolist()), gauss[0] if gauss else None))
+    *keys, position, has_gauss = arrays["numpy"].tolist()
+    np.random.set_state(("MT19937", keys, position, has_gauss, float(arrays["numpy_gauss"])))

@@ -256,10 +256,11 @@ class Kfac:
         """What updates have left behind, by name, copied: factors, inverses, momentum, counters, random generator.
 
         Rates and other settings are the caller's; a snapshot that the background thread is still working on is not
-        part of it either.
+        part of it either: it counts as not submitted.
         """
         arrays = {name: variable.numpy().copy() for name, variable in self._variables().items()}
-        counters = [self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes]
+        submitted = self._submitted_step if self.inverter.idle else self._inverse_step
+        counters = [self._step, self._inverse_step, submitted, self._skipped_refreshes]
         return arrays | {"counters": np.array(counters, np.int64)}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:

@@ -42,7 +42,8 @@ class ResumableEnv(gym.Wrapper):
         for layer in _layers(self.env):
             if _attributes(layer) is None:
                 return f"{type(layer).__name__} does not say in `state_attributes` what changes in it"
-        if _is_atari(self.unwrapped) and self.unwrapped.ale.getFloat("repeat_action_probability"):
+        base: Any = self.unwrapped
+        if _is_atari(base) and base.ale.getFloat("repeat_action_probability"):
             return "the emulator does not tell which action it repeats"
         return ""
 

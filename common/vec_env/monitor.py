@@ -89,7 +89,7 @@ class Monitor(ResumableWrapper):
         """Steps, and writes the games that ended."""
         result = self.env.step(actions)
         infos = result[-1]
-        for i in np.flatnonzero(infos.get("_episode", ())):
+        for i in np.flatnonzero(infos.get("_episode", ())).tolist():
             self._add(i, infos["episode"]["r"][i], infos["episode"]["l"][i])
         return result
 
