@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import run
-from baselines_acktr import checkpoint, run_info
+from baselines_acktr import checkpoint, keeper, run_info
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, settle
 from common.measures import load_monitor
 from common.process import Interruption, num_processes, quiet_tensorflow
@@ -123,7 +123,8 @@ def test_without_arguments_the_usage_has_an_example(capsys):
         (["--env=Lights-v0", "--save_path=."], "--save_path=.: is a folder"),
         (["--env=Lights-v0", "--save_path=new/"], "--save_path=new/: is a folder"),
         (["--env=Lights-v0", "--save_path=/dev/null"], "--save_path=/dev/null: is not a regular file"),
-        (["--env=Lights-v0", "--save_interval=5"], "--save_interval=5: needs --save_path"),
+        (["--resume"], "--resume: no checkpoint in"),
+        (["--resume", "--load_path=file"], "--resume: finds its checkpoint in the log folder"),
         (["--env=Lights-v0", "--load_path=nothing"], "checkpoint nothing: no such file"),
         (["--env=Lights-v0", "--load_path=file"], "checkpoint file: not a checkpoint"),
         (["--env=Lights-v0", "--video=a.mp4"], "--video=a.mp4: shows the replay, so it needs --play"),
@@ -163,7 +164,8 @@ def test_one_process_under_mpirun_is_fine(monkeypatch, size):
 
 def test_a_run_leaves_checkpoint_logs_monitor_files_and_videos(trained):
     names = {path.name for path in trained.iterdir()}
-    assert names == {"0.0.monitor.csv", "0.1.monitor.csv", "log.txt", "model", "progress.csv", "run.json", "videos"}
+    logs = {"0.0.monitor.csv", "0.1.monitor.csv", "log.txt", "progress.csv", "run.json"}
+    assert names == logs | {"checkpoints", "model", "videos"}
     steps = [line.split(",") for line in (trained / "progress.csv").read_text().splitlines()]
     column = steps[0].index("total_timesteps")
     assert [row[column] for row in steps[1:]] == ["10", "20", "30"]
@@ -262,7 +264,9 @@ def test_ctrl_c_saves_what_was_learned_and_exits_with_130(tmp_path, capsys):
     assert run.main([*argv, *SMALL, "--log_format=csv"]) == 130
     timesteps = checkpoint.load_meta(tmp_path / "model")["counters"]["timesteps"]
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f"run.py: interrupted after {timesteps} timesteps, saved to {tmp_path}/model"
+    assert (
+        last == f"run.py: interrupted after {timesteps} timesteps, saved to {tmp_path}/checkpoints: go on with --resume"
+    )
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -368,17 +372,17 @@ gym.register("BrokenReward-v0", Broken, kwargs={"reward": np.inf})
 
 @pytest.mark.parametrize("what", ["Observation", "Reward"])
 def test_a_bad_number_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path, capsys, what):
-    path = str(tmp_path / "model")
     argv = [f"--env=Broken{what}-v0", *CONTINUOUS_RUN[1:], "--num_timesteps=1000", "--save_interval=1"]
-    assert run.main([*argv, f"--save_path={path}", f"--log_path={tmp_path}"]) == 1
+    assert run.main([*argv, f"--save_path={tmp_path}/model", f"--log_path={tmp_path}"]) == 1
     assert (
         capsys.readouterr()
         .err.strip()
         .endswith(f"environment 0: its {what.lower()} is not finite in step 29 of this run")
     )
-    assert checkpoint.load_meta(path)["counters"]["timesteps"] == 40
-    arrays, _ = checkpoint.load(path)
-    assert all(np.isfinite(array).all() for array in arrays.values())
+    found = keeper.newest(tmp_path / keeper.FOLDER)
+    assert found.meta["counters"]["timesteps"] == 40
+    assert all(np.isfinite(array).all() for array in checkpoint.load(found.model)[0].values())
+    assert not (tmp_path / "model").exists()
 
 
 def test_tensorflow_is_silenced_unless_the_user_wants_to_hear_it(monkeypatch, capfd):

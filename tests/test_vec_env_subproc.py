@@ -58,7 +58,7 @@ def test_a_worker_does_not_import_the_main_script_but_knows_its_environments(tmp
 
 def test_a_workers_exception_arrives_with_its_traceback_and_index():
     env, processes = make_trouble(num_env=3)
-    with pytest.raises(RuntimeError, match=r"(?s)environment 1 .*in step.*ArithmeticError: the cart fell off"):
+    with pytest.raises(RuntimeError, match=r"(?s)environment 1 \(seed 1\) .*in step.*ArithmeticError: the cart fell"):
         env.step(np.array([OK, RAISE, OK]))
     assert not any(process.is_alive() for process in processes)
 
@@ -70,7 +70,7 @@ def test_an_environment_that_cannot_be_built_in_its_worker_is_an_error_with_its_
 
 def test_a_killed_worker_is_an_error_with_its_index_and_exit_code():
     env, processes = make_trouble()
-    with pytest.raises(RuntimeError, match=r"environment 1 died \(exit code -9\)"):
+    with pytest.raises(RuntimeError, match=r"environment 1 \(seed 1\) died \(exit code -9\)"):
         env.step(np.array([OK, DIE]))
     assert not any(process.is_alive() for process in processes)
 
@@ -79,14 +79,14 @@ def test_a_worker_killed_between_two_steps_is_an_error_with_its_index():
     env, processes = make_trouble()
     processes[0].kill()
     processes[0].join()
-    with pytest.raises(RuntimeError, match="environment 0 died"):
+    with pytest.raises(RuntimeError, match=r"environment 0 \(seed 0\) died"):
         env.step(np.array([OK, OK]))
 
 
 def test_a_hanging_worker_is_an_error_with_its_index_after_the_timeout():
     env, processes = make_trouble(step_timeout=1.0)
     start = time.monotonic()
-    with pytest.raises(RuntimeError, match="environment 1 did not answer within 1 s"):
+    with pytest.raises(RuntimeError, match=r"environment 1 \(seed 1\) did not answer within 1 s"):
         env.step(np.array([OK, HANG]))
     env.close()
     assert time.monotonic() - start < 6.0

@@ -24,16 +24,12 @@ Differences to Baselines:
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
-import selectors
-import time
-from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -51,22 +47,7 @@ from common.vec_env.atari_game import (
     load_emulator,
     slot_type,
 )
-from common.vec_env.workers import CLOSE_TIMEOUT, START_METHOD, START_TIMEOUT, bare_main, stop
-
-
-class _Worker(NamedTuple):
-    process: BaseProcess
-    pipe: Connection
-    first: int  # its environments are those from `first` to `last`
-    last: int
-
-    @property
-    def games(self) -> slice:
-        return slice(self.first, self.last + 1)
-
-    @property
-    def name(self) -> str:
-        return f"environment {self.first}" if self.first == self.last else f"environments {self.first} to {self.last}"
+from common.vec_env.workers import CLOSE_TIMEOUT, START_TIMEOUT, Workers, of_environments
 
 
 class NativeAtariVectorEnv(VectorEnv):
@@ -114,14 +95,15 @@ class NativeAtariVectorEnv(VectorEnv):
         self.single_action_space = spaces.Discrete(len(game_actions(settings, load_emulator(settings, 0))))
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._step_timeout = step_timeout
-        self._workers: list[_Worker] = []
-        self._selector = selectors.DefaultSelector()
-        self._start_workers(settings, num_workers or len(os.sched_getaffinity(0)))
+        shares = np.array_split(np.arange(num_envs), min(num_workers or len(os.sched_getaffinity(0)), num_envs))
+        self._shares = [range(int(share[0]), int(share[-1]) + 1) for share in shares]
+        self._workers = Workers()
+        self._start_workers(settings)
 
     @property
     def processes(self) -> list[BaseProcess]:
         """The worker processes."""
-        return [worker.process for worker in self._workers]
+        return self._workers.processes
 
     @property
     def emulated_steps(self) -> int:
@@ -133,6 +115,9 @@ class NativeAtariVectorEnv(VectorEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts a new game everywhere; `options` are ignored. Returns uint8 `[N, 84, 84, frame_stack]` and infos."""
         del options
+        if seed is not None:
+            for i, share in enumerate(self._shares):
+                self._workers[i].name = of_environments(share[0], share[-1], seed)
         self._call("reset", [(None if seed is None else (seed + i) % 2**31,) for i in range(self.num_envs)])
         return self._slots["observation"].copy(), self._infos()
 
@@ -144,14 +129,15 @@ class NativeAtariVectorEnv(VectorEnv):
 
         Raises:
           ValueError: an action that the game does not have, naming the environment's index.
-          RuntimeError: a worker failed, died or hangs, naming its environments.
+          WorkerError: a worker failed, died or hangs, naming its environments and their seeds.
         """
         self._slots["action"] = self._checked(actions)
-        for worker in self._workers:
-            self._send(worker, atari_worker.STEP)
+        for i in range(len(self._workers)):
+            self._workers.send(i, atari_worker.STEP)
         observations = np.empty_like(self._slots["observation"])
-        for worker, _ in self._answers(self._step_timeout):  # copies while other workers are busy
-            observations[worker.games] = self._slots["observation"][worker.games]
+        for i, _ in self._workers.answers(self._step_timeout):  # copies while other workers are busy
+            games = slice(self._shares[i].start, self._shares[i].stop)
+            observations[games] = self._slots["observation"][games]
         return (
             observations,
             np.sign(self._slots["reward"]).astype(np.float32),
@@ -184,85 +170,29 @@ class NativeAtariVectorEnv(VectorEnv):
 
     def close_extras(self, timeout: float = CLOSE_TIMEOUT, **kwargs: Any) -> None:
         """Ends the workers, and kills those that have not ended after `timeout` seconds."""
-        self._selector.close()
-        for worker in self._workers:
-            worker.pipe.close()
-        stop(self.processes, timeout)
-        self._workers = []  # and with them their processes' descriptors
+        self._workers.close(timeout)
         del self._slots
         self._memory.close()
 
-    def _start_workers(self, settings: GameSettings, number: int) -> None:
-        context = multiprocessing.get_context(START_METHOD)
-        context.set_forkserver_preload([atari_worker.__name__])  # imports OpenCV and ale-py once for all
+    def _start_workers(self, settings: GameSettings) -> None:
         self._memory = SharedMemory(create=True, size=self.num_envs * slot_type(settings.frame_stack).itemsize)
         self._slots = atari_worker.shared_slots(self._memory, settings.frame_stack, self.num_envs)
+        arguments = [(settings, self._memory, self.num_envs, share) for share in self._shares]
+        names = [of_environments(share[0], share[-1], None) for share in self._shares]
         try:
-            with bare_main():
-                for indices in np.array_split(np.arange(self.num_envs), min(number, self.num_envs)):
-                    self._start_worker(context, settings, int(indices[0]), int(indices[-1]))
-            for _ in self._answers(START_TIMEOUT):
-                pass
+            self._workers.start(atari_worker.__name__, atari_worker.run_games, arguments, names)
+        except BaseException:
+            self.close(timeout=0.0)
+            raise
         finally:
             self._memory.unlink()  # the name; the memory itself lasts until all have closed it
 
-    def _start_worker(self, context: Any, settings: GameSettings, first: int, last: int) -> None:
-        pipe, child_pipe = context.Pipe()
-        process = context.Process(
-            target=atari_worker.run_games,
-            args=(settings, self._memory, self.num_envs, range(first, last + 1), child_pipe),
-            name=f"Atari-{first}",
-            daemon=True,
-        )
-        process.start()
-        child_pipe.close()
-        self._workers.append(_Worker(process, pipe, first, last))
-        self._selector.register(pipe, selectors.EVENT_READ, self._workers[-1])
-
     def _call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Calls a method of every `Game`; returns its results in the order of the environments."""
-        for worker in self._workers:
-            self._send(worker, pickle.dumps((method, arguments[worker.games])))
-        answers = {worker.first: results for worker, results in self._answers(max(START_TIMEOUT, self._step_timeout))}
-        return [result for first in sorted(answers) for result in answers[first]]
-
-    def _send(self, worker: _Worker, message: bytes) -> None:
-        try:
-            worker.pipe.send_bytes(message)
-        except (BrokenPipeError, ConnectionResetError):
-            self._fail_dead(worker)
-
-    def _answers(self, timeout: float) -> Iterator[tuple[_Worker, Any]]:
-        """Waits for an answer of every worker, and yields them as they come."""
-        waiting = list(self._workers)
-        deadline = time.monotonic() + timeout
-        while waiting:
-            ready = self._selector.select(max(0.0, deadline - time.monotonic()))
-            if not ready:
-                self._fail(f"{waiting[0].name} did not answer within {timeout:g} s")
-            for key, _ in ready:
-                waiting.remove(key.data)
-                yield key.data, self._receive(key.data)
-
-    def _receive(self, worker: _Worker) -> Any:
-        try:
-            message = worker.pipe.recv_bytes()
-        except (EOFError, ConnectionResetError):
-            self._fail_dead(worker)
-        if message == atari_worker.STEP:
-            return None
-        failed, answer = pickle.loads(message)
-        if failed is not None:
-            self._fail(f"environment {failed} raised an exception in its worker process:\n{answer}")
-        return answer
-
-    def _fail_dead(self, worker: _Worker) -> NoReturn:
-        worker.process.join(CLOSE_TIMEOUT)
-        self._fail(f"the worker process of {worker.name} died (exit code {worker.process.exitcode})")
-
-    def _fail(self, message: str) -> NoReturn:
-        self.close(timeout=0.0)
-        raise RuntimeError(message)
+        for i, share in enumerate(self._shares):
+            self._workers.send(i, pickle.dumps((method, [arguments[game] for game in share])))
+        answers = dict(self._workers.answers(max(START_TIMEOUT, self._step_timeout)))
+        return [result for i in sorted(answers) for result in answers[i]]
 
     def _checked(self, actions: np.ndarray) -> np.ndarray:
         actions = np.asarray(actions)

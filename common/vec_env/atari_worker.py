@@ -2,14 +2,13 @@
 
 It waits for a message and answers it. An empty message asks for a step and is answered by an empty one: actions and
 results lie in shared memory. Others are pickled: the name of a method of `Game` and its arguments for each game,
-answered by `(None, results)`. An exception is answered by `(index of the environment, traceback)`.
+answered by `(None, results)`. An exception is answered by `(name of the environment, traceback)`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import pickle
-import signal
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -20,6 +19,7 @@ import cv2
 import numpy as np
 
 from common.vec_env.atari_game import Game, GameSettings, slot_type
+from common.vec_env.workers import leave_signals_to_parent, of_environments
 
 STEP = b""
 
@@ -33,7 +33,7 @@ def run_games(
     settings: GameSettings, memory: SharedMemory, num_envs: int, indices: Sequence[int], pipe: Connection
 ) -> None:
     """Plays the games with these `indices` until the parent closes the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the workers
+    leave_signals_to_parent()
     cv2.setNumThreads(0)
     slots = shared_slots(memory, settings.frame_stack, num_envs)
     games = _Games(indices, [Game(settings, slots[i]) for i in indices])
@@ -52,27 +52,31 @@ def run_games(
 
 
 class _Games:
-    """Does the same with all games of a worker.
-
-    Attributes:
-      current: index of the environment that is at work.
-    """
+    """Does the same with all games of a worker."""
 
     def __init__(self, indices: Sequence[int], games: Sequence[Game]) -> None:
-        self.current = indices[0]
-        self._indices = indices
-        self._games = games
+        self._indices, self._games = indices, games
+        self._seeds: list[int | None] = [None] * len(games)
+        self._current = 0
+
+    @property
+    def current(self) -> str:
+        """Name of the environment that is at work."""
+        index, seed = self._indices[self._current], self._seeds[self._current]
+        return of_environments(index, index, None if seed is None else seed - index)
 
     def step(self) -> None:
         """Steps every game."""
-        for i, game in zip(self._indices, self._games, strict=True):
-            self.current = i
+        for i, game in enumerate(self._games):
+            self._current = i
             game.step()
 
     def call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Calls a method of every game with its own arguments, and returns the results."""
         results = []
-        for i, game, given in zip(self._indices, self._games, arguments, strict=True):
-            self.current = i
+        for i, (game, given) in enumerate(zip(self._games, arguments, strict=True)):
+            self._current = i
+            if method == "reset" and given[0] is not None:
+                self._seeds[i] = given[0]
             results.append(getattr(game, method)(*given))
         return results

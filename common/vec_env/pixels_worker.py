@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import struct
 import traceback
 from multiprocessing.connection import Connection
@@ -33,6 +32,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.vec_env.rendering import create_context
+from common.vec_env.workers import leave_signals_to_parent
 
 SIZE = 42
 FRAME_SHAPE = (SIZE, SIZE, 3)
@@ -61,10 +61,10 @@ def shared_arrays(memory: SharedMemory, num_envs: int, nq: int) -> tuple[np.ndar
 def render_frames(model: mujoco.MjModel, task: str, memory: SharedMemory, num_envs: int, pipe: Connection) -> None:
     """Renders the rows that each message names until the parent closes the pipe.
 
-    It answers `DONE`, also when it is ready for the first message. On an error it ends with a pickled answer: the
-    `UserError`, or the traceback.
+    It answers `DONE`, also when it is ready for the first message. On an error it ends with a pickled answer:
+    `("", error)` with the `UserError` or the traceback.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the workers
+    leave_signals_to_parent()
     cv2.setNumThreads(0)
     # Threads of Mesa's own only add to the cost of frames as small as these.
     os.environ.setdefault("LP_NUM_THREADS", "0")
@@ -81,9 +81,9 @@ def render_frames(model: mujoco.MjModel, task: str, memory: SharedMemory, num_en
         except (EOFError, ConnectionError):
             raise
         except UserError as error:
-            pipe.send(error)
+            pipe.send(("", error))
         except Exception:
-            pipe.send(traceback.format_exc())
+            pipe.send(("", traceback.format_exc()))
 
 
 class _Renderer:

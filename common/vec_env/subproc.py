@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import multiprocessing
-import signal
+import pickle
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
@@ -20,7 +20,17 @@ from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import CloudpickleWrapper, write_to_shared_memory
 
 from common.errors import UserError
-from common.vec_env.workers import CLOSE_TIMEOUT, START_METHOD, START_TIMEOUT, bare_main, stop
+from common.vec_env.workers import (
+    CLOSE_TIMEOUT,
+    START_METHOD,
+    START_TIMEOUT,
+    Worker,
+    WorkerError,
+    leave_signals_to_parent,
+    of_environments,
+    starting,
+    stop,
+)
 
 
 class SubprocVectorEnv(AsyncVectorEnv):
@@ -41,13 +51,13 @@ class SubprocVectorEnv(AsyncVectorEnv):
 
         Raises:
           UserError: as raised in a worker.
-          RuntimeError: an environment could not be built, with its index and the worker's traceback.
+          WorkerError: an environment could not be built, with its index and the worker's traceback.
         """
         self.timeout = max(step_timeout, START_TIMEOUT)
         self._failed = False
         self.processes = []
         multiprocessing.get_context(START_METHOD).set_forkserver_preload([__name__])  # imports Gymnasium once for all
-        with bare_main():
+        with starting():
             super().__init__(
                 env_fns,
                 context=START_METHOD,
@@ -69,63 +79,57 @@ class SubprocVectorEnv(AsyncVectorEnv):
 
     def _check_spaces(self) -> None:
         """Runs at the end of Gymnasium's constructor: from here on every pipe notices a dead or hanging worker."""
-        watched = [
-            _WatchedPipe(self, index, pipe, process)
-            for index, (pipe, process) in enumerate(zip(self.parent_pipes, self.processes, strict=True))
-        ]
+        pairs = enumerate(zip(self.processes, self.parent_pipes, strict=True))
+        self._workers = [Worker(process, pipe, of_environments(i, i, None)) for i, (process, pipe) in pairs]
+        watched = [_WatchedPipe(self, worker) for worker in self._workers]
         self.parent_pipes = cast(list[Connection], watched)  # they have what Gymnasium uses of a connection
         super()._check_spaces()
 
-    def fail(self, error: Exception) -> NoReturn:
-        """Kills the workers, whose answers can no longer be told apart, and raises `error`."""
-        self._failed = True
-        self._state = AsyncState.DEFAULT
-        self.close()
-        raise error
+    def reset_async(self, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> None:
+        """Asks for a reset, and remembers the seeds for messages."""
+        if isinstance(seed, int):
+            for i, worker in enumerate(self._workers):
+                worker.name = of_environments(i, i, seed)
+        super().reset_async(seed, options)
+
+    @contextlib.contextmanager
+    def killed_on_error(self) -> Iterator[None]:
+        """Kills the workers, whose answers can no longer be told apart, when something is raised."""
+        try:
+            yield
+        except Exception:
+            self._failed = True
+            self._state = AsyncState.DEFAULT
+            self.close()
+            raise
 
 
 class _WatchedPipe:
-    """The parent's end of a worker's pipe; an answer that is an error, or none, raises with the environment's index."""
+    """What Gymnasium uses of a worker's pipe; an answer that is an error, or none, ends all workers and is raised."""
 
-    def __init__(self, owner: SubprocVectorEnv, index: int, pipe: Connection, process: multiprocessing.Process) -> None:
-        self._owner = owner
-        self._index = index
-        self._pipe = pipe
-        self._process = process
-        self.poll = pipe.poll
-        self.close = pipe.close
+    def __init__(self, owner: SubprocVectorEnv, worker: Worker) -> None:
+        self._owner, self._worker = owner, worker
+        self.poll = worker.pipe.poll
+        self.close = worker.pipe.close
 
     @property
     def closed(self) -> bool:
-        return self._pipe.closed
+        return self._worker.pipe.closed
 
     def send(self, message: tuple[str, Any]) -> None:
         """Sends a command."""
-        try:
-            self._pipe.send(message)
-        except (BrokenPipeError, ConnectionResetError):
-            self._fail_dead()
+        with self._owner.killed_on_error():
+            self._worker.send(pickle.dumps(message))
 
     def recv(self) -> tuple[Any, bool]:
         """Waits for the worker's answer."""
-        try:
-            if not self._pipe.poll(self._owner.timeout):
-                self._fail(f"environment {self._index} did not answer within {self._owner.timeout:g} s")
-            answer, success = self._pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self._fail_dead()
-        if isinstance(answer, UserError):
-            self._owner.fail(answer)
-        if not success:
-            self._fail(f"environment {self._index} raised an exception in its worker process:\n{answer}")
+        with self._owner.killed_on_error():
+            answer, success = pickle.loads(self._worker.receive(self._owner.timeout))
+            if isinstance(answer, UserError):
+                raise answer
+            if not success:
+                raise WorkerError(f"{self._worker.name} raised an exception in its worker process:\n{answer}")
         return answer, success
-
-    def _fail_dead(self) -> NoReturn:
-        self._process.join(CLOSE_TIMEOUT)
-        self._fail(f"the worker process of environment {self._index} died (exit code {self._process.exitcode})")
-
-    def _fail(self, message: str) -> NoReturn:
-        self._owner.fail(RuntimeError(message))
 
 
 def _worker(
@@ -144,7 +148,7 @@ def _worker(
     On an error it ends with `(error, False)`: a `UserError`, or the traceback of any other.
     """
     del error_queue, autoreset_mode, semaphore
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the workers
+    leave_signals_to_parent()
     parent_pipe.close()
     env = None
     try:

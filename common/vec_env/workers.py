@@ -1,20 +1,176 @@
-"""What the worker processes of all backends have in common: how they start and how they are stopped.
+"""What the worker processes of all backends have in common: how they start, answer, fail and are stopped.
 
 Workers are forked from a server process that knows nothing of this one: TensorFlow, if it is loaded here, is not there.
+Signals that end a run are for the parent alone, which closes its workers.
 """
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import pickle
+import selectors
+import signal
 import sys
 import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Any, NoReturn
+
+from common.errors import RunFailedError
 
 START_METHOD = "forkserver"
 START_TIMEOUT = 300.0  # seconds for a worker to build its environment
 CLOSE_TIMEOUT = 2.0  # seconds until a worker that does not close is killed
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class WorkerError(RunFailedError):
+    """A worker raised an exception, whose traceback it brings, or died, or did not answer."""
+
+
+class Worker:
+    """A worker process, and the parent's end of the pipe to it.
+
+    Attributes:
+      process: the worker.
+      pipe: to it.
+      name: of it or of its environments, for messages.
+    """
+
+    def __init__(self, process: BaseProcess, pipe: Connection, name: str) -> None:
+        self.process, self.pipe, self.name = process, pipe, name
+
+    def send(self, message: bytes) -> None:
+        """Sends a message; raises WorkerError if the worker is dead."""
+        try:
+            self.pipe.send_bytes(message)
+        except (BrokenPipeError, ConnectionResetError):
+            self._raise_dead()
+
+    def receive(self, timeout: float) -> bytes:
+        """Waits for an answer; raises WorkerError if the worker is dead, or silent for `timeout` seconds."""
+        try:
+            if not self.pipe.poll(timeout):
+                self.raise_silent(timeout)
+            return self.pipe.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            self._raise_dead()
+
+    def raise_silent(self, timeout: float) -> NoReturn:
+        """Raises the error of a worker that does not answer."""
+        raise WorkerError(f"{self.name} did not answer within {timeout:g} s")
+
+    def _raise_dead(self) -> NoReturn:
+        self.process.join(CLOSE_TIMEOUT)
+        raise WorkerError(f"the worker process of {self.name} died (exit code {self.process.exitcode})")
+
+
+class Workers:
+    """The worker processes of one environment, each of which answers a message with one of its own.
+
+    Where one fails, all are killed, since their answers could no longer be told apart.
+    """
+
+    def __init__(self) -> None:
+        self._workers: list[Worker] = []
+        self._selector = selectors.DefaultSelector()
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def __getitem__(self, index: int) -> Worker:
+        return self._workers[index]
+
+    @property
+    def processes(self) -> list[BaseProcess]:
+        """The worker processes."""
+        return [worker.process for worker in self._workers]
+
+    def start(
+        self, preload: str, target: Callable[..., None], arguments: Sequence[tuple[Any, ...]], names: Sequence[str]
+    ) -> None:
+        """Starts a worker for each entry of `arguments`, and waits until all have sent their first message.
+
+        Args:
+          preload: module that the server of the workers imports once for all.
+          target: called in each worker with its arguments and its end of the pipe.
+          arguments: of each worker.
+          names: of each worker, for messages.
+        """
+        context: Any = multiprocessing.get_context(START_METHOD)
+        context.set_forkserver_preload([preload])
+        with starting():
+            for given, name in zip(arguments, names, strict=True):
+                pipe, child_pipe = context.Pipe()
+                process = context.Process(target=target, args=(*given, child_pipe), name=name, daemon=True)
+                process.start()
+                child_pipe.close()
+                self._workers.append(Worker(process, pipe, name))
+                self._selector.register(pipe, selectors.EVENT_READ, len(self._workers) - 1)
+        for _ in self.answers(START_TIMEOUT):
+            pass
+
+    def send(self, index: int, message: bytes) -> None:
+        """Sends a message to a worker."""
+        with self._killed_on_error():
+            self._workers[index].send(message)
+
+    def answers(self, timeout: float) -> Iterator[tuple[int, Any]]:
+        """Waits for an answer of every worker, and yields them as they come, by index.
+
+        An answer is None for an empty message, else what was pickled: `(None, result)`, or an error as
+        `(name of what failed or "", UserError or traceback)`, which is raised.
+        """
+        if not self._workers:
+            raise WorkerError("the worker processes of this environment have ended")
+        waiting = set(range(len(self._workers)))
+        deadline = time.monotonic() + timeout
+        with self._killed_on_error():
+            while waiting:
+                ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    self._workers[min(waiting)].raise_silent(timeout)
+                for key, _ in ready:
+                    waiting.remove(key.data)
+                    yield key.data, self._answer(self._workers[key.data], timeout)
+
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Closes the pipes, which ends the workers, and kills those that have not ended after `timeout` seconds."""
+        self._selector.close()
+        for worker in self._workers:
+            worker.pipe.close()
+        stop(self.processes, timeout)
+        self._workers = []  # and with them their processes' descriptors
+
+    def _answer(self, worker: Worker, timeout: float) -> Any:
+        message = worker.receive(timeout)
+        if not message:
+            return None
+        failed, answer = pickle.loads(message)
+        if failed is None:
+            return answer
+        if isinstance(answer, Exception):
+            raise answer
+        raise WorkerError(f"{failed or worker.name} raised an exception in its worker process:\n{answer}")
+
+    @contextlib.contextmanager
+    def _killed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self.close(timeout=0.0)
+            raise
+
+
+def of_environments(first: int, last: int, seed: int | None) -> str:
+    """Returns the name of environments `first` to `last`, with their seeds if the first of all has `seed`."""
+    if first == last:
+        return f"environment {first}" + ("" if seed is None else f" (seed {seed + first})")
+    return f"environments {first} to {last}" + ("" if seed is None else f" (seeds {seed + first} to {seed + last})")
 
 
 def stop(processes: Sequence[BaseProcess], timeout: float) -> None:
@@ -29,11 +185,25 @@ def stop(processes: Sequence[BaseProcess], timeout: float) -> None:
 
 
 @contextlib.contextmanager
-def bare_main() -> Iterator[None]:
-    """Hides the main script from `multiprocessing`, which would import it, and all it imports, in every worker."""
+def starting() -> Iterator[None]:
+    """Hides two things from processes that are started meanwhile.
+
+    The main script: `multiprocessing` would import it, and all it imports, in every worker. Signals: workers inherit
+    that these are blocked, until `leave_signals_to_parent` takes over.
+    """
+    resource_tracker.ensure_running()  # which would unblock them
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         sys.modules["__main__"] = main
+
+
+def leave_signals_to_parent() -> None:
+    """Makes a worker take no notice of signals that end a run; programs that it starts are not affected."""
+    for number in _SIGNALS:
+        signal.signal(number, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
