@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr import training
-from baselines_acktr.agents import Agent, parameters, set_parameters
+from baselines_acktr.agents import Agent
 from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
 from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.optimizers import make_rmsprop
@@ -28,8 +28,11 @@ class DiscreteModel(SharedAgent):
         super().__init__(*arguments, **options)
         self.optimizer = make_rmsprop(self.network, self.config)
 
+    def counters(self) -> dict[str, int]:
+        return {"skipped_updates": self.optimizer.skipped_updates}
+
     def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
-        self.optimizer.learning_rate = lr
+        self.optimizer.optimizer.learning_rate = lr
         return self._descend(*batch)
 
     @tf.function(reduce_retracing=True)
@@ -41,11 +44,11 @@ class DiscreteModel(SharedAgent):
         return metrics | {"loss": loss}
 
     def state(self) -> dict[str, np.ndarray]:
-        return super().state() | with_prefix("rmsprop", parameters(self.optimizer))
+        return super().state() | with_prefix("rmsprop", self.optimizer.state())
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         super().set_state(arrays)
-        set_parameters(self.optimizer, without_prefix("rmsprop", arrays))
+        self.optimizer.set_state(without_prefix("rmsprop", arrays))
 
 
 class ContinuousModel(DisjointAgent):
@@ -59,9 +62,12 @@ class ContinuousModel(DisjointAgent):
         super().__init__(*arguments, **options)
         self.optimizer = make_rmsprop(self.policy, self.config)
 
+    def counters(self) -> dict[str, int]:
+        return {"skipped_updates": self.optimizer.skipped_updates} | self.value_function.counters()
+
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         lr = self.config.lr_at(self.timesteps, total_timesteps)
-        self.optimizer.learning_rate = lr
+        self.optimizer.optimizer.learning_rate = lr
         return super().update(rollout, total_timesteps, report) | {"lr": lr}
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
@@ -75,11 +81,11 @@ class ContinuousModel(DisjointAgent):
         return metrics
 
     def state(self) -> dict[str, np.ndarray]:
-        return super().state() | with_prefix("rmsprop", parameters(self.optimizer))
+        return super().state() | with_prefix("rmsprop", self.optimizer.state())
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         super().set_state(arrays)
-        set_parameters(self.optimizer, without_prefix("rmsprop", arrays))
+        self.optimizer.set_state(without_prefix("rmsprop", arrays))
 
 
 def learn(network: str | None = None, *, env: gym.vector.VectorEnv, **arguments: Any) -> Agent:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.distributions import make_distribution
+from common.distributions import env_actions, make_distribution
 from common.named_arrays import with_prefix, without_prefix
 from common.running_mean_std import ObservationFilter
 
@@ -38,9 +38,9 @@ class Actor(abc.ABC):
     def act(self, observations: np.ndarray, deterministic: bool) -> tuple[np.ndarray, np.ndarray]:
         """Actions [N, ...], drawn or the most likely ones, and their -log pi(a|s), nats, [N]."""
 
+    @abc.abstractmethod
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """The actions [N, ...] as the environment takes them."""
-        return actions
 
     def refresh(self, observations: np.ndarray) -> None:
         """Takes over the policy's weights, and observations [..., *shape] into the filter."""
@@ -78,6 +78,9 @@ class CategoricalActor(Actor):
     def act(self, observations: np.ndarray, deterministic: bool) -> tuple[np.ndarray, np.ndarray]:
         actions, neglogps = self._act(self.filtered(observations), deterministic)
         return actions.numpy(), neglogps.numpy()
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        return env_actions(self._action_space, actions)
 
     @tf.function(reduce_retracing=True)
     def _act(self, observations: tf.Tensor, deterministic: bool) -> tuple[tf.Tensor, tf.Tensor]:

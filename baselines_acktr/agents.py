@@ -80,9 +80,9 @@ class Agent(abc.ABC):
     def act(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Sampled actions [N, ...] as the learner keeps them, and values [N] where they come for free."""
 
+    @abc.abstractmethod
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """The actions [N, ...] as the environment takes them."""
-        return actions
 
     @abc.abstractmethod
     def value(self, observations: np.ndarray) -> np.ndarray:

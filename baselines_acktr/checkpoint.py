@@ -27,7 +27,10 @@ from common.errors import UserError
 
 FORMAT_VERSION = 1
 _META = "meta.json"
-_META_LIMIT = 16 * 2**20
+_META_LIMIT = 4 * 2**20  # bytes; as Python objects they may take twenty times as much
+_DIRECTORY_LIMIT = 4 * 2**20  # likewise
+_END = struct.Struct("<4s4H2LH")  # of an archive; its fifth number is the length of the directory
+_ZIP64_LOCATOR = 20  # bytes before that, in archives above 4 GiB
 _START = b"PK\x03\x04"
 _DIGEST_LENGTH = hashlib.sha256().digest_size * 2
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*")
@@ -240,6 +243,8 @@ def _sync_folder(folder: Path) -> None:
 
 def _open(path: StrPath) -> BinaryIO:
     try:
+        if Path(path).exists() and not Path(path).is_file():  # such as a pipe, on which opening would wait
+            raise OSError(0, "is a directory" if Path(path).is_dir() else "is not a regular file")
         file = Path(path).open("rb")  # noqa: SIM115 (closed by the caller)
     except FileNotFoundError as error:
         raise UserError(f"checkpoint {path}: no such file") from error
@@ -254,6 +259,7 @@ def _open(path: StrPath) -> BinaryIO:
 
 def _read_meta(path: StrPath, file: BinaryIO) -> dict[str, Any]:
     try:
+        _check_directory(file)
         with zipfile.ZipFile(file) as archive:
             content = json.loads(_entry(archive, archive.getinfo(_META), _META_LIMIT))
         version = content["format_version"]
@@ -265,6 +271,18 @@ def _read_meta(path: StrPath, file: BinaryIO) -> dict[str, Any]:
     if not complete:
         raise UserError(f"checkpoint {path}: damaged: its description is not whole")
     return content
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Raises ValueError if the archive's directory, which `zipfile` reads as a whole, is larger than any of ours."""
+    size = file.seek(0, os.SEEK_END)
+    start = size - _DIGEST_LENGTH - _END.size
+    file.seek(max(start - _ZIP64_LOCATOR, 0))
+    locator, end = file.read(min(start, _ZIP64_LOCATOR)), file.read(_END.size)
+    if len(end) < _END.size or not end.startswith(b"PK\x05\x06"):
+        raise ValueError("it does not end as it should")
+    if _END.unpack(end)[5] > _DIRECTORY_LIMIT or (locator.startswith(b"PK\x06\x07") and size < 2**32):
+        raise ValueError("its directory is too large")
 
 
 def _read_arrays(file: BinaryIO, declared: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -2,14 +2,62 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
+from baselines_acktr.agents import parameters, set_parameters
 from baselines_acktr.config import AcktrContConfig, AcktrDiscreteConfig, RmspropConfig
-from baselines_acktr.kfac import INVERTERS, CholeskyForm, EigenForm, Kfac, UnsupportedLayerError
+from baselines_acktr.kfac import INVERTERS, CholeskyForm, EigenForm, Kfac, UnsupportedLayerError, first_not_finite
 from baselines_acktr.rmsprop import Rmsprop
 from common.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+
+class GuardedOptimizer:
+    """A Keras optimizer that leaves out a step whose gradient is not finite.
+
+    Args:
+      optimizer: of Keras.
+      variables: what it trains.
+    """
+
+    def __init__(self, optimizer: keras.Optimizer, variables: list[keras.Variable]) -> None:
+        self.optimizer, self._variables = optimizer, variables
+        optimizer.build(variables)
+        self._skipped, self._bad = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
+        self._told = 0
+
+    def apply(self, gradients: list[tf.Tensor]) -> None:
+        """One step; in a `tf.function`."""
+        bad = first_not_finite(gradients)
+        if bad < 0:
+            self.optimizer.apply(gradients)
+        else:
+            self._skipped.assign_add(1)
+            self._bad.assign(bad)
+
+    @property
+    def skipped_updates(self) -> int:
+        """How many steps were left out; a warning names the weights where it has risen."""
+        skipped = int(self._skipped)
+        if skipped != self._told:
+            self._told, name = skipped, self._variables[int(self._bad)].path
+            _LOG.warning("%d updates were left out: the gradient of %s was not finite", skipped, name)
+        return skipped
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that steps change, by name, copied."""
+        return parameters(self.optimizer) | {"skipped": self._skipped.numpy().copy()}
+
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        set_parameters(self.optimizer, arrays)
+        self._skipped.assign(arrays["skipped"])
 
 
 def make_kfac(model: keras.Model, config: AcktrDiscreteConfig | AcktrContConfig, seed: int, **changes: Any) -> Kfac:
@@ -42,8 +90,7 @@ def make_kfac(model: keras.Model, config: AcktrDiscreteConfig | AcktrContConfig,
         raise UserError(f"--network: {error}") from error
 
 
-def make_rmsprop(model: keras.Model, config: RmspropConfig) -> Rmsprop:
+def make_rmsprop(model: keras.Model, config: RmspropConfig) -> GuardedOptimizer:
     """RMSProp for a built network."""
-    optimizer = Rmsprop(config.lr, config.alpha, epsilon=config.epsilon, global_clipnorm=config.max_grad_norm)
-    optimizer.build(model.trainable_variables)
-    return optimizer
+    rmsprop = Rmsprop(config.lr, config.alpha, epsilon=config.epsilon, global_clipnorm=config.max_grad_norm)
+    return GuardedOptimizer(rmsprop, model.trainable_variables)

@@ -101,6 +101,8 @@ class Runner:
         while len(steps) < self.nsteps or (self.whole_episodes and not steps[-1].ended.any()):
             actions, values = self.policy.act(self._observations)
             self._require_finite("action", actions)
+            if values is not None:
+                self._require_finite("predicted value", values)
             following, rewards, terminated, truncated, infos = self.env.step(self.policy.to_env(actions))
             self._require_finite("reward", rewards)
             self._require_finite("observation", following)

@@ -17,7 +17,7 @@ from baselines_acktr.networks import default_network
 from baselines_acktr.policies import ActorCritic
 from baselines_acktr.returns import explained_variance, n_step_returns
 from baselines_acktr.rollouts import Rollout, Runner
-from common.distributions import make_distribution
+from common.distributions import env_actions, make_distribution
 from common.named_arrays import with_prefix, without_prefix
 
 
@@ -52,11 +52,14 @@ class SharedAgent(Agent):
         self, observations: np.ndarray, deterministic: bool = False
     ) -> tuple[np.ndarray, np.ndarray, None, np.ndarray]:
         actions, values, neglogps = self._act(observations, deterministic)
-        return actions.numpy(), values.numpy(), None, neglogps.numpy()
+        return self.to_env(actions.numpy()), values.numpy(), None, neglogps.numpy()
 
     def act(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        actions, values, _, _ = self.step(observations)
-        return actions, values
+        actions, values, _ = self._act(observations, False)
+        return actions.numpy(), values.numpy()
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        return env_actions(self.action_space, actions)
 
     def value(self, observations: np.ndarray) -> np.ndarray:
         return self._value(observations).numpy()

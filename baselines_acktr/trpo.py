@@ -20,6 +20,9 @@ class Trpo(DisjointAgent):
 
     algorithm = "trpo"
 
+    def counters(self) -> dict[str, int]:
+        return self.value_function.counters()
+
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
         size = len(advantages)
         order = np.random.default_rng([self.seed, self.updates]).permutation(size)

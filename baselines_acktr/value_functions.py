@@ -18,7 +18,7 @@ from baselines_acktr.agents import parameters, set_parameters
 from baselines_acktr.config import AcktrContConfig, DisjointConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.losses import l2_penalty, value_loss
-from baselines_acktr.optimizers import make_kfac
+from baselines_acktr.optimizers import GuardedOptimizer, make_kfac
 from baselines_acktr.policies import Critic
 from common.named_arrays import with_prefix, without_prefix
 from common.random_state import get_random_state, set_random_state
@@ -136,7 +136,8 @@ class GaussNewton(ValueFunction):
         return {"value_loss": metrics["value_loss"], "vf_trust_region_scale": metrics["trust_region_scale"]}
 
     def counters(self) -> dict[str, int]:
-        return {"vf_skipped_refreshes": self.optimizer.counters["skipped_refreshes"]}
+        counters = self.optimizer.counters
+        return {f"vf_{name}": count for name, count in counters.items() if name.startswith("skipped")}
 
     def _objective(self, observations: tf.Tensor, targets: tf.Tensor) -> Objective:
         values = self.critic(observations)
@@ -165,24 +166,25 @@ class Euclidean(ValueFunction):
 
     def __init__(self, critic: Critic, config: DisjointConfig, seed: int) -> None:
         super().__init__(critic, config, seed)
-        self.optimizer = keras.optimizers.Adam(ADAM_LEARNING_RATE)
-        self.optimizer.build(critic.trainable_variables)
+        self.optimizer = GuardedOptimizer(keras.optimizers.Adam(ADAM_LEARNING_RATE), critic.trainable_variables)
+
+    def counters(self) -> dict[str, int]:
+        return {"vf_skipped_updates": self.optimizer.skipped_updates}
 
     @tf.function(reduce_retracing=True)
     def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
         with tf.GradientTape() as tape:
             loss = value_loss(self.critic(observations), targets)
             total = loss + l2_penalty(self.critic, self.config.weight_decay)
-        variables = self.critic.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
+        self.optimizer.apply(tape.gradient(total, self.critic.trainable_variables))
         return {"value_loss": loss}
 
     def state(self) -> dict[str, np.ndarray]:
-        return super().state() | with_prefix("adam", parameters(self.optimizer))
+        return super().state() | with_prefix("adam", self.optimizer.state())
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         super().set_state(arrays)
-        set_parameters(self.optimizer, without_prefix("adam", arrays))
+        self.optimizer.set_state(without_prefix("adam", arrays))
 
 
 def make_value_function(critic: Critic, config: AcktrContConfig, seed: int) -> ValueFunction:

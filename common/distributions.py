@@ -11,6 +11,7 @@ import math
 from typing import Self, final
 
 import gymnasium as gym
+import numpy as np
 import tensorflow as tf
 
 from common.errors import UserError
@@ -143,6 +144,12 @@ def make_distribution(space: gym.Space, parameters: tf.Tensor) -> ActionDistribu
     if isinstance(space, gym.spaces.Box):
         return DiagonalGaussian(parameters)
     raise _unsupported(space)
+
+
+def env_actions(space: gym.Space, actions: np.ndarray) -> np.ndarray:
+    """Sampled actions [N, ...], which count from 0, as a Discrete or MultiDiscrete space counts them."""
+    start = np.asarray(getattr(space, "start", 0))
+    return actions + start.astype(actions.dtype) if start.any() else actions
 
 
 def _unsupported(space: gym.Space) -> UserError:

@@ -40,21 +40,43 @@ class Counter(gym.Env):
         return self._observation, steps, steps >= self._end, False, {}
 
 
+def get_into_trouble(how: int) -> None:
+    """Raises, kills its process, or hangs, as one of the numbers above says."""
+    if how == RAISE:
+        raise ArithmeticError("the cart fell off")
+    if how == DIE:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == HANG:
+        time.sleep(600)
+
+
 class Trouble(Counter):
     """Does what the action says: nothing special, raise, kill its process, or hang."""
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        if action == RAISE:
-            raise ArithmeticError("the cart fell off")
-        if action == DIE:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if action == HANG:
-            time.sleep(600)
+        get_into_trouble(action)
         return super().step(action)
 
     def loaded_modules(self) -> list[str]:
         """Names of the modules loaded in the process of this environment."""
         return sorted(sys.modules)
+
+
+class TroubleLater(Counter):
+    """Does, in every environment but the first, what `when` and `what` say: at `reset`, or at `close`."""
+
+    def __init__(self, when: str, what: int) -> None:
+        super().__init__()
+        self._when, self._what = when, what
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        if self._when == "reset" and seed:
+            get_into_trouble(self._what)
+        return super().reset(seed=seed)
+
+    def close(self) -> None:
+        if self._when == "close" and self._observation[0]:
+            get_into_trouble(self._what)
 
 
 class Unbuildable(Counter):
@@ -71,3 +93,7 @@ gym.register("Float32Counter-v0", entry_point="vec_env_helpers:Counter", kwargs=
 gym.register("LimitedCounter-v0", entry_point="vec_env_helpers:Counter", kwargs={"end": 99}, max_episode_steps=2)
 gym.register("Trouble-v0", entry_point="vec_env_helpers:Trouble", kwargs={"end": 99})
 gym.register("Unbuildable-v0", entry_point="vec_env_helpers:Unbuildable", kwargs={"parent": os.getpid()})
+for when in ("Reset", "Close"):
+    for what, name in ((RAISE, "Raise"), (DIE, "Die"), (HANG, "Hang")):
+        kwargs = {"when": when.lower(), "what": what}
+        gym.register(f"{when}{name}-v0", entry_point="vec_env_helpers:TroubleLater", kwargs=kwargs)

@@ -11,7 +11,7 @@ from baselines_acktr.kfac.inverses import (
     EigenForm,
     InlineInverter,
 )
-from baselines_acktr.kfac.optimizer import Kfac, Objective, step_length
+from baselines_acktr.kfac.optimizer import Kfac, Objective, first_not_finite, step_length
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Objective",
     "UnsupportedLayerError",
     "categorical_log_likelihood",
+    "first_not_finite",
     "gaussian_log_likelihood",
     "step_length",
 ]

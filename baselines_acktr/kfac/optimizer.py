@@ -49,8 +49,10 @@ def step_length(direction_norm: tf.Tensor, max_length: tf.Tensor, delta: tf.Tens
     return tf.minimum(max_length, tf.sqrt(2 * delta / direction_norm))
 
 
-def _all_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
-    return tf.reduce_all([tf.math.is_finite(tf.reduce_sum(tensor)) for tensor in tensors])
+def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
+    """Index of the first tensor with a number that is not finite, -1 if there is none; scalar."""
+    bad = tf.stack([~tf.math.is_finite(tf.reduce_sum(tensor)) for tensor in tensors])
+    return tf.where(tf.reduce_any(bad), tf.argmax(bad), -1)
 
 
 class Kfac:
@@ -109,9 +111,10 @@ class Kfac:
             KroneckerBlock(f"{i}-{type(layer).__name__}", layer, self.form) for i, layer in enumerate(self.layers)
         ]
         self._total_weight = tf.Variable(0, dtype=dtype, trainable=False)
-        self._skipped_updates, self._skipped_statistics = (
-            tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2)
+        self._skipped_updates, self._skipped_statistics, self._bad_gradient, self._bad_factor = (
+            tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(4)
         )
+        self._told = 0  # skipped updates and statistics that a warning was given for
         self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = 0, -1, -1, 0
         self._differentiate_by_objective: dict[Callable, Callable] = {}
 
@@ -176,12 +179,14 @@ class Kfac:
             factors.append(
                 kronecker_factors([t for t, _ in calls], [g for _, g in calls], self.max_sites, self.generator)
             )
-        if _all_finite([factor for pair in factors for factor in pair]):
+        bad = first_not_finite([factor for pair in factors for factor in pair])
+        if bad < 0:
             for block, pair in zip(self.blocks, factors, strict=True):
                 block.observe(pair, self.decay)
             self._total_weight.assign(self.decay * self._total_weight + (1 - self.decay))
         else:
             self._skipped_statistics.assign_add(1)
+            self._bad_factor.assign(bad)
 
     @tf.function
     def _apply(self, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -195,6 +200,7 @@ class Kfac:
                 block.move(self.learning_rate * (1 - self.momentum) * block.velocity)
         else:
             self._skipped_updates.assign_add(1)
+            self._bad_gradient.assign(first_not_finite(gradients))
         return {"step_length": length, "trust_region_scale": scale, "model_kl": 0.5 * length**2 * norm}
 
     @tf.function
@@ -224,13 +230,32 @@ class Kfac:
 
     @property
     def counters(self) -> dict[str, int]:
-        """`inverse_age` (updates since the snapshot of the inverses in use) and how often something was left out."""
+        """`inverse_age` (updates since the snapshot of the inverses in use) and how often something was left out.
+
+        Where updates or statistics were left out since the last time, a warning names the layer.
+        """
+        updates, statistics = int(self._skipped_updates), int(self._skipped_statistics)
+        if updates + statistics != self._told:
+            self._told = updates + statistics
+            _LOG.warning("K-FAC left out %d updates and %d statistics; %s", updates, statistics, self._culprits())
         return {
             "inverse_age": self._step - 1 - self._inverse_step,
             "skipped_refreshes": self._skipped_refreshes,
-            "skipped_statistics": int(self._skipped_statistics),
-            "skipped_updates": int(self._skipped_updates),
+            "skipped_statistics": statistics,
+            "skipped_updates": updates,
         }
+
+    def _culprits(self) -> str:
+        """What was not finite last, by layer; a step may also be left out because its length has no meaning."""
+        texts = []
+        if int(self._skipped_updates):
+            index = int(self._bad_gradient)
+            what = "D^T F D" if index < 0 else f"the gradient of layer {self.layers[index].name!r}"
+            texts.append(f"{what} was not finite")
+        if int(self._skipped_statistics):
+            layer, factor = divmod(int(self._bad_factor), 2)
+            texts.append(f"factor {'AS'[factor]} of layer {self.layers[layer].name!r} was not finite")
+        return ", ".join(texts)
 
     @tf.function
     def last_step_model_kl(self) -> tf.Tensor:
