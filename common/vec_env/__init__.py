@@ -15,6 +15,9 @@
   clipping and scaling, `l` (int `[N]`) its length in steps of the environment, `t` (float `[N]`) its duration in
   seconds, valid where `infos["_episode"]` (bool `[N]`). The loss of a life in an Atari game is a termination without
   `_episode`.
+* `get_state()` returns arrays by name, and `set_state(state)` continues from them to the bit, in this or another
+  process and without a reset; the last observations are the caller's to keep. Where `state_gap` (str) is not empty it
+  says why that cannot be, and a reset is needed (see `env_state`).
 * Leaving a `with` block closes the environment; closing twice is harmless.
 """
 
