@@ -32,7 +32,7 @@ class DiscreteModel(SharedAgent):
         return {"skipped_updates": self.optimizer.skipped_updates}
 
     def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
-        self.optimizer.optimizer.learning_rate = lr
+        self.optimizer.inner.learning_rate = lr
         return self._descend(*batch)
 
     @tf.function(reduce_retracing=True)
@@ -67,7 +67,7 @@ class ContinuousModel(DisjointAgent):
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         lr = self.config.lr_at(self.timesteps, total_timesteps)
-        self.optimizer.optimizer.learning_rate = lr
+        self.optimizer.inner.learning_rate = lr
         return super().update(rollout, total_timesteps, report) | {"lr": lr}
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:

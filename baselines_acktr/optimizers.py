@@ -27,7 +27,7 @@ class GuardedOptimizer:
     """
 
     def __init__(self, optimizer: keras.Optimizer, variables: list[keras.Variable]) -> None:
-        self.optimizer, self._variables = optimizer, variables
+        self.inner, self._variables = optimizer, variables
         optimizer.build(variables)
         self._skipped, self._bad = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
         self._told = 0
@@ -36,7 +36,7 @@ class GuardedOptimizer:
         """One step; in a `tf.function`."""
         bad = first_not_finite(gradients)
         if bad < 0:
-            self.optimizer.apply(gradients)
+            self.inner.apply(gradients)
         else:
             self._skipped.assign_add(1)
             self._bad.assign(bad)
@@ -52,11 +52,11 @@ class GuardedOptimizer:
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that steps change, by name, copied."""
-        return parameters(self.optimizer) | {"skipped": self._skipped.numpy().copy()}
+        return parameters(self.inner) | {"skipped": self._skipped.numpy().copy()}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
-        set_parameters(self.optimizer, arrays)
+        set_parameters(self.inner, arrays)
         self._skipped.assign(arrays["skipped"])
 
 

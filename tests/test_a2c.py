@@ -84,7 +84,7 @@ def test_the_policy_takes_one_step_on_the_whole_batch():
     model._descend = lambda *batch: seen.append([len(part) for part in batch]) or descend(*batch)
     model.update(make_rollout(model), 10**9)
     assert seen == [[24, 24, 24]]
-    assert int(model.optimizer.iterations) == 1
+    assert int(model.optimizer.inner.iterations) == 1
 
 
 @pytest.mark.parametrize("kind", ["vector-discrete", "vector-continuous"])
@@ -93,7 +93,7 @@ def test_the_rate_falls_to_zero_over_the_run(kind):
     rates = []
     for model.timesteps in (0, 24, 72, 96):
         rates.append(model.update(make_rollout(model), 96)["lr"])
-        np.testing.assert_allclose(float(model.optimizer.learning_rate), rates[-1], rtol=1e-6)
+        np.testing.assert_allclose(float(model.optimizer.inner.learning_rate), rates[-1], rtol=1e-6)
     np.testing.assert_allclose(rates, model.config.lr * np.array([1, 0.75, 0.25, 0]))
 
 
