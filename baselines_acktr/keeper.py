@@ -194,6 +194,11 @@ def newest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint in `folder`, whole or not."""
+    return bool(_numbers(folder))
+
+
 def load_run(model: Path) -> Content:
     """The arrays and the meta of the run that belongs to a model's file; raises UserError as `checkpoint.load`."""
     return checkpoint.load(model.with_suffix(_RUN))

@@ -58,6 +58,7 @@ class GuardedOptimizer:
         """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
         set_parameters(self.inner, arrays)
         self._skipped.assign(arrays["skipped"])
+        self._told = int(arrays["skipped"])
 
 
 def make_kfac(model: keras.Model, config: AcktrDiscreteConfig | AcktrContConfig, seed: int, **changes: Any) -> Kfac:

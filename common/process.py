@@ -34,8 +34,8 @@ class Interruption:
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-    def __init__(self) -> None:
-        self.signal, self.deferred = 0, False
+    def __init__(self, deferred: bool = False) -> None:
+        self.signal, self.deferred = 0, deferred
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:

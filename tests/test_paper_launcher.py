@@ -16,7 +16,7 @@ from baselines_acktr.paper.__main__ import main
 from baselines_acktr.paper.display import Display, last_report
 from baselines_acktr.paper.items import ITEMS
 from baselines_acktr.paper.job import FINISHED, INTERRUPTED, MISSING, arguments, state_of
-from baselines_acktr.paper.plan import Selection, checkpoint_of, plan
+from baselines_acktr.paper.plan import Selection, plan
 from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +28,7 @@ import signal, sys, time
 from pathlib import Path
 
 sys.path.insert(0, {str(ROOT)!r})
-from baselines_acktr import checkpoint, run_info
+from baselines_acktr import checkpoint, keeper, run_info
 from baselines_acktr.settings import FLAGS
 
 flags = FLAGS.parse(sys.argv[1:])
@@ -39,13 +39,14 @@ run_info.write(folder, {{"settings": {{name: {{"value": value}} for name, value 
 
 
 def save(timesteps):
-    checkpoint.save(flags["save_path"], {{}}, {{"counters": {{"timesteps": timesteps}}}})
+    for path in folder / keeper.FOLDER / "00000001.model", flags["save_path"]:
+        checkpoint.save(path, {{}}, {{"counters": {{"timesteps": timesteps}}}})
 
 
 if flags["seed"] == {BROKEN}:
     print("run.py: stopped: the reward is not finite\\n")
     sys.exit(1)
-if flags["seed"] == {PATIENT} and "load_path" not in flags:
+if flags["seed"] == {PATIENT} and "resume" not in flags:
     signal.signal(signal.SIGINT, lambda *_: (save(total // 2), sys.exit(130)))
     (folder / "ready").touch()
     time.sleep(60)
@@ -114,7 +115,7 @@ def test_ctrl_c_saves_the_runs_and_the_same_command_goes_on_with_them(fake):
     interrupter.join()
     folder = fake / run.name
     assert state_of(run, folder) == INTERRUPTED
-    assert f"--load_path={checkpoint_of(folder)}" in arguments(run, folder, INTERRUPTED)
+    assert "--resume=true" in arguments(run, folder, INTERRUPTED)
     assert not (fake / runs_of(DONE)[0].name).exists()
     assert launch([run], fake) == []
     assert state_of(run, folder) == FINISHED

@@ -75,9 +75,9 @@ def test_the_scale_shortens_runs_but_not_the_schedule_of_atari():
     assert run.timesteps == 10_000_000 and "schedule_timesteps" not in run.settings
 
 
-def test_reports_and_checkpoints_follow_the_size_of_the_batch():
+def test_reports_follow_the_size_of_the_batch():
     (run,) = plan(ITEMS["fig3"], Selection(envs=("hopper",), algs=("acktr",), seeds=(0,)))
-    assert "--log_interval=2 --save_interval=40" in command(run, Path("x"))
+    assert "--log_interval=2 " in command(run, Path("x"))
     (run,) = plan(ITEMS["fig9"], Selection(envs=("reacher",), num_timesteps=10_000))[:1]
     assert command(run, Path("x")).count("--log_interval=") == 1 and run.settings["log_interval"] == 1
 

@@ -43,7 +43,7 @@ RUNS = {
     ),
     "a2c-CartPole": (["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8"], 10),
     "a2c-Hopper": (
-        ["--alg=a2c", "--env=Hopper-v4", *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=60", "--policy_rows=20"],
+        ["--alg=a2c", "--env=Hopper-v4", *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=60"],
         60,
     ),
     "trpo-CartPole": (

@@ -293,6 +293,7 @@ class Kfac:
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = map(int, arrays["counters"])
+        self._told = int(self._skipped_updates) + int(self._skipped_statistics)
 
     def close(self) -> None:
         """Ends the background thread."""

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from baselines_acktr import checkpoint
-from baselines_acktr.paper.plan import Run, checkpoint_of, command, flags
+from baselines_acktr import checkpoint, keeper
+from baselines_acktr.paper.plan import Run, command, flags, model_of
 from common.errors import UserError
 
 FINISHED, INTERRUPTED, MISSING = "finished", "interrupted", "missing"
@@ -24,22 +24,23 @@ def state_of(run: Run, folder: Path) -> str:
     """FINISHED, INTERRUPTED (there is a checkpoint to go on from) or MISSING.
 
     Raises:
-      UserError: the folder holds a run with other settings, or its checkpoint is damaged.
+      UserError: the folder holds a run with other settings, or its model is damaged.
     """
-    if not (folder / "run.json").exists() or not checkpoint_of(folder).exists():
+    saved = model_of(folder).exists()
+    if not (folder / "run.json").exists() or not (saved or keeper.has_checkpoint(folder / keeper.FOLDER)):
         return MISSING
     made = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
     for name, value in run.settings.items():
         was = made.get(name, {}).get("value")
         if was != value:
             raise UserError(f"{folder}: was made with {name}={was}, now {value}; move it away or choose another --out")
-    timesteps = checkpoint.load_meta(checkpoint_of(folder))["counters"]["timesteps"]
+    timesteps = checkpoint.load_meta(model_of(folder))["counters"]["timesteps"] if saved else 0
     return FINISHED if timesteps + run.batch > run.timesteps else INTERRUPTED
 
 
 def arguments(run: Run, folder: Path, state: str) -> list[str]:
     """The words after `run.py` that start a missing run, or go on with an interrupted one."""
-    going_on = {"load_path": checkpoint_of(folder)} if state == INTERRUPTED else {}
+    going_on = {"resume": True} if state == INTERRUPTED else {}
     return flags(run.arguments(folder) | going_on)
 
 

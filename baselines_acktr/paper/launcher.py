@@ -50,7 +50,7 @@ class Launcher:
           KeyboardInterrupt: after Ctrl-C or SIGTERM; the runs have been saved and have ended.
         """
         stopping = False
-        with self._display, Interruption() as interruption:
+        with self._display, Interruption(deferred=True) as interruption:
             try:
                 while self._jobs or (self._queue and not stopping):
                     if interruption.signal and not stopping:

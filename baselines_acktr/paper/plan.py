@@ -14,7 +14,6 @@ from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
 from common.errors import UserError, closest
 
 ATARI_SCHEDULE = 10_000_000  # timesteps that the rate of shorter runs on Atari falls over
-SAVE_TIMESTEPS = 100_000  # timesteps between two checkpoints
 REPORTS = 200  # lines in the progress of a run
 
 
@@ -86,13 +85,13 @@ class Run:
     def arguments(self, folder: Path) -> dict[str, Any]:
         """All flags of the run in its folder."""
         updates = self.timesteps // self.batch
-        watch = {"log_interval": max(1, updates // REPORTS), "save_interval": max(1, SAVE_TIMESTEPS // self.batch)}
-        files = {"log_format": "csv", "log_path": folder, "save_path": checkpoint_of(folder)}
-        return self.settings | {name: v for name, v in watch.items() if name not in self.settings} | files
+        reports = {"log_interval": self.settings.get("log_interval", max(1, updates // REPORTS))}
+        files = {"log_format": "csv", "log_path": folder, "save_path": model_of(folder), "keep": 1}
+        return self.settings | reports | files
 
 
-def checkpoint_of(folder: Path) -> Path:
-    """Where the run in `folder` is saved."""
+def model_of(folder: Path) -> Path:
+    """Where the model of the run in `folder` is saved at its end."""
     return folder / "model"
 
 
