@@ -11,6 +11,7 @@ import functools
 import importlib
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, Settings, check_files, settle
 from common import cli
 from common.errors import RunFailedError, UserError
-from common.process import Interruption, num_processes, quiet_tensorflow
+from common.mpi import ALONE, Communicator, connect
+from common.process import Interruption, quiet_tensorflow
 
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
@@ -49,57 +51,96 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(flag in argv for flag in cli.HELP_FLAGS):
         print(FLAGS.help("python run.py", "--env=ID [--flag=value ...]", DESCRIPTION))
         return 0
-    with Interruption() as interruption:
+    try:
+        comm = connect()
+    except UserError as error:
+        return explain(error, 0)
+    with Interruption(quiet=comm.rank > 0) as interruption:
         try:
-            return run(argv, interruption)
+            return run(argv, interruption, comm)
         except (KeyboardInterrupt, Exception) as error:
-            return explain(error, interruption)
+            if comm.size > 1:
+                return explain_to_ranks(error, interruption.signal, comm)
+            return explain(error, interruption.signal)
+        except SystemExit as error:
+            if comm.size > 1:
+                return explain_to_ranks(error, interruption.signal, comm)
+            raise
 
 
-def explain(error: BaseException, interruption: Interruption) -> int:
+def explain(error: BaseException, number: int, name: str = "run.py") -> int:
     """Prints in one line why a run ended, and returns its exit code; raises what is no mistake but a bug.
 
-    What fails after a signal is taken for its consequence: it may have gone to other processes, too.
+    What fails after a signal, of which `number` tells, is taken for its consequence: it may have gone to other
+    processes, too.
     """
     known = isinstance(error, UserError | RunFailedError)
     reason = f": {error}" if known else ""
-    if interruption.signal or isinstance(error, KeyboardInterrupt):
-        print(f"run.py: interrupted{reason}", file=sys.stderr)
-        return 128 + (interruption.signal or signal.SIGINT)
+    if number or isinstance(error, KeyboardInterrupt):
+        print(f"{name}: interrupted{reason}", file=sys.stderr)
+        return 128 + (number or signal.SIGINT)
     if not known:
         raise error
     if isinstance(error, UserError):
-        print(f"run.py: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(f"run.py: stopped{reason}", file=sys.stderr)
+    print(f"{name}: stopped{reason}", file=sys.stderr)
     return 1
 
 
-def run(argv: Sequence[str], interruption: Interruption) -> int:
+def explain_to_ranks(error: BaseException, number: int, comm: Communicator) -> int:
+    """As `explain`, for what ends all ranks: rank 0 speaks where all know of it, else this one, and ends the others."""
+    if getattr(error, "agreed", False):
+        return explain(error, number) if comm.rank == 0 else 2 if isinstance(error, UserError) else 1
+    name = f"run.py: rank {comm.rank}"
+    try:
+        code = explain(error, number, name)
+    except BaseException as bug:
+        traceback.print_exception(bug)
+        print(f"{name}: failed: {type(bug).__name__}", file=sys.stderr)
+        code = 1
+    sys.stderr.flush()
+    comm.abort(code)
+    return code
+
+
+def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = ALONE) -> int:
     """Parses, builds the environments, learns and saves, plays."""
-    _check_processes()
-    settings = settle(FLAGS.parse(argv))
-    check_files(settings.options)
-    settings, learn = probe(settings.preset(log_path=default_log_path()))
-    with training_env(settings) as env, open_logger(argv, settings) as logger, open_keeper(settings) as keeper:
+    settled = comm.on_root(lambda: prepare(argv))
+    settings, learn = comm.everywhere(lambda: probe(settled, comm))
+    with (
+        comm.everywhere(lambda: training_env(settings, comm.rank)) as env,
+        open_logger(argv, settings, comm) as logger,
+        open_keeper(settings, comm.rank) as keeper,
+    ):
         interruption.deferred = True
-        model = learn(env=env, logger=logger, keeper=keeper, callback=after_update(settings, interruption))
+        callback = after_update(settings, interruption, comm.rank)
+        model = learn(env=env, logger=logger, keeper=keeper, callback=callback, comm=comm)
+        number = comm.max(interruption.signal)
         interruption.deferred = False
-    if interruption.signal:
-        where = f", saved to {keeper.folder}: go on with --resume" if keeper else ""
-        print(f"run.py: interrupted after {model.timesteps} timesteps{where}", file=sys.stderr)
-        return 128 + interruption.signal
-    if settings.options.play:
+    if number:
+        if comm.rank == 0:
+            where = f", saved to {keeper.folder}: go on with --resume" if keeper else ""
+            print(f"run.py: interrupted after {model.timesteps} timesteps{where}", file=sys.stderr)
+        return 128 + number
+    if settings.options.play and comm.rank == 0:
         replay(model, settings)
     return 0
 
 
-def training_env(settings: Settings) -> SeededVectorEnv:
+def prepare(argv: Sequence[str]) -> Settings:
+    """Settles the flags and looks at the files that they name; creates nothing."""
+    settings = settle(FLAGS.parse(argv))
+    check_files(settings.options)
+    return settings.preset(log_path=default_log_path())
+
+
+def training_env(settings: Settings, rank: int = 0) -> SeededVectorEnv:
     """Opens the environments to train in; a single one, without monitor files, where nothing is to be trained."""
     options = settings.options
     if options.num_timesteps == 0:
         return make_env(settings, num_env=1)
-    return make_env(settings, settings.num_env, backend=options.env_backend, log_dir=settings.log_path)
+    return make_env(settings, settings.num_env, backend=options.env_backend, log_dir=settings.log_path, rank=rank)
 
 
 def make_env(settings: Settings, num_env: int, **details: Any) -> SeededVectorEnv:
@@ -118,7 +159,7 @@ def make_env(settings: Settings, num_env: int, **details: Any) -> SeededVectorEn
     )
 
 
-def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
+def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Callable[..., Any]]:
     """Opens one environment to see whether it can be learned and shown, before anything is written.
 
     Returns:
@@ -143,7 +184,7 @@ def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
             network=model_class.default_network(observations),
             num_env=default_num_env(settings),
         )
-        _check_budget(settings)
+        _check_budget(settings, comm)
         if options.load_path:
             _check_spaces(options.load_path, env)
         if videos:
@@ -154,13 +195,13 @@ def probe(settings: Settings) -> tuple[Settings, Callable[..., Any]]:
 
 def _arguments(settings: Settings) -> dict[str, Any]:
     """Returns the arguments of `learn` that are settings."""
-    names = ("network", "seed", "log_interval", "save_path", "load_path", "resume")
+    names = ("network", "seed", "log_interval", "save_path", "load_path", "resume", "sync_check_interval")
     named = {name: getattr(settings.options, name) for name in names}
     return named | dataclasses.asdict(settings.config) | {"total_timesteps": settings.options.num_timesteps}
 
 
-def after_update(settings: Settings, interruption: Interruption) -> Callable[[Any], bool]:
-    """Returns what the learner calls after every update: it records videos, and stops an interrupted run.
+def after_update(settings: Settings, interruption: Interruption, rank: int = 0) -> Callable[[Any], bool]:
+    """Returns what the learner calls after every update: it records videos (in rank 0), and stops an interrupted run.
 
     A video that cannot be written is reported and left out: it is no reason to lose the training.
     """
@@ -170,7 +211,7 @@ def after_update(settings: Settings, interruption: Interruption) -> Callable[[An
     videos = TrainingVideos(
         functools.partial(make_env, settings, 1, **FRAMES),
         Path(settings.log_path) / "videos",
-        options.save_video_interval,
+        options.save_video_interval if rank == 0 else 0,
         options.save_video_length,
         start=settings.trained,
     )
@@ -197,24 +238,35 @@ def replay(model: Any, settings: Settings) -> None:
         play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)
 
 
-def open_logger(argv: Sequence[str], settings: Settings) -> contextlib.AbstractContextManager[Logger | None]:
-    """Opens the log folder and writes its run.json; nothing where nothing is to be trained."""
+def open_logger(
+    argv: Sequence[str], settings: Settings, comm: Communicator = ALONE
+) -> contextlib.AbstractContextManager[Logger | None]:
+    """Opens the log folder and writes its run.json; nothing where nothing is to be trained.
+
+    Ranks above 0 have logs of their own if OPENAI_LOG_FORMAT_MPI names formats.
+    """
     options = settings.options
     if options.num_timesteps == 0:
         return contextlib.nullcontext()
     from baselines_acktr import run_info
     from common.logger import Logger, default_formats
 
+    if comm.rank:
+        formats = default_formats(comm.rank)
+        return Logger(settings.log_path, formats, comm.rank) if formats else contextlib.nullcontext()
     logger = Logger(settings.log_path, options.log_format or default_formats())
-    run_info.write(logger.folder, run_info.collect(argv, settings.values(), settings.origins, settings.seed))
+    run_info.write(logger.folder, run_info.collect(argv, settings.values(), settings.origins, settings.seed, comm.size))
     print(f"logging to {logger.folder}", flush=True)
     return logger
 
 
-def open_keeper(settings: Settings) -> contextlib.AbstractContextManager[Keeper | None]:
-    """Opens the folder of the checkpoints, in the log folder; nothing where none are kept or nothing is trained."""
+def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContextManager[Keeper | None]:
+    """Opens the folder of the checkpoints, in the log folder; nothing where none are kept or nothing is trained.
+
+    Rank 0 alone has it.
+    """
     options = settings.options
-    if options.num_timesteps == 0 or options.keep == 0:
+    if options.num_timesteps == 0 or options.keep == 0 or rank:
         return contextlib.nullcontext()
     from baselines_acktr import keeper
 
@@ -245,14 +297,6 @@ def default_log_path() -> str:
     return str(default_folder())
 
 
-def _check_processes() -> None:
-    if (size := num_processes()) > 1:
-        raise UserError(
-            f"mpirun -n {size}: this version trains in one process, {size} would overwrite each other's files; start "
-            "it without mpirun or srun, or with -n 1"
-        )
-
-
 def _kind_of_actions(env_id: str, space: gym.Space) -> str:
     from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
@@ -263,11 +307,12 @@ def _kind_of_actions(env_id: str, space: gym.Space) -> str:
     raise UserError(f"--env={env_id}: its actions are {type(space).__name__}; must be Discrete, MultiDiscrete or Box")
 
 
-def _check_budget(settings: Settings) -> None:
+def _check_budget(settings: Settings, comm: Communicator) -> None:
     total, trained = settings.options.num_timesteps, settings.trained
-    batch = settings.config.batch_size(settings.num_env)
+    batch = settings.config.batch_size(settings.num_env * comm.size)
     if settings.options.resume and total < trained + batch:
-        print(f"nothing is left to train: {trained} of {total} timesteps are done", file=sys.stderr)
+        if comm.rank == 0:
+            print(f"nothing is left to train: {trained} of {total} timesteps are done", file=sys.stderr)
     elif 0 < total < trained + batch:
         done = f"the checkpoint's {trained} timesteps, which count, plus " if trained else ""
         raise UserError(f"--num_timesteps={total}: must be 0, or at least {done}one batch of {batch}")

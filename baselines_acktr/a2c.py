@@ -26,22 +26,17 @@ class DiscreteModel(SharedAgent):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.optimizer = make_rmsprop(self.network, self.config)
+        self.optimizer = make_rmsprop(self.network, self.config, self._objective, self.comm)
 
     def counters(self) -> dict[str, int]:
         return {"skipped_updates": self.optimizer.skipped_updates}
 
     def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
         self.optimizer.inner.learning_rate = lr
-        return self._descend(*batch)
+        return self.optimizer.minimize(*batch)
 
-    @tf.function(reduce_retracing=True)
-    def _descend(self, observations, actions, returns, advantages) -> dict[str, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            logits, values = self.network(observations)
-            loss, metrics = self._loss(logits, values, actions, returns, advantages)
-        self.optimizer.apply(tape.gradient(loss, self.network.trainable_variables))
-        return metrics | {"loss": loss}
+    def _objective(self, observations, actions, returns, advantages) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        return self._loss(*self.network(observations), actions, returns, advantages)
 
     def state(self) -> dict[str, np.ndarray]:
         return super().state() | with_prefix("rmsprop", self.optimizer.state())
@@ -60,7 +55,7 @@ class ContinuousModel(DisjointAgent):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.optimizer = make_rmsprop(self.policy, self.config)
+        self.optimizer = make_rmsprop(self.policy, self.config, self._objective, self.comm)
 
     def counters(self) -> dict[str, int]:
         return {"skipped_updates": self.optimizer.skipped_updates} | self.value_function.counters()
@@ -71,14 +66,11 @@ class ContinuousModel(DisjointAgent):
         return super().update(rollout, total_timesteps, report) | {"lr": lr}
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        return self._descend(observations, actions, advantages)
+        metrics = self.optimizer.minimize(observations, actions, advantages)
+        return {name: value for name, value in metrics.items() if name != "loss"}
 
-    @tf.function(reduce_retracing=True)
-    def _descend(self, observations, actions, advantages) -> dict[str, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            loss, metrics = self._loss(self.policy(observations), actions, advantages)
-        self.optimizer.apply(tape.gradient(loss, self.policy.trainable_variables))
-        return metrics
+    def _objective(self, observations, actions, advantages) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        return self._loss(self.policy(observations), actions, advantages)
 
     def state(self) -> dict[str, np.ndarray]:
         return super().state() | with_prefix("rmsprop", self.optimizer.state())

@@ -30,11 +30,11 @@ class Model(DisjointAgent):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.optimizer = make_kfac(self.policy, self.config, self.seed)
+        self.optimizer = make_kfac(self.policy, self.config, self.seed, self.comm)
         self._trust = 1.0  # what the schedule leaves of desired_kl and delta
 
     def _make_value_function(self, critic: Critic) -> ValueFunction:
-        return make_value_function(critic, self.config, self.seed + 1)
+        return make_value_function(critic, self.config, self.seed + 1, self.comm)
 
     def counters(self) -> dict[str, int]:
         return self.optimizer.counters | self.value_function.counters()
@@ -71,7 +71,7 @@ class Model(DisjointAgent):
         """The policy-gradient loss, and the log-likelihood of actions sampled from the model."""
         parameters = self.policy(observations)
         loss, metrics = self._loss(parameters, actions, advantages)
-        rows = self.config.fisher_rows
+        rows = self.comm.share(self.config.fisher_rows)
         pi = self._pi(self.policy(observations[:rows]) if rows else parameters)
         return Objective(loss, tf.reduce_sum(pi.log_prob(pi.sample(self.optimizer.generator))), metrics)
 

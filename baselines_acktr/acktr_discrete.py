@@ -25,7 +25,7 @@ class Model(SharedAgent):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.optimizer = make_kfac(self.network, self.config, self.seed)
+        self.optimizer = make_kfac(self.network, self.config, self.seed, self.comm)
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         """One K-FAC update.
@@ -45,7 +45,7 @@ class Model(SharedAgent):
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:
         """Rows [B, ...] of observations, actions, returns and advantages, shuffled: the Fisher takes the first ones."""
-        order = np.random.default_rng([self.seed, self.updates]).permutation(returns.size)
+        order = self.row_order(returns.size)
         return tuple(np.take(rows, order, axis=0) for rows in super()._batch(rollout, returns))
 
     def _objective(self, observations, actions, returns, advantages) -> Objective:
@@ -57,7 +57,7 @@ class Model(SharedAgent):
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""
-        rows = self.config.fisher_rows
+        rows = self.comm.share(self.config.fisher_rows)
         if not 0 < rows < observations.shape[0]:
             return [self.network(observations)]
         return [self.network(observations[:rows]), self.network(observations[rows:])]

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.distributions import env_actions, make_distribution
+from common.mpi import ALONE, Communicator
 from common.named_arrays import with_prefix, without_prefix
 from common.running_mean_std import ObservationFilter
 
@@ -42,10 +43,10 @@ class Actor(abc.ABC):
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """The actions [N, ...] as the environment takes them."""
 
-    def refresh(self, observations: np.ndarray) -> None:
-        """Takes over the policy's weights, and observations [..., *shape] into the filter."""
+    def refresh(self, observations: np.ndarray, comm: Communicator = ALONE) -> None:
+        """Takes over the policy's weights, and observations [..., *shape], those of all ranks, into the filter."""
         if self.filter is not None:
-            self.filter.update(observations.reshape(-1, observations.shape[-1]))
+            self.filter.update(observations.reshape(-1, observations.shape[-1]), comm)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that training changes, by name, copied."""

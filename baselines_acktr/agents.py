@@ -13,6 +13,7 @@ from baselines_acktr import checkpoint
 from baselines_acktr.config import ARCHITECTURE
 from baselines_acktr.rollouts import Rollout, Runner
 from common.errors import RunFailedError, UserError
+from common.mpi import ALONE, Communicator
 
 
 class Agent(abc.ABC):
@@ -21,7 +22,8 @@ class Agent(abc.ABC):
     Attributes:
       algorithm: its name on the command line.
       config_class: dataclass of its hyperparameters.
-      timesteps, updates: how far it is trained.
+      timesteps, updates: how far it is trained, timesteps of all ranks together.
+      OWN: names of those arrays of its state that each rank has for itself; the others are the same in all ranks.
 
     Args:
       observation_space, action_space: of one environment.
@@ -29,6 +31,7 @@ class Agent(abc.ABC):
       config: hyperparameters.
       seed: of the initial weights and of every random draw.
       env_id: id of the environment, written to checkpoints and compared with theirs.
+      comm: ranks that train it together, each on environments of its own.
 
     Raises:
       UserError: if the spaces or the network are not supported.
@@ -36,6 +39,7 @@ class Agent(abc.ABC):
 
     algorithm: ClassVar[str]
     config_class: ClassVar[type]
+    OWN: ClassVar[frozenset[str]]
 
     def __init__(
         self,
@@ -45,8 +49,9 @@ class Agent(abc.ABC):
         config: Any,
         seed: int = 0,
         env_id: str | None = None,
+        comm: Communicator = ALONE,
     ) -> None:
-        self.env_id, self.seed = env_id, seed
+        self.env_id, self.seed, self.comm = env_id, seed, comm
         self.observation_space, self.action_space = observation_space, action_space
         self.network_name, self.config = network, config
         self.timesteps, self.updates = 0, 0
@@ -92,14 +97,18 @@ class Agent(abc.ABC):
     def make_runner(self, env: gym.vector.VectorEnv) -> Runner:
         """Collects this model's batches."""
 
+    def row_order(self, size: int) -> np.ndarray:
+        """This update's random order of the rows of a batch, [size]."""
+        return np.random.default_rng([self.seed, self.updates]).permutation(size)
+
     @abc.abstractmethod
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         """Learns from a rollout of its own actions; returns scalars for the log.
 
         Args:
-          rollout: T steps of N environments.
+          rollout: T steps of N environments, those of this rank.
           total_timesteps: length of the run, which schedules follow.
-          report: also measure what only the log needs, such as the exact mean KL(old || new) of the policy, nats.
+          report: the same in all ranks: also measure what only the log needs, such as the exact mean KL(old || new) of the policy, nats.
         """
 
     def counters(self) -> dict[str, int]:
@@ -113,6 +122,10 @@ class Agent(abc.ABC):
     @abc.abstractmethod
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+
+    def own_state(self) -> dict[str, np.ndarray]:
+        """The part of the state that each rank has for itself."""
+        return {name: array for name, array in self.state().items() if name in self.OWN}
 
     def close(self) -> None:  # noqa: B027 (most have none)
         """Ends background threads."""
@@ -143,7 +156,7 @@ class Agent(abc.ABC):
         checkpoint.save(path, *self.content())
 
     def load(self, path: str) -> None:
-        """Takes everything that training changes from a checkpoint.
+        """Takes everything that training changes from a checkpoint; ranks above 0 keep what each has for itself.
 
         Raises:
           UserError: if the file is damaged or was trained by another algorithm, on other spaces or another network.
@@ -159,6 +172,8 @@ class Agent(abc.ABC):
             network=self.network_name,
             config={name: value for name in ARCHITECTURE if (value := getattr(self.config, name, None)) is not None},
         )
+        if self.comm.rank:
+            arrays |= self.own_state()
         try:
             self.set_state(arrays)
         except (KeyError, ValueError) as error:

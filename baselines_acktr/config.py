@@ -141,7 +141,11 @@ class DisjointConfig(Config):
     num_env: ClassVar[int] = 20
 
     timesteps_per_batch: int = option(
-        2500, "timesteps in a batch, of all environments together", unit="timesteps", source=PAPER, minimum=1
+        2500,
+        "timesteps in a batch, of all environments of all MPI ranks together",
+        unit="timesteps",
+        source=PAPER,
+        minimum=1,
     )
     gamma: float = option(0.99, "discount", source=BASELINES, minimum=0, maximum=1)
     lam: float = option(0.97, "lambda of generalized advantage estimation", source=BASELINES, minimum=0, maximum=1)

@@ -19,10 +19,13 @@ from baselines_acktr.losses import l2_penalty, policy_gradient_loss
 from baselines_acktr.networks import default_network
 from baselines_acktr.policies import CategoricalPolicy, Critic, GaussianPolicy
 from baselines_acktr.returns import explained_variance, generalized_advantages
-from baselines_acktr.rollouts import Rollout, Runner
+from baselines_acktr.rollouts import EPISODES, Rollout, Runner
 from baselines_acktr.value_functions import Euclidean, ValueFunction
 from common.distributions import ActionDistribution, make_distribution
+from common.mpi import ALONE, Communicator
 from common.named_arrays import with_prefix, without_prefix
+from common.random_state import rank_seed
+from common.running_mean_std import moments
 
 
 class DisjointAgent(Agent):
@@ -36,6 +39,7 @@ class DisjointAgent(Agent):
     Arguments and errors as for `Agent`.
     """
 
+    OWN = frozenset({"actor/rng", "actor/sampler"})
     image_network: ClassVar[str] = "pixels"
     for_images: ClassVar[dict[str, Any]] = {"timesteps_per_batch": 8000, "vf_iters": 16, "vf_rows": 500}
 
@@ -47,10 +51,11 @@ class DisjointAgent(Agent):
         config: DisjointConfig,
         seed: int = 0,
         env_id: str | None = None,
+        comm: Communicator = ALONE,
     ) -> None:
-        super().__init__(observation_space, action_space, network, config, seed, env_id)
+        super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
         keras.utils.set_random_seed(seed)
-        self.policy, self.actor = _make_policy(observation_space, action_space, network, config, seed)
+        self.policy, self.actor = _make_policy(observation_space, action_space, network, config, seed, comm)
         critic = Critic(observation_space, network, dataclasses.replace(config, activation=config.vf_activation))
         self.value_function = self._make_value_function(critic)
 
@@ -64,7 +69,7 @@ class DisjointAgent(Agent):
         return cls.for_images if default_network(observation_space) == "cnn" else {}
 
     def _make_value_function(self, critic: Critic) -> ValueFunction:
-        return Euclidean(critic, self.config, self.seed + 1)
+        return Euclidean(critic, self.config, self.seed + 1, self.comm)
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
@@ -86,7 +91,9 @@ class DisjointAgent(Agent):
     # -- learning -----------------------------------------------------------------------------------------------------
 
     def make_runner(self, env: gym.vector.VectorEnv) -> Runner:
-        return Runner(env, self, self.config.nsteps(env.num_envs), whole_episodes=env.num_envs == 1)
+        num_env = env.num_envs * self.comm.size
+        nsteps = self.config.nsteps(num_env)
+        return Runner(env, self, nsteps, whole_episodes=num_env == 1, episodes=self.comm.share(EPISODES))
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         """Fits the critic, then improves the policy, both on the rows in random order: the Fisher takes the first ones.
@@ -95,14 +102,14 @@ class DisjointAgent(Agent):
         """
         advantages = self._advantages(rollout, self.config.lam)
         returns = rollout.values + self._advantages(rollout, self.config.vf_lam)
-        order = np.random.default_rng([self.seed, self.updates]).permutation(returns.size)
+        order = self.row_order(returns.size)
         columns = rollout.observations, rollout.actions, advantages, returns
         rows = [np.take(column.reshape(order.size, *column.shape[2:]), order, axis=0) for column in columns]
         observations = self.actor.filtered(rows[0])
         metrics = self.value_function.fit(observations, rows[3])
         metrics |= self._improve(observations, *rows[1:3])
-        metrics["explained_variance"] = explained_variance(rollout.values, returns)
-        self.actor.refresh(rollout.observations)
+        metrics["explained_variance"] = explained_variance(rollout.values, returns, self.comm)
+        self.actor.refresh(rollout.observations, self.comm)
         return metrics
 
     def _advantages(self, rollout: Rollout, lam: float) -> np.ndarray:
@@ -111,11 +118,13 @@ class DisjointAgent(Agent):
 
     def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
         """Standardises the advantages [B], updates the policy and measures how far it moved."""
-        standardised = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        mean, variance = moments(advantages, self.comm)
+        standardised = ((advantages - mean) / (np.sqrt(variance) + 1e-8)).astype(advantages.dtype)
         rows = tf.constant(observations)
         before = self._parameters(rows)
         metrics = self._update_policy(rows, actions, standardised)
-        return metrics | {"kl": float(self._mean_kl(before, self._parameters(rows)))}
+        kl = self._mean_kl(before, self._parameters(rows))
+        return metrics | {"kl": float(self.comm.mean(kl.numpy()))}
 
     @abc.abstractmethod
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
@@ -163,11 +172,17 @@ class DisjointAgent(Agent):
 
 
 def _make_policy(
-    observation_space: gym.Space, action_space: gym.Space, network: str, config: DisjointConfig, seed: int
+    observation_space: gym.Space,
+    action_space: gym.Space,
+    network: str,
+    config: DisjointConfig,
+    seed: int,
+    comm: Communicator,
 ) -> tuple[keras.Model, Actor]:
     """A new policy for the action space, and what acts with it."""
+    own_seed = rank_seed(seed, comm.rank)
     if isinstance(action_space, gym.spaces.Box):
         gaussian = GaussianPolicy(observation_space, action_space, network, config)
-        return gaussian, GaussianActor(gaussian, observation_space, action_space, seed)
+        return gaussian, GaussianActor(gaussian, observation_space, action_space, own_seed)
     categorical = CategoricalPolicy(observation_space, action_space, network, config)
-    return categorical, CategoricalActor(categorical, observation_space, action_space, seed)
+    return categorical, CategoricalActor(categorical, observation_space, action_space, own_seed)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from baselines_acktr.actors import Actor
 from baselines_acktr.policies import GaussianPolicy
+from common.mpi import ALONE, Communicator
 from common.random_state import get_random_state, set_random_state
 
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -66,9 +67,9 @@ class GaussianActor(Actor):
         """Actions [N, D] of the environment: [-1, 1] mapped to its box (where that is bounded) and clipped to it."""
         return np.clip(self._shift + self._scale * actions, self._low, self._high)
 
-    def refresh(self, observations: np.ndarray) -> None:
+    def refresh(self, observations: np.ndarray, comm: Communicator = ALONE) -> None:
         self._copy_weights()
-        super().refresh(observations)
+        super().refresh(observations, comm)
 
     def _copy_weights(self) -> None:
         self._std = np.exp(self._policy.log_std.vector.numpy())

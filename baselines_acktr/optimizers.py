@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,8 +13,10 @@ import tensorflow as tf
 from baselines_acktr.agents import parameters, set_parameters
 from baselines_acktr.config import AcktrContConfig, AcktrDiscreteConfig, RmspropConfig
 from baselines_acktr.kfac import INVERTERS, CholeskyForm, EigenForm, Kfac, UnsupportedLayerError, first_not_finite
+from baselines_acktr.kfac.distributed import averaged
 from baselines_acktr.rmsprop import Rmsprop
 from common.errors import UserError
+from common.mpi import Communicator
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,22 +27,41 @@ class GuardedOptimizer:
     Args:
       optimizer: of Keras.
       variables: what it trains.
+      objective: batch -> loss and {name: further scalar to hand back}, built from TensorFlow operations.
+      comm: ranks that each have their part of every batch.
     """
 
-    def __init__(self, optimizer: keras.Optimizer, variables: list[keras.Variable]) -> None:
-        self.inner, self._variables = optimizer, variables
+    def __init__(
+        self,
+        optimizer: keras.Optimizer,
+        variables: list[keras.Variable],
+        objective: Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]],
+        comm: Communicator,
+    ) -> None:
+        self.inner, self._variables, self._objective = optimizer, variables, objective
         optimizer.build(variables)
+        self._step = averaged(self._differentiate, self._apply, comm, reduce_retracing=True)
         self._skipped, self._bad = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
         self._told = 0
 
-    def apply(self, gradients: list[tf.Tensor]) -> None:
-        """One step; in a `tf.function`."""
+    def minimize(self, *batch: Any) -> dict[str, tf.Tensor]:
+        """One step on one batch; returns the objective's metrics and `loss`, means over the ranks."""
+        return self._step(*batch)
+
+    def _differentiate(self, *batch: Any) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            loss, metrics = self._objective(*batch)
+        return {**metrics, "loss": loss}, tape.gradient(loss, self._variables)
+
+    def _apply(self, parts: tuple[dict[str, tf.Tensor], list[tf.Tensor]]) -> dict[str, tf.Tensor]:
+        metrics, gradients = parts
         bad = first_not_finite(gradients)
         if bad < 0:
             self.inner.apply(gradients)
         else:
             self._skipped.assign_add(1)
             self._bad.assign(bad)
+        return metrics
 
     @property
     def skipped_updates(self) -> int:
@@ -61,13 +83,20 @@ class GuardedOptimizer:
         self._told = int(arrays["skipped"])
 
 
-def make_kfac(model: keras.Model, config: AcktrDiscreteConfig | AcktrContConfig, seed: int, **changes: Any) -> Kfac:
+def make_kfac(
+    model: keras.Model,
+    config: AcktrDiscreteConfig | AcktrContConfig,
+    seed: int,
+    comm: Communicator,
+    **changes: Any,
+) -> Kfac:
     """K-FAC for a model.
 
     Args:
       model: a built network.
       config: of the learner.
       seed: of the optimizer's draws.
+      comm: ranks that each have their part of every batch.
       **changes: arguments of `Kfac` that differ from the config's.
 
     Raises:
@@ -84,6 +113,7 @@ def make_kfac(model: keras.Model, config: AcktrDiscreteConfig | AcktrContConfig,
         "form": EigenForm(config.eigen_rank) if config.inverse_form == "eigen" else CholeskyForm(),
         "inverter": INVERTERS[config.inverses](),
         "seed": seed,
+        "group": comm,
     }
     try:
         return Kfac(model, **arguments | changes)
@@ -91,7 +121,9 @@ def make_kfac(model: keras.Model, config: AcktrDiscreteConfig | AcktrContConfig,
         raise UserError(f"--network: {error}") from error
 
 
-def make_rmsprop(model: keras.Model, config: RmspropConfig) -> GuardedOptimizer:
-    """RMSProp for a built network."""
+def make_rmsprop(
+    model: keras.Model, config: RmspropConfig, objective: Callable[..., Any], comm: Communicator
+) -> GuardedOptimizer:
+    """RMSProp for a built network; `objective` and `comm` as for `GuardedOptimizer`."""
     rmsprop = Rmsprop(config.lr, config.alpha, epsilon=config.epsilon, global_clipnorm=config.max_grad_norm)
-    return GuardedOptimizer(rmsprop, model.trainable_variables)
+    return GuardedOptimizer(rmsprop, model.trainable_variables, objective, comm)

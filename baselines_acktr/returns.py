@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.mpi import ALONE, Communicator
+from common.running_mean_std import moments
+
 
 def generalized_advantages(
     r_t: np.ndarray, v_tm1: np.ndarray, v_t: np.ndarray, ended: np.ndarray, gamma: float, lam: float
@@ -40,7 +43,8 @@ def n_step_returns(r_t: np.ndarray, v_tm1: np.ndarray, v_t: np.ndarray, ended: n
     return generalized_advantages(r_t, v_tm1, v_t, ended, gamma, 1.0) + v_tm1
 
 
-def explained_variance(predictions: np.ndarray, targets: np.ndarray) -> float:
-    """1 - Var[targets - predictions] / Var[targets]; nan where the targets are constant."""
-    variance = np.var(targets)
-    return float("nan") if variance == 0 else float(1 - np.var(targets - predictions) / variance)
+def explained_variance(predictions: np.ndarray, targets: np.ndarray, comm: Communicator = ALONE) -> float:
+    """1 - Var[targets - predictions] / Var[targets], over all ranks; nan where the targets are constant."""
+    columns = np.stack([targets.ravel(), (targets - predictions).ravel()], axis=-1)
+    total, unexplained = moments(columns, comm)[1]
+    return float("nan") if total == 0 else float(1 - unexplained / total)

@@ -12,6 +12,9 @@ from common.errors import RunFailedError, UserError
 from common.named_arrays import Arrays, with_prefix, without_prefix
 
 
+EPISODES = 100  # so many last ones count for the mean score
+
+
 class Policy(Protocol):
     """What a runner needs of a model."""
 
@@ -69,7 +72,7 @@ class Runner:
     """Steps a SAME_STEP vector environment with a policy.
 
     Attributes:
-      episode_rewards, episode_lengths: scores and lengths of the last 100 episodes that ended.
+      episode_rewards, episode_lengths: scores and lengths of the last episodes that ended.
       episodes: how many have ended.
 
     Args:
@@ -78,12 +81,20 @@ class Runner:
       nsteps: T.
       whole_episodes: go on after `nsteps` until an episode ends, so that batches of one environment hold whole
         episodes.
+      episodes: how many of the last ones are remembered.
     """
 
-    def __init__(self, env: gym.vector.VectorEnv, policy: Policy, nsteps: int, whole_episodes: bool = False) -> None:
+    def __init__(
+        self,
+        env: gym.vector.VectorEnv,
+        policy: Policy,
+        nsteps: int,
+        whole_episodes: bool = False,
+        episodes: int = EPISODES,
+    ) -> None:
         self.env, self.policy, self.nsteps, self.whole_episodes = env, policy, nsteps, whole_episodes
-        self.episode_rewards: deque[float] = deque(maxlen=100)
-        self.episode_lengths: deque[int] = deque(maxlen=100)
+        self.episode_rewards: deque[float] = deque(maxlen=episodes)
+        self.episode_lengths: deque[int] = deque(maxlen=episodes)
         self.episodes = 0
         self._steps = 0
         self._observations = np.empty(0)  # until the first step

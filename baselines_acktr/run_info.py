@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "gymnasium", "ale-py", "mujoco")
+PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "gymnasium", "ale-py", "mujoco", "mpi4py", "openmpi")
 _SOURCE = Path(__file__).resolve().parent.parent
 
 
-def collect(argv: Sequence[str], settings: Mapping[str, Any], origins: Mapping[str, str], seed: int) -> dict[str, Any]:
+def collect(
+    argv: Sequence[str], settings: Mapping[str, Any], origins: Mapping[str, str], seed: int, ranks: int = 1
+) -> dict[str, Any]:
     """Returns the description of a run that starts now.
 
     Args:
@@ -24,11 +26,13 @@ def collect(argv: Sequence[str], settings: Mapping[str, Any], origins: Mapping[s
       settings: {name: value} of every flag and hyperparameter as used.
       origins: {name: where its value came from}, such as "default" or "command line".
       seed: of the run, also when it was drawn.
+      ranks: how many MPI ranks train together.
     """
     return {
         "command": ["run.py", *argv],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "seed": seed,
+        "ranks": ranks,
         "settings": {name: {"value": settings[name], "from": origins[name]} for name in sorted(settings)},
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},

@@ -58,7 +58,9 @@ class RunOptions:
 
     alg: str = option("acktr", "learning algorithm, in its form for discrete or continuous actions", choices=ALGORITHMS)
     env: str | None = option(None, "id of the environment, or module:id; required unless --load_path names one")
-    num_timesteps: int = option(1_000_000, "steps of all environments together; 0: no training", minimum=0)
+    num_timesteps: int = option(
+        1_000_000, "steps of all environments of all MPI ranks together; 0: no training", minimum=0
+    )
     seed: int | None = option(
         None, "of every random draw; drawn and recorded if not given", minimum=0, maximum=2**31 - 1
     )
@@ -67,7 +69,7 @@ class RunOptions:
     )
     num_env: int | None = option(
         None,
-        "environments at once; by default 32 for Atari (a2c 16, trpo 8), 20 for continuous actions, else 8",
+        "environments at once, in each MPI rank; by default 32 for Atari (a2c 16, trpo 8), 20 for continuous actions, else 8",
         minimum=1,
     )
     env_backend: str = option("auto", "how they run", choices=("auto", "native", "subproc", "sync"))
@@ -80,6 +82,9 @@ class RunOptions:
     save_path: str | None = option(None, "file to save the model to at the end")
     save_interval: int = option(
         0, "updates between two checkpoints in the log folder; 0: 5 minutes", unit="updates", minimum=0
+    )
+    sync_check_interval: int = option(
+        100, "updates between two looks at whether all MPI ranks have the same model; 0: none", minimum=0
     )
     keep: int = option(3, "checkpoints kept in the log folder: so many last ones, and the best; 0: none", minimum=0)
     keep_every: int = option(0, "timesteps between checkpoints that are kept for ever; 0: none", minimum=0)

@@ -16,9 +16,11 @@ from baselines_acktr.losses import policy_gradient_loss, value_loss
 from baselines_acktr.networks import default_network
 from baselines_acktr.policies import ActorCritic
 from baselines_acktr.returns import explained_variance, n_step_returns
-from baselines_acktr.rollouts import Rollout, Runner
+from baselines_acktr.rollouts import EPISODES, Rollout, Runner
 from common.distributions import env_actions, make_distribution
+from common.mpi import ALONE, Communicator
 from common.named_arrays import with_prefix, without_prefix
+from common.random_state import rank_seed
 
 
 class SharedAgent(Agent):
@@ -30,6 +32,7 @@ class SharedAgent(Agent):
     Arguments and errors as for `Agent`.
     """
 
+    OWN = frozenset({"sampler"})
     default_network = staticmethod(default_network)
 
     def __init__(
@@ -40,11 +43,12 @@ class SharedAgent(Agent):
         config: SharedConfig,
         seed: int = 0,
         env_id: str | None = None,
+        comm: Communicator = ALONE,
     ) -> None:
-        super().__init__(observation_space, action_space, network, config, seed, env_id)
+        super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
         keras.utils.set_random_seed(seed)
         self.network = ActorCritic(observation_space, action_space, network, config)
-        self.sampler = tf.random.Generator.from_seed(seed + 1)
+        self.sampler = tf.random.Generator.from_seed(rank_seed(seed + 1, comm.rank))
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
@@ -78,7 +82,7 @@ class SharedAgent(Agent):
     # -- learning -----------------------------------------------------------------------------------------------------
 
     def make_runner(self, env: gym.vector.VectorEnv) -> Runner:
-        return Runner(env, self, self.config.nsteps)
+        return Runner(env, self, self.config.nsteps, episodes=self.comm.share(EPISODES))
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         """One update on the whole rollout, at the rate that the schedule has come to.
@@ -91,8 +95,9 @@ class SharedAgent(Agent):
         returns = n_step_returns(rollout.rewards, rollout.values, rollout.next_values, rollout.ended, self.config.gamma)
         metrics = self._improve(lr, *self._batch(rollout, returns)) | {"lr": lr}
         if report:
-            metrics["kl"] = self._mean_kl(before, self._parameters(rollout.observations[0]))
-            metrics["explained_variance"] = explained_variance(rollout.values, returns)
+            kl = self._mean_kl(before, self._parameters(rollout.observations[0]))
+            metrics["kl"] = self.comm.mean(kl.numpy())
+            metrics["explained_variance"] = explained_variance(rollout.values, returns, self.comm)
         return metrics
 
     @abc.abstractmethod

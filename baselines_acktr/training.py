@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gymnasium as gym
-import numpy as np
 
+from baselines_acktr import ranks
 from baselines_acktr.agents import Agent
-from baselines_acktr.keeper import Content, Keeper, Snapshot, load_run
-from baselines_acktr.rollouts import Runner, state_gap
+from baselines_acktr.keeper import Keeper, load_run
+from baselines_acktr.rollouts import state_gap
 from common.errors import UserError, closest
 from common.logger import Logger
-from common.named_arrays import with_prefix, without_prefix
-from common.random_state import get_global_state, set_global_state
+from common.mpi import ALONE, Communicator
 
 AgentT = TypeVar("AgentT", bound=Agent)
 
@@ -30,11 +28,13 @@ class Run:
     """How long to train, and what to write on the way.
 
     Attributes:
-      total_timesteps: steps of all environments together; whole batches only.
+      total_timesteps: steps of all environments of all ranks together; whole batches only.
       logger: takes the numbers every `log_interval` updates, and those of the first and the last.
       save_path: file that the model is written to at the end.
       keeper: writes checkpoints to resume from, on the way and at the end.
-      callback: called with the model after each update; a true result ends the training.
+      callback: called with the model after each update; a true result ends the training, in all ranks.
+      sync_check_interval: updates between two looks at whether all ranks have the same model; 0: none.
+      resumed: checkpoint of a `Keeper` whose environments, unfinished episodes and log files the run goes on with.
     """
 
     total_timesteps: int
@@ -43,6 +43,8 @@ class Run:
     save_path: str | None = None
     keeper: Keeper | None = None
     callback: Callable[[Any], bool | None] | None = None
+    sync_check_interval: int = 100
+    resumed: Path | None = None
 
 
 def require_same_step(env: gym.vector.VectorEnv) -> None:
@@ -75,6 +77,8 @@ def learn(
     load_path: str | None = None,
     resume: bool = False,
     callback: Callable[[AgentT], bool | None] | None = None,
+    sync_check_interval: int = 100,
+    comm: Communicator = ALONE,
     **hyperparameters: Any,
 ) -> AgentT:
     """Trains a model.
@@ -84,13 +88,15 @@ def learn(
       network: `cnn`, `mlp`, a registered name or `module:function`; None chooses by the observation space.
       env: SAME_STEP vector environment (see `common.vec_env.make_vec_env`).
       seed: of the weights and of every draw of the learner.
-      total_timesteps: steps of all environments together, those of a loaded checkpoint included.
+      total_timesteps: steps of all environments of all ranks together, those of a loaded checkpoint included.
       logger: takes the numbers every `log_interval` updates (and after the first and the last).
-      save_path: where to write the model at the end.
-      keeper: writes checkpoints to resume from, on the way and at the end.
+      save_path: where rank 0 writes the model at the end.
+      keeper: writes checkpoints to resume from, on the way and at the end; in rank 0 alone.
       load_path: checkpoint to go on from: parameters, optimizers, counters, schedule and random generators.
       resume: `load_path` is one of a `Keeper`: go on with its environments, unfinished episodes and log files, too.
-      callback: called after each update; a true result ends the training.
+      callback: called after each update; a true result, in any rank, ends the training.
+      sync_check_interval: updates between two looks at whether all ranks have the same model; 0: none.
+      comm: the ranks that train together (`common.mpi.connect`), each of which calls this.
       **hyperparameters: fields of the learner's config.
 
     Raises:
@@ -102,94 +108,88 @@ def learn(
     config = make_config(agent_class.config_class, **preset | hyperparameters)
     network = network or agent_class.default_network(env.single_observation_space)
     env_id = env.spec.id if env.spec else None
-    model = agent_class(env.single_observation_space, env.single_action_space, network, config, seed, env_id)
+    model = agent_class(env.single_observation_space, env.single_action_space, network, config, seed, env_id, comm)
     with contextlib.closing(model):
         if load_path:
             model.load(load_path)
-        start = load_run(Path(load_path)) if load_path and resume else None
-        train(model, env, Run(total_timesteps, logger, log_interval, save_path, keeper, callback), start)
+        resumed = Path(load_path) if load_path and resume else None
+        goal = Run(total_timesteps, logger, log_interval, save_path, keeper, callback, sync_check_interval, resumed)
+        train(model, env, goal)
     return model
 
 
-def train(model: Agent, env: gym.vector.VectorEnv, run: Run, start: Content | None = None) -> None:
-    """Trains `model` on `env` until `run.total_timesteps`, counting what it had already done.
-
-    Args:
-      model, env, run: what is trained, on what, and how long.
-      start: content of the file of a run to go on from, where the model is (see `keeper`).
-    """
-    batch = model.config.batch_size(env.num_envs)
+def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
+    """Trains `model` on `env` until `run.total_timesteps`, counting what it had already done."""
+    comm = model.comm
+    batch = model.config.batch_size(env.num_envs * comm.size)
     runner = model.make_runner(env)
+    keeps, reports = (not comm.all(part is None) for part in (run.keeper, run.logger))
     if run.keeper is not None and (gap := state_gap(env)):
         print(f"a resumed run will start its episodes anew, all else will be exact: {gap}", file=sys.stderr, flush=True)
-    if start:
-        _restore(runner, run.logger, start, seed=model.seed + model.updates)
-    clock = _Clock(model.timesteps)
+    if run.resumed:
+        ranks.restore(model, runner, run.logger, None if comm.rank else load_run(run.resumed))
+    clock = _Clock(model)
     stop = False
     while model.timesteps + batch <= run.total_timesteps and not stop:
         last = model.timesteps + 2 * batch > run.total_timesteps
-        report = model.updates == 0 or (model.updates + 1) % run.log_interval == 0 or last
+        report = reports and (model.updates == 0 or (model.updates + 1) % run.log_interval == 0 or last)
         rollout = runner.run()
-        metrics = model.update(rollout, run.total_timesteps, report=report and run.logger is not None)
-        model.timesteps += rollout.rewards.size
+        metrics = model.update(rollout, run.total_timesteps, report)
+        model.timesteps += rollout.rewards.size * comm.size
         model.updates += 1
-        stop = bool(run.callback and run.callback(model))
+        wanted = bool(run.callback and run.callback(model))
+        now = ranks.progress(comm, runner, wanted, bool(run.keeper and run.keeper.due(model.updates)))
+        stop = now.stop
+        if comm.size > 1 and (every := run.sync_check_interval) and model.updates % every == 1 % every:
+            ranks.check_in_sync(model)
         if run.logger is not None:
-            eprewmean, fps = _mean(runner.episode_rewards), clock.fps(model.timesteps)
-            run.logger.progress(model.timesteps, run.total_timesteps, eprewmean=eprewmean, fps=fps)
+            run.logger.progress(model.timesteps, run.total_timesteps, eprewmean=now.reward, fps=clock.fps())
             if report:
-                _report(run.logger, model, runner, metrics, fps)
+                _report(run.logger, model, now, metrics, clock)
         ended = stop or model.timesteps + batch > run.total_timesteps
-        if run.keeper is not None and (ended or run.keeper.due(model.updates)):
-            run.keeper.save(_snapshot(model, runner, run.logger), wait=ended)
+        if keeps and (ended or now.save):
+            snapshot = ranks.snapshot(model, runner, run.logger, now)
+            if run.keeper is not None and snapshot is not None:
+                run.keeper.save(snapshot, wait=ended)
         if run.logger is not None and stop and not report:
-            _report(run.logger, model, runner, metrics, fps)  # a resumed run takes this row back
-    if run.save_path:
+            _report(run.logger, model, now, metrics, clock)  # a resumed run takes this row back
+    if run.save_path and comm.rank == 0:
         model.save(run.save_path)
 
 
-def _snapshot(model: Agent, runner: Runner, logger: Logger | None) -> Snapshot:
-    score = _mean(runner.episode_rewards) if len(runner.episode_rewards) == runner.episode_rewards.maxlen else math.nan
-    arrays = with_prefix("runner", runner.state()) | with_prefix("random", get_global_state())
-    log = {} if logger is None else logger.positions()
-    return Snapshot(model.updates, model.timesteps, score, model.content(), (arrays, {"log": log}))
-
-
-def _restore(runner: Runner, logger: Logger | None, content: Content, seed: int) -> None:
-    """Goes on with what `_snapshot` took note of; `seed` is of environments whose own state is not known."""
-    arrays, meta = content
-    runner.set_state(without_prefix("runner", arrays), seed)
-    set_global_state(without_prefix("random", arrays))
-    if logger is not None:
-        logger.cut(meta["log"])
-
-
 class _Clock:
-    """Timesteps per second since the start of this process's part of the run."""
+    """Time since the start of this process's part of the run.
 
-    def __init__(self, timesteps: int) -> None:
-        self._first, self._start = timesteps, time.perf_counter()
+    Args:
+      model: what is trained.
+    """
 
-    def fps(self, timesteps: int) -> float:
-        return (timesteps - self._first) / (time.perf_counter() - self._start)
+    def __init__(self, model: Agent) -> None:
+        self._model, self._comm = model, model.comm
+        self._first, self._start, self._waited = model.timesteps, time.perf_counter(), model.comm.seconds
+
+    def fps(self) -> float:
+        """Timesteps per second, of all ranks together."""
+        return (self._model.timesteps - self._first) / (time.perf_counter() - self._start)
+
+    def comm_share(self) -> float:
+        """The part of the time that this rank was in MPI calls, waiting for others included."""
+        return (self._comm.seconds - self._waited) / (time.perf_counter() - self._start)
 
 
-def _mean(values: Iterable[float]) -> float:
-    values = list(values)
-    return float(np.mean(values)) if values else float("nan")
-
-
-def _report(logger: Logger, model: Agent, runner: Runner, metrics: dict[str, Any], fps: float) -> None:
+def _report(logger: Logger, model: Agent, now: ranks.Progress, metrics: dict[str, Any], clock: _Clock) -> None:
     logger.log(
         {
             "nupdates": model.updates,
             "total_timesteps": model.timesteps,
-            "fps": int(fps),
-            "eprewmean": _mean(runner.episode_rewards),
-            "eplenmean": _mean(runner.episode_lengths),
-            "episodes": runner.episodes,
+            "fps": int(clock.fps()),
+            "eprewmean": now.reward,
+            "eplenmean": now.length,
+            "episodes": now.episodes,
         }
         | {name: float(value) for name, value in metrics.items()}
         | model.counters()
     )
+    if model.comm.size > 1:
+        logger.log({"ranks": model.comm.size, "comm_share": clock.comm_share()})
     logger.dump(model.timesteps)

@@ -23,48 +23,75 @@ class Trpo(DisjointAgent):
     def counters(self) -> dict[str, int]:
         return self.value_function.counters()
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.comm.size == 1:
+            self._step_in_trust_region = tf.function(self._step_in_trust_region, reduce_retracing=True)
+
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        size = len(advantages)
-        order = np.random.default_rng([self.seed, self.updates]).permutation(size)
-        rows = order[: math.ceil(self.config.fisher_fraction * size)]
+        order = self.row_order(len(advantages))
+        rows = order[: math.ceil(self.config.fisher_fraction * len(order))]
         return self._step_in_trust_region(observations, actions, advantages, tf.gather(observations, rows))
 
-    @tf.function(reduce_retracing=True)
     def _step_in_trust_region(self, observations, actions, advantages, fisher_observations) -> dict[str, tf.Tensor]:
         """Maximises the surrogate E[pi(a|s) / pi_old(a|s) A] subject to mean KL(old || new) <= max_kl (equation 14).
 
         The step is s sqrt(2 max_kl / s^T F s) with s = F^-1 g and the damped Fisher F, then shortened until it is good.
+        Alone it is one graph. With other ranks it is run step by step, and all means over rows are over those of all.
         """
         config = self.config
         variables = [variable.value for variable in self.policy.trainable_variables]
-        old = self._pi(self.policy(observations))
-        old_log_prob = old.log_prob(actions)
+        old = self.policy(observations)
+        old_log_prob = self._pi(old).log_prob(actions)
+        batch = observations, actions, advantages, old, old_log_prob
 
         def evaluate() -> tuple[tf.Tensor, tf.Tensor]:
-            pi = self._pi(self.policy(observations))
-            ratio = tf.exp(pi.log_prob(actions) - old_log_prob)
-            surrogate = tf.reduce_mean(ratio * advantages) + config.ent_coef * tf.reduce_mean(pi.entropy())
-            return surrogate, tf.reduce_mean(old.kl(pi))
+            surrogate, kl, _ = tf.unstack(self._mean(self._evaluate(*batch)))
+            return surrogate, kl
 
-        with tf.GradientTape() as tape:
-            surrogate, _ = evaluate()
-        gradient = flatten(tape.gradient(surrogate, variables))
+        surrogate, _, entropy = tf.unstack(self._mean(self._evaluate(*batch)))
+        gradient = self._mean(self._gradient(*batch))
         direction = conjugate_gradient(lambda v: self._damped_fisher(fisher_observations, v), gradient, config.cg_iters)
         norm = tf.reduce_sum(direction * self._damped_fisher(observations, direction))
         length = tf.sqrt(2 * config.max_kl / norm)
         fraction = line_search(evaluate, variables, length * direction, config.max_kl)
         gain = evaluate()[0] - surrogate
-        return {"surrogate_gain": gain, "step_fraction": fraction, "policy_entropy": tf.reduce_mean(old.entropy())}
+        return {"surrogate_gain": gain, "step_fraction": fraction, "policy_entropy": entropy}
+
+    def _mean(self, tensor: tf.Tensor) -> tf.Tensor:
+        """The mean over the ranks."""
+        return tensor if self.comm.size == 1 else tf.constant(self.comm.mean(tensor.numpy()))
+
+    @tf.function(reduce_retracing=True)
+    def _evaluate(self, observations, actions, advantages, old, old_log_prob) -> tf.Tensor:
+        """The surrogate with its entropy bonus, mean KL(old || new) and the entropy, [3]."""
+        pi = self._pi(self.policy(observations))
+        ratio, entropy = tf.exp(pi.log_prob(actions) - old_log_prob), tf.reduce_mean(pi.entropy())
+        surrogate = tf.reduce_mean(ratio * advantages) + self.config.ent_coef * entropy
+        return tf.stack([surrogate, tf.reduce_mean(self._pi(old).kl(pi)), entropy])
+
+    @tf.function(reduce_retracing=True)
+    def _gradient(self, *batch) -> tf.Tensor:
+        """The gradient [P] of the surrogate."""
+        variables = [variable.value for variable in self.policy.trainable_variables]
+        with tf.GradientTape() as tape:
+            surrogate = self._evaluate(*batch)[0]
+        return flatten(tape.gradient(surrogate, variables))
 
     def _damped_fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
         """(F + damping I) v, with the policy's Fisher F on observations [B, ...] and a vector v [P]."""
+        return self._mean(self._fisher(observations, vector)) + self.config.damping * vector
+
+    @tf.function(reduce_retracing=True)
+    def _fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+        """F v of this rank's rows."""
 
         def mean_kl() -> tf.Tensor:
             parameters = self.policy(observations)
             return tf.reduce_mean(self._pi(tf.stop_gradient(parameters)).kl(self._pi(parameters)))
 
         variables = [variable.value for variable in self.policy.trainable_variables]
-        return fisher_vector_product(mean_kl, variables, vector) + self.config.damping * vector
+        return fisher_vector_product(mean_kl, variables, vector)
 
 
 class ContinuousModel(Trpo):

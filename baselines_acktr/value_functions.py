@@ -20,6 +20,7 @@ from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.losses import l2_penalty, value_loss
 from baselines_acktr.optimizers import GuardedOptimizer, make_kfac
 from baselines_acktr.policies import Critic
+from common.mpi import Communicator
 from common.named_arrays import with_prefix, without_prefix
 from common.random_state import get_random_state, set_random_state
 from common.running_mean_std import RunningMeanStd
@@ -35,23 +36,24 @@ class ValueFunction(abc.ABC):
       critic: network from observations [B, ...] to standardised values [B].
       config: hyperparameters.
       seed: of every random draw.
+      comm: ranks that each have their part of every batch.
     """
 
-    def __init__(self, critic: Critic, config: DisjointConfig, seed: int) -> None:
-        self.critic, self.config = critic, config
+    def __init__(self, critic: Critic, config: DisjointConfig, seed: int, comm: Communicator) -> None:
+        self.critic, self.config, self.comm = critic, config, comm
         self.moments = RunningMeanStd((), memory=MEMORY * config.timesteps_per_batch)
         self._rng = np.random.default_rng(seed)
 
     def predict(self, observations: np.ndarray | tf.Tensor) -> np.ndarray:
-        """Values [B], float32, of observations [B, ...]."""
+        """Values [B], of the critic's type, of observations [B, ...]."""
         standardised = self._predict(observations).numpy()
-        return (standardised * self.moments.std + self.moments.mean).astype(np.float32)
+        return (standardised * self.moments.std + self.moments.mean).astype(standardised.dtype)
 
     def fit(self, observations: np.ndarray, returns: np.ndarray) -> dict[str, Any]:
         """Takes `vf_iters` steps towards the returns [B] of observations [B, ...]; returns scalars for the log."""
         self._follow(returns)
-        targets = ((returns - self.moments.mean) / self.moments.std).astype(np.float32)
-        rows, size = len(returns), self.config.vf_rows
+        targets = ((returns - self.moments.mean) / self.moments.std).astype(self.critic.compute_dtype)
+        rows, size = len(returns), self.comm.share(self.config.vf_rows)
         batch = tf.constant(observations), tf.constant(targets)
         self._prepare(*batch)
         for _ in range(self.config.vf_iters):
@@ -64,7 +66,7 @@ class ValueFunction(abc.ABC):
     def _follow(self, returns: np.ndarray) -> None:
         """Takes the returns into the moments, and keeps the predictions as they were."""
         mean, std, started = self.moments.mean, self.moments.std, self.moments.count > 0
-        self.moments.update(returns)
+        self.moments.update(returns, self.comm)
         if started:
             head = self.critic.value_head
             head.kernel.assign(head.kernel * (std / self.moments.std))
@@ -110,14 +112,17 @@ class GaussNewton(ValueFunction):
 
     config: AcktrContConfig
 
-    def __init__(self, critic: Critic, config: AcktrContConfig, seed: int, adaptive: bool = False) -> None:
-        super().__init__(critic, config, seed)
-        self.sigma = tf.Variable(1.0, trainable=False)
+    def __init__(
+        self, critic: Critic, config: AcktrContConfig, seed: int, comm: Communicator, adaptive: bool = False
+    ) -> None:
+        super().__init__(critic, config, seed, comm)
+        self.sigma = tf.Variable(1.0, trainable=False, dtype=critic.compute_dtype)
         self._adaptive = adaptive
         self.optimizer = make_kfac(
             critic,
             config,
             seed,
+            comm,
             learning_rate=config.vf_lr,
             delta=config.vf_delta,
             damping=config.vf_damping,
@@ -127,7 +132,7 @@ class GaussNewton(ValueFunction):
 
     def _prepare(self, observations: tf.Tensor, targets: tf.Tensor) -> None:
         if self._adaptive:
-            error = float(tf.reduce_mean(tf.square(targets - self._predict(observations))))
+            error = self.comm.mean(tf.reduce_mean(tf.square(targets - self._predict(observations))).numpy())
             decay = self.config.vf_stats_decay
             self.sigma.assign(np.sqrt(decay * float(self.sigma) ** 2 + (1 - decay) * error))
 
@@ -143,7 +148,7 @@ class GaussNewton(ValueFunction):
         values = self.critic(observations)
         loss = value_loss(values, targets)
         penalty = l2_penalty(self.critic, self.config.weight_decay)
-        rows = self.config.fisher_rows
+        rows = self.comm.share(self.config.fisher_rows)
         sampled = values if not rows else self.critic(observations[:rows])
         log_likelihood = gaussian_log_likelihood(sampled, self.optimizer.generator, self.sigma)
         return Objective(loss / tf.square(self.sigma) + penalty, log_likelihood, {"value_loss": loss})
@@ -164,20 +169,20 @@ class GaussNewton(ValueFunction):
 class Euclidean(ValueFunction):
     """Trained by Adam (the first-order critic of Wu et al. 2017, section 5.3)."""
 
-    def __init__(self, critic: Critic, config: DisjointConfig, seed: int) -> None:
-        super().__init__(critic, config, seed)
-        self.optimizer = GuardedOptimizer(keras.optimizers.Adam(ADAM_LEARNING_RATE), critic.trainable_variables)
+    def __init__(self, critic: Critic, config: DisjointConfig, seed: int, comm: Communicator) -> None:
+        super().__init__(critic, config, seed, comm)
+        adam = keras.optimizers.Adam(ADAM_LEARNING_RATE)
+        self.optimizer = GuardedOptimizer(adam, critic.trainable_variables, self._objective, comm)
 
     def counters(self) -> dict[str, int]:
         return {"vf_skipped_updates": self.optimizer.skipped_updates}
 
-    @tf.function(reduce_retracing=True)
     def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
-        with tf.GradientTape() as tape:
-            loss = value_loss(self.critic(observations), targets)
-            total = loss + l2_penalty(self.critic, self.config.weight_decay)
-        self.optimizer.apply(tape.gradient(total, self.critic.trainable_variables))
-        return {"value_loss": loss}
+        return {"value_loss": self.optimizer.minimize(observations, targets)["value_loss"]}
+
+    def _objective(self, observations: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        loss = value_loss(self.critic(observations), targets)
+        return loss + l2_penalty(self.critic, self.config.weight_decay), {"value_loss": loss}
 
     def state(self) -> dict[str, np.ndarray]:
         return super().state() | with_prefix("adam", self.optimizer.state())
@@ -187,8 +192,8 @@ class Euclidean(ValueFunction):
         self.optimizer.set_state(without_prefix("adam", arrays))
 
 
-def make_value_function(critic: Critic, config: AcktrContConfig, seed: int) -> ValueFunction:
+def make_value_function(critic: Critic, config: AcktrContConfig, seed: int, comm: Communicator) -> ValueFunction:
     """The value function that `config.critic` names."""
     if config.critic == "euclidean":
-        return Euclidean(critic, config, seed)
-    return GaussNewton(critic, config, seed, adaptive=config.critic == "adaptive")
+        return Euclidean(critic, config, seed, comm)
+    return GaussNewton(critic, config, seed, comm, adaptive=config.critic == "adaptive")

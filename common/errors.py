@@ -10,14 +10,24 @@ class UserError(ValueError):
     """A mistake in what the user gave: names the argument, what was wrong and what is allowed, in one line.
 
     `run.py` prints it and exits with code 2; a library user sees an ordinary exception.
+
+    Attributes:
+      agreed: whether all ranks that train together raise it at the same point.
     """
+
+    agreed = False
 
 
 class RunFailedError(RuntimeError):
     """What stops a run that was started rightly, such as a number that is not finite, in one line.
 
     `run.py` prints it and exits with code 1; checkpoints written before stay as they are.
+
+    Attributes:
+      agreed: whether all ranks that train together raise it at the same point.
     """
+
+    agreed = False
 
 
 def closest(word: str, allowed: Iterable[str]) -> str:

@@ -273,8 +273,8 @@ def default_folder() -> Path:
 
 
 def default_formats(rank: int = 0) -> tuple[str, ...]:
-    """Returns the formats of OPENAI_LOG_FORMAT (OPENAI_LOG_FORMAT_MPI above rank 0), else the usual ones."""
-    variable, usual = ("OPENAI_LOG_FORMAT_MPI", "log") if rank else ("OPENAI_LOG_FORMAT", "stdout,log,csv")
+    """Returns the formats of OPENAI_LOG_FORMAT, else the usual ones; above rank 0 OPENAI_LOG_FORMAT_MPI, else none."""
+    variable, usual = ("OPENAI_LOG_FORMAT_MPI", "") if rank else ("OPENAI_LOG_FORMAT", "stdout,log,csv")
     return tuple(name.strip() for name in os.environ.get(variable, usual).split(",") if name.strip())
 
 

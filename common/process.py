@@ -30,12 +30,15 @@ class Interruption:
     Attributes:
       signal: number of the signal that came, 0 for none.
       deferred: whether a first signal is noted only; else it raises KeyboardInterrupt as a second one does.
+
+    Args:
+      quiet: whether nothing is said about it.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-    def __init__(self, deferred: bool = False) -> None:
-        self.signal, self.deferred = 0, deferred
+    def __init__(self, deferred: bool = False, quiet: bool = False) -> None:
+        self.signal, self.deferred, self._quiet = 0, deferred, quiet
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -52,7 +55,8 @@ class Interruption:
             self.signal = self.signal or number
             raise KeyboardInterrupt
         self.signal = number
-        os.write(2, b"\nstopping after this update; once more to stop at once\n")  # `print` may be at work already
+        if not self._quiet:
+            os.write(2, b"\nstopping after this update; once more to stop at once\n")  # `print` may be at work already
 
 
 @contextlib.contextmanager

@@ -8,6 +8,13 @@ import numpy as np
 
 from common.named_arrays import Arrays
 
+_RANK_STRIDE = 1_000_003  # a prime far above any number of environments
+
+
+def rank_seed(seed: int, rank: int) -> int:
+    """The seed of what each MPI rank draws for itself: seed + 1000003 rank, modulo 2^31."""
+    return (seed + _RANK_STRIDE * rank) % 2**31
+
 
 def get_random_state(generator: np.random.Generator) -> np.ndarray:
     """State of a generator on PCG64 (`numpy.random.default_rng`), uint64 [6]."""

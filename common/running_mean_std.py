@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.mpi import ALONE, Communicator
+
+
+def moments(rows: np.ndarray, comm: Communicator = ALONE) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance, float64 of a row's shape, of the rows [B, ...] of all ranks, which have as many each."""
+    rows = np.asarray(rows, np.float64)
+    means, variances = comm.stack(np.stack([rows.mean(axis=0), rows.var(axis=0)])).swapaxes(0, 1)
+    return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
+
 
 class RunningMeanStd:
     """Mean and variance of everything seen so far (Chan et al. 1979: moments of two sets combined), in float64.
@@ -21,11 +30,12 @@ class RunningMeanStd:
         self.count, self._memory = 0, memory
         self.mean, self.var = np.zeros(shape), np.ones(shape)
 
-    def update(self, rows: np.ndarray) -> None:
-        """Takes in rows [B, *shape]."""
-        rows = np.asarray(rows, np.float64)
-        count = self.count + len(rows)
-        mean, var, weight = rows.mean(axis=0), rows.var(axis=0), len(rows) / count
+    def update(self, rows: np.ndarray, comm: Communicator = ALONE) -> None:
+        """Takes in rows [B, *shape], those of all ranks."""
+        new = len(rows) * comm.size
+        count = self.count + new
+        mean, var = moments(rows, comm)
+        weight = new / count
         shift = mean - self.mean
         self.var = (1 - weight) * self.var + weight * var + weight * (1 - weight) * np.square(shift)
         self.mean = self.mean + weight * shift

@@ -80,8 +80,8 @@ def test_an_update_is_rmsprop_on_the_clipped_gradient_of_the_loss():
 def test_the_policy_takes_one_step_on_the_whole_batch():
     model = make_model("vector-continuous")
     seen = []
-    descend = model._descend
-    model._descend = lambda *batch: seen.append([len(part) for part in batch]) or descend(*batch)
+    minimize = model.optimizer.minimize
+    model.optimizer.minimize = lambda *batch: seen.append([len(part) for part in batch]) or minimize(*batch)
     model.update(make_rollout(model), 10**9)
     assert seen == [[24, 24, 24]]
     assert int(model.optimizer.inner.iterations) == 1

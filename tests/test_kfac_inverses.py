@@ -136,6 +136,9 @@ class GatedForm(Form):
     def shapes(self, rows, columns):
         return [(rows, rows)]
 
+    def cost(self, rows, columns):
+        return rows**3
+
     def invert(self, a, s, damping):
         self.gate.wait(10)
         if self.error:

@@ -136,7 +136,7 @@ def test_environment_variables_choose_folder_and_formats(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert re.fullmatch(r"openai-[\d-]+", logging.default_folder().name)
     assert logging.default_formats() == ("stdout", "log", "csv")
-    assert logging.default_formats(rank=1) == ("log",)
+    assert logging.default_formats(rank=1) == ()
     monkeypatch.setenv("OPENAI_LOGDIR", "/somewhere")
     monkeypatch.setenv("OPENAI_LOG_FORMAT", "json, csv")
     assert logging.default_folder() == Path("/somewhere")

@@ -6,6 +6,7 @@ import pytest
 from baselines_acktr.config import AcktrContConfig
 from baselines_acktr.policies import Critic
 from baselines_acktr.value_functions import Euclidean, GaussNewton, make_value_function
+from common.mpi import ALONE
 
 SPACE = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
 KINDS = ["gauss-newton", "adaptive", "euclidean"]
@@ -15,7 +16,7 @@ def make(critic="gauss-newton", seed=0, **options):
     keras.utils.set_random_seed(seed)
     options = {"inverses": "inline", "activation": "elu", "hidden_sizes": (16,), "vf_iters": 5} | options
     config = AcktrContConfig(critic=critic, **options)
-    return make_value_function(Critic(SPACE, "mlp", config), config, seed)
+    return make_value_function(Critic(SPACE, "mlp", config), config, seed, ALONE)
 
 
 def data(rows=200, seed=0):

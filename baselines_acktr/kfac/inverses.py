@@ -50,6 +50,10 @@ class Form(abc.ABC):
         """Shapes of the tensors for a layer with weights [rows, columns]."""
 
     @abc.abstractmethod
+    def cost(self, rows: int, columns: int) -> float:
+        """About how long `invert` takes for such a layer, in any unit."""
+
+    @abc.abstractmethod
     def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
         """The tensors for factors a [I, I] and s [O, O]; raises NotPositiveDefiniteError."""
 
@@ -71,6 +75,9 @@ class CholeskyForm(Form):
 
     def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
         return [(rows, rows), (columns, columns)]
+
+    def cost(self, rows: int, columns: int) -> float:
+        return rows**3 + columns**3
 
     def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
         pi = np.sqrt(_mean_diagonal(a) / _mean_diagonal(s))
@@ -101,6 +108,10 @@ class EigenForm(Form):
     def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
         kept = self._kept(rows)
         return [(rows, kept), (columns, columns), (kept, columns), (columns,)]
+
+    def cost(self, rows: int, columns: int) -> float:
+        kept = self._kept(rows)
+        return rows**2 * kept + columns**3
 
     def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
         for matrix in (a, s):

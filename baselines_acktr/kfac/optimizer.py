@@ -6,6 +6,7 @@ One step is three separate functions: the *direction* `D = F^-1 grad` (the block
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,11 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.kfac.blocks import KroneckerBlock
+from baselines_acktr.kfac.distributed import Group, OwnRows, SharedInverter, averaged, symmetric, triangle
 from baselines_acktr.kfac.factors import join, kronecker_factors
 from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Factors, Form, Inverter, Refresh, Snapshot
 from baselines_acktr.kfac.taps import Tap, supported_layers, tap_layers
 
 _LOG = logging.getLogger(__name__)
+Parts = tuple[dict[str, tf.Tensor], list[tf.Tensor], list[tf.Tensor]]  # metrics, gradients, factors
 
 
 class Objective(NamedTuple):
@@ -75,6 +78,8 @@ class Kfac:
       form: how factors are damped and inverted; `CholeskyForm()` or `EigenForm()`.
       inverter: where; `BackgroundInverter()` or `InlineInverter()`.
       seed: of the random draws (sampled targets through `generator`, sites).
+      group: ranks that each train their copy of the model on their part of every batch, all of them on as many rows;
+        None for a single process. Then every call of `minimize` is made by all of them.
 
     Raises:
       UnsupportedLayerError: naming a layer (and its type) that K-FAC cannot handle.
@@ -95,6 +100,7 @@ class Kfac:
         form: Form | None = None,
         inverter: Inverter | None = None,
         seed: int = 0,
+        group: Group | None = None,
     ) -> None:
         _check_positive(learning_rate=learning_rate, delta=delta, damping=damping, inverse_interval=inverse_interval)
         _check_fraction(momentum=momentum, decay=decay)
@@ -106,10 +112,16 @@ class Kfac:
         self.momentum, self.max_sites, self.inverse_interval = momentum, max_sites, inverse_interval
         self.form = form or CholeskyForm()
         self.inverter = inverter or BackgroundInverter()
-        self.generator = tf.random.Generator.from_seed(seed)
+        self._draws = tf.random.Generator.from_seed(seed)
+        self.generator: Any = self._draws
         self.blocks = [
             KroneckerBlock(f"{i}-{type(layer).__name__}", layer, self.form) for i, layer in enumerate(self.layers)
         ]
+        self._group = group if group and group.size > 1 else None
+        if self._group:
+            self.generator = OwnRows(self._draws, self._group)
+            sizes = [(block.averages[0].shape[0], block.averages[1].shape[0]) for block in self.blocks]
+            self.inverter = SharedInverter(self.inverter, self._group, self.form, sizes, dtype)
         self._total_weight = tf.Variable(0, dtype=dtype, trainable=False)
         self._skipped_updates, self._skipped_statistics, self._bad_gradient, self._bad_factor = (
             tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(4)
@@ -129,7 +141,7 @@ class Kfac:
           *batch: tensors or arrays, or structures of them.
 
         Returns:
-          The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
+          The objective's metrics (their means over the ranks), and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
           `model_kl` (KL of the unaveraged step by the quadratic model, nats); scalars.
 
         Raises:
@@ -154,39 +166,45 @@ class Kfac:
 
     def _differentiator(self, objective: Callable[..., Objective]) -> Callable:
         if objective not in self._differentiate_by_objective:
-            self._differentiate_by_objective[objective] = tf.function(
-                lambda *batch: self._differentiate(objective, *batch)
-            )
+            differentiate = functools.partial(self._differentiate, objective)
+            self._differentiate_by_objective[objective] = averaged(differentiate, self._observe, self._group)
         return self._differentiate_by_objective[objective]
 
-    def _differentiate(self, objective: Callable[..., Objective], *batch: Any):
-        """Gradients of the loss as matrices, and new running averages, from one forward and two backward passes."""
+    def _differentiate(self, objective: Callable[..., Objective], *batch: Any) -> Parts:
+        """Metrics, gradients of the loss as matrices and factors, from one forward and two backward passes."""
         with tf.GradientTape(persistent=True) as tape, tap_layers(self.layers) as taps:
             loss, log_likelihood, metrics = objective(*batch)
         weights = [block.weights for block in self.blocks]
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        self._observe(taps, tape.gradient(log_likelihood, [tap.outputs for tap in taps]))
-        matrices = [join(parts) for parts in gradients]
-        return {**metrics, "loss": loss}, matrices
+        factors = self._factors(taps, tape.gradient(log_likelihood, [tap.outputs for tap in taps]))
+        if self._group:
+            factors = [triangle(factor) for factor in factors]
+        return {**metrics, "loss": loss}, [join(parts) for parts in gradients], factors
 
-    def _observe(self, taps: list[Tap], gradients: list[tf.Tensor | None]) -> None:
-        """Takes a batch's factors into the running averages, unless one of them is not finite."""
-        factors = []
+    def _factors(self, taps: list[Tap], gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
+        """A and S of every layer, one after the other."""
+        factors: list[tf.Tensor] = []
         for block in self.blocks:
             calls = [(t, g) for t, g in zip(taps, gradients, strict=True) if t.layer is block.layer and g is not None]
             if not calls:
                 raise ValueError(f"the sampled log-likelihood does not depend on layer {block.layer.name!r}")
-            factors.append(
-                kronecker_factors([t for t, _ in calls], [g for _, g in calls], self.max_sites, self.generator)
-            )
-        bad = first_not_finite([factor for pair in factors for factor in pair])
+            factors += kronecker_factors([t for t, _ in calls], [g for _, g in calls], self.max_sites, self._draws)
+        return factors
+
+    def _observe(self, parts: Parts) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Takes a batch's factors into the running averages, unless one of them is not finite; returns the rest."""
+        metrics, gradients, factors = parts
+        if self._group:
+            factors = [symmetric(factor) for factor in factors]
+        bad = first_not_finite(factors)
         if bad < 0:
-            for block, pair in zip(self.blocks, factors, strict=True):
-                block.observe(pair, self.decay)
+            for block, a, s in zip(self.blocks, factors[::2], factors[1::2], strict=True):
+                block.observe((a, s), self.decay)
             self._total_weight.assign(self.decay * self._total_weight + (1 - self.decay))
         else:
             self._skipped_statistics.assign_add(1)
             self._bad_factor.assign(bad)
+        return metrics, gradients
 
     @tf.function
     def _apply(self, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -273,7 +291,7 @@ class Kfac:
             "total_weight": self._total_weight,
             "skipped_updates": self._skipped_updates,
             "skipped_statistics": self._skipped_statistics,
-            "generator": self.generator.state,
+            "generator": self._draws.state,
         }
         return own | {name: variable for block in self.blocks for name, variable in block.variables.items()}
 

@@ -17,6 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from common.errors import UserError, closest
+from common.random_state import rank_seed
 from common.vec_env.env_state import ResumableEnv
 from common.vec_env.ids import find_spec, is_atari, newer_version, split_module
 from common.vec_env.rendering import ensure_offscreen_rendering, follow_body
@@ -26,7 +27,6 @@ BACKENDS = ("auto", "native", "subproc", "sync")
 
 # What the native backend knows of an Atari game's registration; anything else, such as a mode, needs the wrappers.
 _NATIVE_OPTIONS = {"game", "frameskip", "max_num_frames_per_episode", "repeat_action_probability", "full_action_space"}
-_RANK_STRIDE = 1_000_003  # a prime far above any number of environments
 
 
 def make_vec_env(
@@ -96,8 +96,7 @@ def make_vec_env(
         from common.vec_env.monitor import Monitor
 
         env = Monitor(env, log_dir, spec.id, rank)
-    first_seed = None if seed is None else (seed + _RANK_STRIDE * rank) % 2**31
-    return SeededVectorEnv(env, first_seed, reward_scale)
+    return SeededVectorEnv(env, None if seed is None else rank_seed(seed, rank), reward_scale)
 
 
 def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, atari_stack: int = 0) -> gym.Env:

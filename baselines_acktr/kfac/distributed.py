@@ -1,0 +1,200 @@
+"""K-FAC on several ranks: what one packed buffer carries, whose rows get which draws, and who inverts what.
+
+Every rank has as many rows of a batch as the others, and all of them the same model. Gradients and factors are means
+over rows, so those of the batch are the means over the ranks; they go from rank to rank in one vector for an update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, final
+
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.kfac.inverses import Form, InlineInverter, Inverter, Refresh, Snapshot
+
+
+class Group(Protocol):
+    """The ranks that learn together (see `common.mpi.Communicator`)."""
+
+    rank: int
+    size: int
+
+    def mean(self, array: np.ndarray) -> np.ndarray:
+        """The mean of all ranks' arrays."""
+        ...
+
+    def all(self, flag: bool) -> bool:
+        """Whether the flags of all ranks are true."""
+        ...
+
+    def start_join(self, part: np.ndarray, sizes: Sequence[int]) -> Callable[[], np.ndarray]:
+        """Starts to join all ranks' vectors, of these sizes; what is returned waits for the result and returns it."""
+        ...
+
+
+def averaged(differentiate: Callable, apply: Callable, group: Group | None, **options: Any) -> Callable:
+    """The function `apply(mean over the ranks of differentiate(*batch))`.
+
+    In one process it is a single graph. Otherwise it is two, with the packed vector on the host between them.
+
+    Args:
+      differentiate: batch -> nested structure of tensors of one type, whose shapes do not depend on the batch's.
+      apply: such a structure -> anything.
+      group: the ranks; None for a single process.
+      **options: of `tf.function`.
+    """
+    if group is None or group.size == 1:
+        return tf.function(lambda *batch: apply(differentiate(*batch)), **options)
+    specs: list[Any] = []
+
+    def pack(*batch: Any) -> tf.Tensor:
+        parts = differentiate(*batch)
+        specs[:] = [tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), parts)]
+        return tf.concat([tf.reshape(part, [-1]) for part in tf.nest.flatten(parts)], axis=0)
+
+    def unpack(vector: tf.Tensor) -> Any:
+        flat = tf.nest.flatten(specs[0])
+        parts = tf.split(vector, [spec.shape.num_elements() for spec in flat])
+        shaped = [tf.reshape(part, spec.shape) for part, spec in zip(parts, flat, strict=True)]
+        return apply(tf.nest.pack_sequence_as(specs[0], shaped))
+
+    first, second, mean = tf.function(pack, **options), tf.function(unpack), group.mean
+    return lambda *batch: second(mean(first(*batch).numpy()))
+
+
+def triangle(matrix: tf.Tensor) -> tf.Tensor:
+    """The upper triangle of a symmetric matrix [D, D], as a vector [D (D + 1) / 2]."""
+    size = matrix.shape[0]
+    rows, columns = np.triu_indices(size)
+    return tf.gather(tf.reshape(matrix, [-1]), tf.constant(rows * size + columns, tf.int32))
+
+
+def symmetric(vector: tf.Tensor) -> tf.Tensor:
+    """Inverse of `triangle`."""
+    size = int((8 * vector.shape[0] + 1) ** 0.5) // 2
+    upper = np.zeros((size, size), np.int32)
+    upper[np.triu_indices(size)] = np.arange(vector.shape[0])
+    return tf.gather(vector, tf.constant(upper + np.triu(upper, 1).T))
+
+
+class OwnRows:
+    """Draws for the rows of all ranks and returns those of one: a row gets the same draw whichever rank it is in.
+
+    Args:
+      generator: in the same state in all ranks, which it stays.
+      group: the ranks.
+    """
+
+    def __init__(self, generator: tf.random.Generator, group: Group) -> None:
+        self._generator, self._group = generator, group
+
+    def uniform(self, shape: tf.Tensor, **options: Any) -> tf.Tensor:
+        """Uniform draws of a shape [B, ...]; arguments as for `tf.random.Generator.uniform`."""
+        return self._own(self._generator.uniform(self._all(shape), **options), shape)
+
+    def normal(self, shape: tf.Tensor, **options: Any) -> tf.Tensor:
+        """Normal draws of a shape [B, ...]; arguments as for `tf.random.Generator.normal`."""
+        return self._own(self._generator.normal(self._all(shape), **options), shape)
+
+    def _all(self, shape: tf.Tensor) -> tf.Tensor:
+        return tf.concat([[shape[0] * self._group.size], shape[1:]], axis=0)
+
+    def _own(self, draws: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        first = self._group.rank * shape[0]
+        return draws[first : first + shape[0]]
+
+
+def owners(costs: Sequence[float], ranks: int) -> list[int]:
+    """Which rank inverts each layer: the costliest first, each for the rank that has least to do so far."""
+    loads, chosen = [0.0] * ranks, [0] * len(costs)
+    for layer in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        chosen[layer] = loads.index(min(loads))
+        loads[chosen[layer]] += costs[layer]
+    return chosen
+
+
+@final
+class SharedInverter(Inverter):
+    """Every rank inverts the layers that it owns, and takes over those of the others in the same update as they do.
+
+    Each poll tells the others whether the own part is ready; when all are, they travel while the learner goes on, and
+    the next poll has them. Inline they are there at once. All ranks submit and poll in the same updates.
+
+    Args:
+      own: inverts this rank's layers.
+      group: the ranks.
+      form: of the inverses.
+      sizes: rows and columns of each layer's weights.
+      dtype: of the weights.
+    """
+
+    def __init__(self, own: Inverter, group: Group, form: Form, sizes: Sequence[tuple[int, int]], dtype: Any) -> None:
+        self._own_inverter, self._group, self._dtype = own, group, np.dtype(dtype)
+        self._shapes = [form.shapes(*size) for size in sizes]
+        self._owners = owners([form.cost(*size) for size in sizes], group.size)
+        self._counts = [sum(self._length(i) for i in self._layers_of(rank)) for rank in range(group.size)]
+        self._step: int | None = None  # of the snapshot that is being worked on
+        self._part: Refresh | None = None
+        self._join: Callable[[], np.ndarray] | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self._step is None
+
+    def submit(self, snapshot: Snapshot, form: Form, damping: float) -> None:
+        own = [snapshot.factors[i] for i in self._layers_of(self._group.rank)]
+        self._own_inverter.submit(Snapshot(snapshot.step, own), form, damping)
+        self._step = snapshot.step
+
+    def poll(self, wait: bool = False) -> Refresh | None:
+        if self._step is None:
+            return None
+        wait = wait or isinstance(self._own_inverter, InlineInverter)
+        if self._join is None:
+            self._part = self._part or self._own_inverter.poll(wait)
+            if not self._group.all(self._part is not None):
+                return None
+            assert self._part is not None
+            self._join = self._group.start_join(self._packed(self._part), self._counts)
+            if not wait:
+                return None
+        return self._finish(self._join())
+
+    def close(self) -> None:
+        if self._join is not None:
+            self._join()
+        self._step = self._part = self._join = None
+        self._own_inverter.close()
+
+    def _layers_of(self, rank: int) -> list[int]:
+        return [i for i, owner in enumerate(self._owners) if owner == rank]
+
+    def _length(self, layer: int) -> int:
+        return sum(int(np.prod(shape)) for shape in self._shapes[layer])
+
+    def _packed(self, part: Refresh) -> np.ndarray:
+        """The own layers' tensors in one vector; of numbers that are not finite where the refresh has failed."""
+        if part.tensors is None:
+            return np.full(self._counts[self._group.rank], np.nan, self._dtype)
+        arrays = [tensor.numpy().ravel() for tensors in part.tensors for tensor in tensors]
+        return np.concatenate(arrays) if arrays else np.empty(0, self._dtype)
+
+    def _finish(self, joined: np.ndarray) -> Refresh:
+        assert self._step is not None and self._part is not None
+        step, failure = self._step, self._part.failure
+        self._step = self._part = self._join = None
+        parts = np.split(joined, np.cumsum(self._counts)[:-1])
+        failed = [rank for rank, part in enumerate(parts) if not np.isfinite(part).all()]
+        if failed:
+            return Refresh(step, None, failure or f"a layer that rank {failed[0]} inverts")
+        tensors: list[tuple[tf.Tensor, ...]] = [()] * len(self._owners)
+        for rank, part in enumerate(parts):
+            for layer in self._layers_of(rank):
+                lengths = [int(np.prod(shape)) for shape in self._shapes[layer]]
+                pieces = np.split(part[: sum(lengths)], np.cumsum(lengths)[:-1])
+                part = part[sum(lengths) :]
+                pairs = zip(pieces, self._shapes[layer], strict=True)
+                tensors[layer] = tuple(tf.constant(piece.reshape(shape)) for piece, shape in pairs)
+        return Refresh(step, tensors)
