@@ -36,7 +36,8 @@ class DiscreteModel(SharedAgent):
         return self.optimizer.minimize(*batch)
 
     def _objective(self, observations, actions, returns, advantages) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        return self._loss(*self.network(observations), actions, returns, advantages)
+        logits, values = self.network(observations)
+        return self._loss(logits, values, actions, returns, advantages)
 
     def state(self) -> dict[str, np.ndarray]:
         return super().state() | with_prefix("rmsprop", self.optimizer.state())

@@ -108,7 +108,8 @@ class Agent(abc.ABC):
         Args:
           rollout: T steps of N environments, those of this rank.
           total_timesteps: length of the run, which schedules follow.
-          report: the same in all ranks: also measure what only the log needs, such as the exact mean KL(old || new) of the policy, nats.
+          report: also measure what only the log needs, such as the exact mean KL(old || new) of the policy, nats; the
+            same in all ranks.
         """
 
     def counters(self) -> dict[str, int]:

@@ -49,7 +49,7 @@ def progress(comm: Communicator, runner: Runner, stop: bool, save: bool) -> Prog
 def check_in_sync(model: Agent) -> None:
     """Raises RunFailedError in all ranks, naming the arrays, unless the model's state is the same to the bit in all."""
     arrays = {name: array for name, array in model.state().items() if name not in model.OWN}
-    sums = np.array([zlib.crc32(np.ascontiguousarray(array)) for array in arrays.values()], np.uint32)
+    sums = np.array([zlib.crc32(array.tobytes()) for array in arrays.values()], np.uint32)
     differ = (model.comm.stack(sums) != sums).any(axis=0)
     differ = model.comm.sum(differ.astype(np.int32)) > 0
     if differ.any():

@@ -11,7 +11,6 @@ import numpy as np
 from common.errors import RunFailedError, UserError
 from common.named_arrays import Arrays, with_prefix, without_prefix
 
-
 EPISODES = 100  # so many last ones count for the mean score
 
 

@@ -69,7 +69,7 @@ class RunOptions:
     )
     num_env: int | None = option(
         None,
-        "environments at once, in each MPI rank; by default 32 for Atari (a2c 16, trpo 8), 20 for continuous actions, else 8",
+        "environments in each MPI rank; by default 32 for Atari (a2c 16, trpo 8), 20 for continuous actions, else 8",
         minimum=1,
     )
     env_backend: str = option("auto", "how they run", choices=("auto", "native", "subproc", "sync"))

@@ -25,15 +25,15 @@ class Trpo(DisjointAgent):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        if self.comm.size == 1:
-            self._step_in_trust_region = tf.function(self._step_in_trust_region, reduce_retracing=True)
+        alone = self.comm.size == 1
+        self._step_in_trust_region = tf.function(self._step, reduce_retracing=True) if alone else self._step
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
         order = self.row_order(len(advantages))
         rows = order[: math.ceil(self.config.fisher_fraction * len(order))]
         return self._step_in_trust_region(observations, actions, advantages, tf.gather(observations, rows))
 
-    def _step_in_trust_region(self, observations, actions, advantages, fisher_observations) -> dict[str, tf.Tensor]:
+    def _step(self, observations, actions, advantages, fisher_observations) -> dict[str, tf.Tensor]:
         """Maximises the surrogate E[pi(a|s) / pi_old(a|s) A] subject to mean KL(old || new) <= max_kl (equation 14).
 
         The step is s sqrt(2 max_kl / s^T F s) with s = F^-1 g and the damped Fisher F, then shortened until it is good.

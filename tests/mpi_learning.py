@@ -1,4 +1,4 @@
-"""Program under `mpirun`: learns from fixed batches on all ranks, and in rank 0 once more alone; prints how they differ.
+"""Program under `mpirun`: learns from fixed batches on all ranks, in rank 0 once more alone; writes how they differ.
 
 The rows of a batch lie in the ranks one after the other. Alone, each learner shuffles them as all ranks together do.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import gymnasium as gym
 import keras
@@ -22,22 +23,17 @@ VECTOR = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (12, 12, 2), np.uint8)
 BOX = gym.spaces.Box(-1, 1, (2,), np.float32)
 SMALL = {"hidden_sizes": (8,)}
-CNN = {"conv_filters": (4, 4), "conv_kernels": (4, 2), "conv_strides": (2, 1)} | SMALL
+CNN = {"conv_filters": (4, 4), "conv_kernels": (4, 2), "conv_strides": (2, 1), "fisher_sites": 6} | SMALL
 KFAC = {"inverses": "inline", "inverse_interval": 2, "fisher_rows": 0}
 CRITIC = {"vf_iters": 3, "vf_rows": 0}
 CASES = {
-    "acktr-discrete": (acktr_discrete.Model, VECTOR, gym.spaces.Discrete(3), KFAC | SMALL),
-    "acktr-images": (acktr_discrete.Model, IMAGE, gym.spaces.Discrete(3), KFAC | CNN | {"fisher_sites": 6}),
-    "acktr-cholesky": (acktr_discrete.Model, VECTOR, gym.spaces.MultiDiscrete([3, 2]), KFAC | SMALL),
-    "acktr-continuous": (acktr_cont.Model, VECTOR, BOX, KFAC | SMALL | {"vf_iters": 3}),
-    "acktr-adaptive": (acktr_cont.Model, VECTOR, BOX, KFAC | SMALL | {"vf_iters": 3, "critic": "adaptive"}),
-    "acktr-euclidean": (acktr_cont.Model, VECTOR, BOX, KFAC | SMALL | CRITIC | {"critic": "euclidean"}),
+    "acktr-discrete": (acktr_discrete.Model, VECTOR, gym.spaces.MultiDiscrete([3, 2]), KFAC | SMALL),
+    "acktr-images": (acktr_discrete.Model, IMAGE, gym.spaces.Discrete(3), KFAC | CNN | {"inverse_form": "cholesky"}),
+    "acktr-continuous": (acktr_cont.Model, VECTOR, BOX, KFAC | SMALL | {"vf_iters": 3, "critic": "adaptive"}),
     "a2c-discrete": (a2c.DiscreteModel, VECTOR, gym.spaces.Discrete(3), SMALL),
     "a2c-continuous": (a2c.ContinuousModel, VECTOR, BOX, SMALL | CRITIC | {"policy_rows": 0}),
-    "trpo-continuous": (trpo.ContinuousModel, VECTOR, BOX, SMALL | CRITIC | {"fisher_fraction": 1.0}),
-    "trpo-discrete": (trpo.DiscreteModel, VECTOR, gym.spaces.Discrete(3), SMALL | CRITIC | {"fisher_fraction": 1.0}),
+    "trpo": (trpo.ContinuousModel, VECTOR, BOX, SMALL | CRITIC | {"fisher_fraction": 1.0}),
 }
-CASES["acktr-cholesky"][-1]["inverse_form"] = "cholesky"
 
 
 def make_model(name, comm, **changes):
@@ -78,7 +74,7 @@ def order_of_all(model, size: int):
 
 def difference(name: str, floats: str, comm) -> float | None:
     """Largest difference of an array of the state after training from that of a single process, relative."""
-    keras.config.set_floatx(floats)
+    _use(floats)
     together = learn(make_model(name, comm))
     ranks.check_in_sync(together)
     if comm.rank:
@@ -91,9 +87,14 @@ def difference(name: str, floats: str, comm) -> float | None:
     return max(float(np.abs(ours[key] - theirs[key]).max() / np.abs(theirs[key]).max()) for key in compared)
 
 
+def _use(floats: str) -> None:
+    keras.config.set_floatx(floats)
+    keras.config.set_dtype_policy(floats)
+
+
 def background(comm) -> int:
     """Age of the inverses after training with a background thread in each rank, whose results all ranks share."""
-    keras.config.set_floatx("float32")
+    _use("float32")
     model = learn(make_model("acktr-discrete", comm, inverses="background"))
     ranks.check_in_sync(model)
     model.close()
@@ -114,11 +115,11 @@ def mismatch(comm) -> str:
 
 def main() -> None:
     comm = connect()
-    results = {f"{name} {floats}": difference(name, floats, comm) for name in CASES for floats in ("float32", "float64")}
+    path, *types = sys.argv[1:]
+    results: dict = {f"{name} {floats}": difference(name, floats, comm) for floats in types for name in CASES}
     results |= {"background": background(comm), "mismatch": mismatch(comm)}
     if comm.rank == 0:
-        with open(sys.argv[1], "w") as file:
-            json.dump(results, file)
+        Path(path).write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

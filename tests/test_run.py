@@ -147,15 +147,6 @@ def test_a_mistake_is_one_clear_line_with_exit_code_two_and_writes_nothing(tmp_p
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
-def test_several_processes_are_refused_before_they_overwrite_each_other(tmp_path, capfd, monkeypatch, variable):
-    monkeypatch.setenv(variable, "4")
-    assert run.main(["--env=Lights-v0", f"--log_path={tmp_path}/logs"]) == 2
-    out, err = capfd.readouterr()
-    assert err.startswith("run.py: mpirun -n 4: this version trains in one process")
-    assert (out, err.count("\n"), list(tmp_path.iterdir())) == ("", 1, [])
-
-
 @pytest.mark.parametrize("size", ["1", "", "nonsense"])
 def test_one_process_under_mpirun_is_fine(monkeypatch, size):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", size)

@@ -141,8 +141,8 @@ class Kfac:
           *batch: tensors or arrays, or structures of them.
 
         Returns:
-          The objective's metrics (their means over the ranks), and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
-          `model_kl` (KL of the unaveraged step by the quadratic model, nats); scalars.
+          The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
+          `model_kl` (KL of the unaveraged step by the quadratic model, nats); scalars, means over the ranks.
 
         Raises:
           ArithmeticError: if there are no inverses at all yet because the first factors are bad.
