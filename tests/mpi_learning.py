@@ -49,7 +49,7 @@ def make_rollout(model, update: int) -> Rollout:
     observations = rng.uniform(0, 255, shape + model.observation_space.shape).astype(model.observation_space.dtype)
     box = isinstance(model.action_space, gym.spaces.Box)
     size = shape + model.action_space.shape
-    actions = rng.normal(size=size).astype(np.float32) if box else rng.integers(0, 2, size)
+    actions = rng.normal(size=size).astype(keras.config.floatx()) if box else rng.integers(0, 2, size)
     rewards, values, following = rng.normal(size=(3, *shape)).astype(keras.config.floatx())
     return Rollout(observations, actions, rewards, rng.random(shape) < 0.3, values, following)
 
