@@ -31,7 +31,7 @@ CASES = {
     "acktr-images": (acktr_discrete.Model, IMAGE, gym.spaces.Discrete(3), KFAC | CNN | {"inverse_form": "cholesky"}),
     "acktr-continuous": (acktr_cont.Model, VECTOR, BOX, KFAC | SMALL | {"vf_iters": 3, "critic": "adaptive"}),
     "a2c-discrete": (a2c.DiscreteModel, VECTOR, gym.spaces.Discrete(3), SMALL),
-    "a2c-continuous": (a2c.ContinuousModel, VECTOR, BOX, SMALL | CRITIC | {"policy_rows": 0}),
+    "a2c-continuous": (a2c.ContinuousModel, VECTOR, BOX, SMALL | CRITIC),
     "trpo": (trpo.ContinuousModel, VECTOR, BOX, SMALL | CRITIC | {"fisher_fraction": 1.0}),
 }
 
