@@ -58,14 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Interruption(quiet=comm.rank > 0) as interruption:
         try:
             return run(argv, interruption, comm)
-        except (KeyboardInterrupt, Exception) as error:
+        except (KeyboardInterrupt, SystemExit, Exception) as error:
             if comm.size > 1:
                 return explain_to_ranks(error, interruption.signal, comm)
             return explain(error, interruption.signal)
-        except SystemExit as error:
-            if comm.size > 1:
-                return explain_to_ranks(error, interruption.signal, comm)
-            raise
 
 
 def explain(error: BaseException, number: int, name: str = "run.py") -> int:
