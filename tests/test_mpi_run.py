@@ -39,7 +39,7 @@ def interrupt(folder: Path, seconds: float, *more: str) -> None:
         time.sleep(0.02)
     time.sleep(seconds)
     process.send_signal(signal.SIGUSR1)
-    code, _, errors = finish(process, timeout=30)
+    code, _, errors = finish(process, timeout=60)
     assert code == 128 + signal.SIGUSR1, errors
     assert errors.count("run.py: interrupted after") == 1
 
