@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import gymnasium as gym
+import keras
 
 from baselines_acktr import ranks
 from baselines_acktr.agents import Agent
@@ -19,6 +21,7 @@ from baselines_acktr.rollouts import state_gap
 from common.errors import UserError, closest
 from common.logger import Logger
 from common.mpi import ALONE, Communicator
+from common.random_state import rank_seed
 
 AgentT = TypeVar("AgentT", bound=Agent)
 
@@ -109,6 +112,8 @@ def learn(
     network = network or agent_class.default_network(env.single_observation_space)
     env_id = env.spec.id if env.spec else None
     model = agent_class(env.single_observation_space, env.single_action_space, network, config, seed, env_id, comm)
+    if comm.rank:
+        keras.utils.set_random_seed(rank_seed(seed, comm.rank))  # what environments draw from the process's generators
     with contextlib.closing(model):
         if load_path:
             model.load(load_path)
@@ -191,5 +196,6 @@ def _report(logger: Logger, model: Agent, now: ranks.Progress, metrics: dict[str
         | model.counters()
     )
     if model.comm.size > 1:
-        logger.log({"ranks": model.comm.size, "comm_share": clock.comm_share()})
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        logger.log({"ranks": model.comm.size, "comm_share": clock.comm_share(), "memory_mib": memory})
     logger.dump(model.timesteps)

@@ -115,8 +115,8 @@ def mismatch(comm) -> str:
 
 def main() -> None:
     comm = connect()
-    path, *types = sys.argv[1:]
-    results: dict = {f"{name} {floats}": difference(name, floats, comm) for floats in types for name in CASES}
+    path, *cases = sys.argv[1:]
+    results: dict = {case: difference(*case.split(":"), comm) for case in cases}
     results |= {"background": background(comm), "mismatch": mismatch(comm)}
     if comm.rank == 0:
         Path(path).write_text(json.dumps(results))

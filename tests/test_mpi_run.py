@@ -58,7 +58,7 @@ def updates_of(folder: Path) -> int:
 def rows(path: Path) -> list[list[str]]:
     """The rows of a CSV file, without the columns that tell the time."""
     lines = [line.split(",") for line in path.read_text().splitlines() if not line.startswith("#")]
-    keep = [i for i, name in enumerate(lines[0]) if name not in ("fps", "comm_share", "t")]
+    keep = [i for i, name in enumerate(lines[0]) if name not in ("fps", "comm_share", "memory_mib", "t")]
     return [[line[i] for i in keep] for line in lines]
 
 
@@ -126,6 +126,11 @@ def test_a_launcher_that_mpi_does_not_know_of_is_named(tmp_path, variable):
     assert (result.returncode, list(tmp_path.iterdir())) == (2, [])
     assert result.stderr.startswith("run.py: 4 processes were started, but Open MPI")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_single_process_does_not_touch_mpi():
+    code = "import sys, run; run.main(['--env=CartPole-v1', '--num_env=0']); sys.exit('mpi4py' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def fail(folder: Path, fault: str, after: float) -> None:
