@@ -46,7 +46,10 @@ def make_model(name, comm, **changes):
 def make_rollout(model, update: int) -> Rollout:
     """The whole batch of an update."""
     rng, shape = np.random.default_rng([7, update]), (STEPS, ENVS)
-    observations = rng.uniform(0, 255, shape + model.observation_space.shape).astype(model.observation_space.dtype)
+    observations = rng.normal(size=shape + model.observation_space.shape)
+    if model.observation_space.dtype == np.uint8:
+        observations = 128 + 20 * observations
+    observations = observations.astype(model.observation_space.dtype)
     box = isinstance(model.action_space, gym.spaces.Box)
     size = shape + model.action_space.shape
     actions = rng.normal(size=size).astype(keras.config.floatx()) if box else rng.integers(0, 2, size)
