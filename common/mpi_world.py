@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, final
@@ -14,6 +15,7 @@ from common.errors import UserError
 from common.mpi import Communicator
 
 mpi4py.rc.thread_level = "funneled"
+os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # a rank that waits leaves its core to its other threads
 from mpi4py import MPI  # noqa: E402 (initialises)
 
 T = TypeVar("T")
