@@ -21,6 +21,7 @@ from baselines_acktr import checkpoint, keeper
 
 FLAGS = ["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8", "--seed=1", "--log_format=csv"]
 FLAGS += ["--save_interval=1", "--log_interval=1", "--sync_check_interval=1", "--lrschedule=constant"]
+WALL_CLOCK = ("file_sizes", "seconds.python", "duration", "seconds")
 BATCH = 2 * 2 * 5  # timesteps of two ranks
 
 
@@ -48,7 +49,7 @@ def content(folder: Path, updates: int) -> dict[str, np.ndarray]:
     """Every array of a checkpoint but those that tell the time."""
     model = folder / keeper.FOLDER / f"{updates:08d}.model"
     arrays = checkpoint.load(model)[0] | keeper.load_run(model)[0]
-    return {name: array for name, array in arrays.items() if not name.endswith(("file_sizes", "seconds", "duration"))}
+    return {name: array for name, array in arrays.items() if not name.endswith(WALL_CLOCK)}
 
 
 def updates_of(folder: Path) -> int:
