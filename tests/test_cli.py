@@ -216,7 +216,7 @@ TOKENS = st.one_of(
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(argv=st.lists(TOKENS, max_size=6))
 def test_no_command_line_gives_a_traceback(argv, monkeypatch, capsys):
-    monkeypatch.setattr(run, "run", lambda argv, interruption: 0 * len(settle(FLAGS.parse(argv)).origins))
+    monkeypatch.setattr(run, "run", lambda argv, interruption, comm: 0 * len(settle(FLAGS.parse(argv)).origins))
     code = run.main(argv)
     err = capsys.readouterr().err
     assert code in (0, 2)

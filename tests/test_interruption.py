@@ -90,14 +90,14 @@ def test_a_run_that_is_interrupted_again_and_again_is_to_the_bit_the_one_that_wa
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_before_the_training_a_signal_stops_at_once_and_writes_nothing(tmp_path, monkeypatch, capsys, number):
-    monkeypatch.setattr(run, "probe", lambda settings: os.kill(os.getpid(), number) or time.sleep(9))
+    monkeypatch.setattr(run, "probe", lambda settings, comm: os.kill(os.getpid(), number) or time.sleep(9))
     assert run.main([*FLAGS, f"--num_timesteps={BATCH}", f"--log_path={tmp_path}/logs"]) == 128 + number
     assert capsys.readouterr().err == "run.py: interrupted\n"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_library_makes_of_an_interruption_is_still_an_interruption(monkeypatch, capsys):
-    def probe(settings):
+    def probe(settings, comm):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(9)

@@ -67,7 +67,7 @@ def train(name: str, folder: Path) -> None:
 
 def train_half(name: str, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "after_update", lambda settings, interruption: lambda model: model.updates == 10)
+        patch.setattr(run, "after_update", lambda settings, interruption, rank: lambda model: model.updates == 10)
         train(name, folder)
 
 
