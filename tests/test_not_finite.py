@@ -14,6 +14,7 @@ from baselines_acktr import a2c, acktr_cont, acktr_discrete, checkpoint
 from baselines_acktr.kfac import CholeskyForm, EigenForm, InlineInverter, Kfac, Objective, gaussian_log_likelihood
 from baselines_acktr.optimizers import GuardedOptimizer
 from common.errors import RunFailedError
+from common.mpi import ALONE
 from common.vec_env import make_vec_env
 
 ROWS = np.random.default_rng(0).standard_normal((32, 3)).astype(np.float32)
@@ -89,11 +90,15 @@ def test_an_inverse_of_a_bad_factor_is_not_used_and_its_layer_is_named(caplog, f
 def test_a_first_order_step_with_a_bad_gradient_is_left_out_and_its_weights_are_named(caplog):
     layer = keras.layers.Dense(2, name="output")
     layer.build((None, 3))
-    optimizer = GuardedOptimizer(keras.optimizers.Adam(0.1), layer.trainable_variables)
-    step = tf.function(optimizer.apply)
-    step([tf.ones((3, 2)), tf.ones(2)])
+
+    def objective(*slopes):
+        pairs = zip(layer.trainable_variables, slopes, strict=True)
+        return tf.add_n([tf.reduce_sum(variable.value * slope) for variable, slope in pairs]), {}
+
+    optimizer = GuardedOptimizer(keras.optimizers.Adam(0.1), layer.trainable_variables, objective, ALONE)
+    optimizer.minimize(tf.ones((3, 2)), tf.ones(2))
     before, state = layer.get_weights(), optimizer.state()
-    step([tf.ones((3, 2)), tf.constant([1, np.nan])])
+    optimizer.minimize(tf.ones((3, 2)), tf.constant([1, np.nan]))
     for a, b in zip(before, layer.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert optimizer.skipped_updates == 1
