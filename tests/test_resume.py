@@ -132,8 +132,8 @@ def test_an_environment_that_keeps_its_state_for_itself_is_said_once_and_its_epi
     assert run.main(["--resume", f"--log_path={tmp_path}", "--num_timesteps=40"]) == 0
     first, second = keeper.load_run(before)[0], keeper.load_run(before.with_name("00000004.model"))[0]
     # Episodes of three steps: 10 steps hold 3, and after the restart 10 steps hold 3 more.
-    assert first["runner/counts"].tolist() == [2 * 3, 10]
-    assert second["runner/counts"].tolist() == [2 * 6, 20]
+    assert first["rank0/runner/counts"].tolist() == [2 * 3, 10]
+    assert second["rank0/runner/counts"].tolist() == [2 * 6, 20]
     assert [row["nupdates"] for row in rows(tmp_path / "progress.csv")] == ["1", "2", "3", "4"]
 
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 from baselines_acktr.config import A2cContConfig
 from baselines_acktr.optimizers import make_rmsprop
 from baselines_acktr.rmsprop import Rmsprop
+from common.mpi import ALONE
 
 
 def test_two_steps_by_hand():
@@ -19,19 +20,24 @@ def test_two_steps_by_hand():
 
 def test_a_long_gradient_is_cut_to_its_norm_and_a_short_one_is_not():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="zeros")])
-    optimizer = make_rmsprop(model, A2cContConfig(lr=1.0, max_grad_norm=0.5))
-    kernel = model.trainable_variables[0]
+    kernel, bias = model.trainable_variables
+
+    def objective(kernel_gradient, bias_gradient):
+        return tf.reduce_sum(kernel * kernel_gradient) + tf.reduce_sum(bias * bias_gradient), {}
+
+    optimizer = make_rmsprop(model, A2cContConfig(lr=1.0, max_grad_norm=0.5), objective, ALONE)
     for scale, cut in ((0.1, 1.0), (10.0, 0.05)):
-        for average in optimizer._velocities:
+        for average in optimizer.inner._velocities:
             average.assign(tf.ones_like(average))
         kernel.assign(tf.zeros_like(kernel))
         gradient = scale * np.array([[0.6, 0], [0, 0]]), scale * np.array([0, 0.8])  # of norm `scale`
-        optimizer.apply([tf.constant(part, tf.float32) for part in gradient])
+        optimizer.minimize(*(tf.constant(part, tf.float32) for part in gradient))
         applied = cut * gradient[0]
         np.testing.assert_allclose(kernel.numpy(), -applied / np.sqrt(0.99 + 0.01 * applied**2 + 1e-5), rtol=1e-5)
 
 
 def test_settings_are_those_of_the_config():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    optimizer = make_rmsprop(model, A2cContConfig(lr=0.25, alpha=0.8, epsilon=0.125))
+    config = A2cContConfig(lr=0.25, alpha=0.8, epsilon=0.125)
+    optimizer = make_rmsprop(model, config, lambda: (tf.constant(0.0), {}), ALONE).inner
     assert (float(optimizer.learning_rate), optimizer.rho, optimizer.epsilon) == (0.25, 0.8, 0.125)
