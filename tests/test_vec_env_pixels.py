@@ -188,7 +188,8 @@ def test_a_failing_renderer_is_an_error_with_its_traceback(observe, monkeypatch)
     observer = observe(simulations("Reacher-v4", 2))
     processes = observer.processes
     monkeypatch.setattr("common.vec_env.pixels.ROWS", struct.Struct("IIx"))
-    with pytest.raises(RuntimeError, match=r"(?s)renderer [01] raised an exception in its worker .*struct\.error: unpack"):
+    message = r"(?s)renderer [01] raised an exception in its worker .*struct\.error: unpack"
+    with pytest.raises(RuntimeError, match=message):
         observer.observe()
     assert not any(process.is_alive() for process in processes)
 
