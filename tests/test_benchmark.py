@@ -38,7 +38,7 @@ def test_a_parts_time_does_not_count_for_its_caller(monkeypatch):
 
 class FakeLoop:
     def __init__(self, calls: list[str], name: str, rate: float) -> None:
-        self.calls, self.name, self.rate = calls, name, rate
+        self.calls, self.name, self.rate, self.warm_up = calls, name, rate, 3
 
     def run(self, updates: int) -> float:
         self.calls.append(f"{self.name}{updates}")
@@ -49,7 +49,7 @@ def test_rounds_take_turns_after_a_warm_up():
     calls: list[str] = []
     loops = {"a": FakeLoop(calls, "a", 10.0), "b": FakeLoop(calls, "b", 20.0)}
     rates = take_turns(loops, rounds=2, updates={"a": 5, "b": 6})
-    assert calls == ["a2", "b2", "a5", "b6", "a5", "b6"]
+    assert calls == ["a3", "b3", "a5", "b6", "a5", "b6"]
     assert rates.to_dict("list") == {"a": [10, 10], "b": [20, 20]}
 
 

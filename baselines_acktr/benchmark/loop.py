@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from baselines_acktr.agents import Agent
 from baselines_acktr.benchmark.stopwatch import Stopwatch
+from baselines_acktr.kfac.optimizer import EARLY
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
 from baselines_acktr.training import make_config
 from common.errors import UserError
@@ -31,6 +32,7 @@ class Loop:
     Attributes:
       env, model, runner: its parts.
       batch: timesteps in a batch.
+      warm_up: updates before it is measured: those that compile, and those of ACKTR that refresh its inverses more often.
 
     Args:
       alg: an algorithm of `run.py`, or PLAIN.
@@ -57,6 +59,7 @@ class Loop:
         self.model = model_class(observations, self.env.single_action_space, network, config)
         self.runner = self.model.make_runner(self.env)
         self.batch = config.batch_size(num_env)
+        self.warm_up = max(2, EARLY * getattr(config, "inverse_interval", 0))
 
     def run(self, updates: int) -> float:
         """Timesteps per second of so many updates, what they leave to the background thread included."""
@@ -89,17 +92,16 @@ class Loop:
         self.env.close()
 
 
-def take_turns(loops: Mapping[str, Loop], rounds: int, updates: Mapping[str, int], warm_up: int = 2) -> pd.DataFrame:
+def take_turns(loops: Mapping[str, Loop], rounds: int, updates: Mapping[str, int]) -> pd.DataFrame:
     """Timesteps per second [rounds, loops], a column for each loop.
 
     The rounds of the loops take turns, so that a shared machine's drift hits all of them.
 
     Args:
       updates: in a round of each loop.
-      warm_up: updates of each loop before the first round.
     """
     for loop in loops.values():
-        loop.run(warm_up)
+        loop.run(loop.warm_up)
     return pd.DataFrame([{name: loop.run(updates[name]) for name, loop in loops.items()} for _ in range(rounds)])
 
 

@@ -21,6 +21,7 @@ from baselines_acktr.kfac.factors import join, kronecker_factors
 from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Factors, Form, Inverter, Refresh, Snapshot
 from baselines_acktr.kfac.taps import Tap, supported_layers, tap_layers
 
+EARLY = 10  # inverses are refreshed whenever the updates so far grew by an EARLY-th, until that exceeds their interval
 _LOG = logging.getLogger(__name__)
 Parts = tuple[dict[str, tf.Tensor], list[tf.Tensor], list[tf.Tensor]]  # metrics, gradients, factors
 
@@ -157,7 +158,7 @@ class Kfac:
     def refresh_inverses(self) -> None:
         """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none."""
         self._publish(self.inverter.poll())
-        interval = min(self.inverse_interval, max(1, self._step // 10))
+        interval = min(self.inverse_interval, max(1, self._step // EARLY))
         due = self._inverse_step < 0 or self._step >= self._submitted_step + interval
         if due and self.inverter.idle:
             self._submitted_step = self._step
