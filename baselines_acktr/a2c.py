@@ -32,7 +32,7 @@ class DiscreteModel(SharedAgent):
         return {"skipped_updates": self.optimizer.skipped_updates}
 
     def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
-        self.optimizer.inner.learning_rate = lr
+        self.optimizer.set_learning_rate(lr)
         return self.optimizer.minimize(*batch)
 
     def _objective(self, observations, actions, returns, advantages) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -63,7 +63,7 @@ class ContinuousModel(DisjointAgent):
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         lr = self.config.lr_at(self.timesteps, total_timesteps)
-        self.optimizer.inner.learning_rate = lr
+        self.optimizer.set_learning_rate(lr)
         return super().update(rollout, total_timesteps, report) | {"lr": lr}
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from baselines_acktr import training
 from baselines_acktr.config import AcktrContConfig
 from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.kfac import Objective
-from baselines_acktr.optimizers import make_kfac
+from baselines_acktr.optimizers import make_kfac, set_number
 from baselines_acktr.policies import Critic
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.value_functions import ValueFunction, make_value_function
@@ -41,7 +41,7 @@ class Model(DisjointAgent):
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         self._trust = scheduled(self.config.klschedule, 1.0, self.timesteps, total_timesteps)
-        self.optimizer.delta.assign(self.config.delta * self._trust)
+        set_number(self.optimizer.delta, self.config.delta * self._trust)
         return super().update(rollout, total_timesteps, report)
 
     def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Model(DisjointAgent):
         lr = float(self.optimizer.learning_rate)
         metrics = super()._improve(observations, actions, advantages)
         metrics["quadratic_kl"] = self.optimizer.last_step_model_kl()
-        self.optimizer.learning_rate.assign(self._adapted(lr, metrics["kl"]))
+        set_number(self.optimizer.learning_rate, self._adapted(lr, metrics["kl"]))
         return metrics | {"lr": lr}
 
     def _adapted(self, lr: float, kl: float) -> float:

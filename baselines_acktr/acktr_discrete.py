@@ -10,7 +10,7 @@ import tensorflow as tf
 from baselines_acktr import training
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
-from baselines_acktr.optimizers import make_kfac
+from baselines_acktr.optimizers import make_kfac, set_number
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.shared_agent import SharedAgent
 from common.distributions import make_distribution
@@ -40,7 +40,7 @@ class Model(SharedAgent):
         return self.optimizer.counters
 
     def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
-        self.optimizer.learning_rate.assign(lr)
+        set_number(self.optimizer.learning_rate, lr)
         return self.optimizer.minimize(self._objective, *batch)
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -21,6 +21,11 @@ from common.mpi import Communicator
 _LOG = logging.getLogger(__name__)
 
 
+def set_number(variable: tf.Variable, value: float) -> None:
+    """Assigns a number as an array: of every Python float that it is given TensorFlow keeps a tensor for good."""
+    variable.assign(np.asarray(value, variable.dtype.as_numpy_dtype))
+
+
 class GuardedOptimizer:
     """A Keras optimizer that leaves out a step whose gradient is not finite.
 
@@ -47,6 +52,10 @@ class GuardedOptimizer:
     def minimize(self, *batch: Any) -> dict[str, tf.Tensor]:
         """One step on one batch; returns the objective's metrics and `loss`, means over the ranks."""
         return self._step(*batch)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets the rate of the steps to come."""
+        self.inner.learning_rate = np.asarray(rate, np.float32)
 
     def _differentiate(self, *batch: Any) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         with tf.GradientTape() as tape:

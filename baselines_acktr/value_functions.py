@@ -18,7 +18,7 @@ from baselines_acktr.agents import parameters, set_parameters
 from baselines_acktr.config import AcktrContConfig, DisjointConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.losses import l2_penalty, value_loss
-from baselines_acktr.optimizers import GuardedOptimizer, make_kfac
+from baselines_acktr.optimizers import GuardedOptimizer, make_kfac, set_number
 from baselines_acktr.policies import Critic
 from common.mpi import Communicator
 from common.named_arrays import with_prefix, without_prefix
@@ -69,8 +69,10 @@ class ValueFunction(abc.ABC):
         self.moments.update(returns, self.comm)
         if started:
             head = self.critic.value_head
-            head.kernel.assign(head.kernel * (std / self.moments.std))
-            head.bias.assign((head.bias * std + mean - self.moments.mean) / self.moments.std)
+            scaled = std / self.moments.std, (mean - self.moments.mean) / self.moments.std
+            scale, shift = (np.asarray(number, head.kernel.dtype) for number in scaled)
+            head.kernel.assign(head.kernel * scale)
+            head.bias.assign(head.bias * scale + shift)
 
     @tf.function(reduce_retracing=True)
     def _predict(self, observations: tf.Tensor) -> tf.Tensor:
@@ -134,7 +136,7 @@ class GaussNewton(ValueFunction):
         if self._adaptive:
             error = self.comm.mean(tf.reduce_mean(tf.square(targets - self._predict(observations))).numpy())
             decay = self.config.vf_stats_decay
-            self.sigma.assign(np.sqrt(decay * float(self.sigma) ** 2 + (1 - decay) * error))
+            set_number(self.sigma, float(np.sqrt(decay * float(self.sigma) ** 2 + (1 - decay) * error)))
 
     def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
         metrics = self.optimizer.minimize(self._objective, observations, targets)

@@ -32,7 +32,7 @@ class Loop:
     Attributes:
       env, model, runner: its parts.
       batch: timesteps in a batch.
-      warm_up: updates before it is measured: those that compile, and those of ACKTR that refresh its inverses more often.
+      warm_up: updates before it is measured, which compile it, and in which ACKTR refreshes inverses more often.
 
     Args:
       alg: an algorithm of `run.py`, or PLAIN.

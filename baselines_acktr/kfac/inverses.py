@@ -8,6 +8,7 @@ back to whatever device the optimizer's variables live on.
 from __future__ import annotations
 
 import abc
+import functools
 import queue
 import threading
 from typing import NamedTuple, final
@@ -150,12 +151,18 @@ def _largest_eigenpairs(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.
     return values, basis @ vectors
 
 
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """The thread pools of the process, which take milliseconds to find."""
+    return ThreadpoolController()
+
+
 def invert_all(snapshot: Snapshot, form: Form, damping: float) -> Refresh:
     """Inverts every layer; one bad factor fails the whole refresh, so that the set in use stays consistent.
 
     BLAS runs on one thread: its idle threads spin, which would take more from the learner than they give here.
     """
-    with ThreadpoolController().limit(limits=1, user_api="blas"):
+    with _blas().limit(limits=1, user_api="blas"):
         return _invert_each(snapshot, form, damping)
 
 
