@@ -65,7 +65,11 @@ class Model(DisjointAgent):
         return min(lr * 1.5, MAX_LR) if kl < desired / 2 else lr
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        return self.optimizer.minimize(self._objective, observations, actions, advantages)
+        divergence = self._divergence_of if self.config.trust_region == "exact" else None
+        return self.optimizer.minimize(self._objective, observations, actions, advantages, divergence=divergence)
+
+    def _divergence_of(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:
+        return self._divergence(observations)
 
     def _objective(self, observations: tf.Tensor, actions: tf.Tensor, advantages: tf.Tensor) -> Objective:
         """The policy-gradient loss, and the log-likelihood of actions sampled from the model."""

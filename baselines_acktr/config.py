@@ -222,6 +222,12 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
     inverse_interval: int = option(
         1, "updates between two refreshes of the inverses; fewer at the start", unit="updates", minimum=1
     )
+    trust_region: str = option(
+        "kfac",
+        "what the policy's trust region is measured by: K-FAC's approximation, or the batch's exact Fisher",
+        source=PAPER + ", section 3.2: kfac",
+        choices=("kfac", "exact"),
+    )
     critic: str = option(
         "gauss-newton",
         "metric of the critic: Gauss-Newton with sigma = 1, with sigma from the Bellman error, or Euclidean (Adam)",

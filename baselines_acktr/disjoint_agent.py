@@ -145,6 +145,11 @@ class DisjointAgent(Agent):
         loss = policy_loss - self.config.ent_coef * entropy + l2_penalty(self.policy, self.config.weight_decay)
         return loss, {"policy_loss": policy_loss, "policy_entropy": entropy}
 
+    def _divergence(self, observations: tf.Tensor) -> tf.Tensor:
+        """Mean KL of a constant copy of the policy to the policy, nats: 0, but its second derivative is the Fisher."""
+        parameters = self.policy(observations)
+        return tf.reduce_mean(self._pi(tf.stop_gradient(parameters)).kl(self._pi(parameters)))
+
     def _pi(self, parameters: tf.Tensor) -> ActionDistribution:
         return make_distribution(self.action_space, parameters)
 

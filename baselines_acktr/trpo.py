@@ -85,13 +85,8 @@ class Trpo(DisjointAgent):
     @tf.function(reduce_retracing=True)
     def _fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
         """F v of this rank's rows."""
-
-        def mean_kl() -> tf.Tensor:
-            parameters = self.policy(observations)
-            return tf.reduce_mean(self._pi(tf.stop_gradient(parameters)).kl(self._pi(parameters)))
-
         variables = [variable.value for variable in self.policy.trainable_variables]
-        return fisher_vector_product(mean_kl, variables, vector)
+        return fisher_vector_product(lambda: self._divergence(observations), variables, vector)
 
 
 class ContinuousModel(Trpo):

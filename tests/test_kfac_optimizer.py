@@ -7,6 +7,7 @@ import tensorflow as tf
 from kfac_helpers import dense, normal, sequential
 
 from baselines_acktr.kfac import (
+    CholeskyForm,
     EigenForm,
     InlineInverter,
     Kfac,
@@ -198,6 +199,33 @@ def test_continuing_from_state_equals_not_having_stopped():
     for straight, continued in zip(weights(model), weights(other), strict=True):
         np.testing.assert_array_equal(straight, continued)
     assert resumed.counters == optimizer.counters
+
+
+@pytest.mark.parametrize("form", [CholeskyForm(), EigenForm()])
+def test_with_a_divergence_the_trust_region_is_that_of_the_batchs_exact_fisher(form):
+    model, delta = classifier(), 1e-9
+    optimizer = make(model, learning_rate=10.0, delta=delta, momentum=0.0, damping=0.3, form=form)
+    x, labels = data()
+    old = tf.nn.log_softmax(model(x))
+
+    def divergence(x, labels):
+        logits = tf.nn.log_softmax(model(x))
+        constant = tf.stop_gradient(logits)
+        return tf.reduce_mean(tf.reduce_sum(tf.exp(constant) * (constant - logits), axis=1))
+
+    with tf.GradientTape() as tape:
+        log_probabilities = tf.nn.log_softmax(model(x))
+    variables = [variable.value for variable in model.trainable_variables]
+    parts = tape.jacobian(log_probabilities, variables)
+    jacobian = np.concatenate([part.numpy().reshape(*old.shape, -1) for part in parts], axis=2)
+    fisher = np.einsum("bc,bcp,bcq->pq", np.exp(old), jacobian, jacobian) / len(x)
+    before = np.concatenate([array.ravel() for array in weights(model)])
+    metrics = optimizer.minimize(objective_of(optimizer, model), x, labels, divergence=divergence)
+    step = before - np.concatenate([array.ravel() for array in weights(model)])
+    assert 0.5 * step @ fisher @ step == pytest.approx(delta, rel=1e-6)
+    assert float(metrics["model_kl"]) == pytest.approx(delta)
+    new = tf.nn.log_softmax(model(x))
+    assert float(tf.reduce_mean(tf.reduce_sum(tf.exp(old) * (old - new), axis=1))) == pytest.approx(delta, rel=1e-3)
 
 
 def test_statistics_that_are_not_finite_are_left_out():

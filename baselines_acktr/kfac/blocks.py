@@ -45,7 +45,11 @@ class KroneckerBlock:
         """The natural-gradient direction [I, O] of a gradient [I, O]."""
         return self.form.precondition(gradient, *self.tensors)
 
+    def split(self, matrix: tf.Tensor) -> list[tf.Tensor]:
+        """The parts of a matrix [I, O] in the shapes of the layer's weights."""
+        return split(self.layer, matrix)
+
     def move(self, step: tf.Tensor) -> None:
         """Subtracts `step` [I, O] from the layer's weights."""
-        for weight, part in zip(self.weights, split(self.layer, step), strict=True):
+        for weight, part in zip(self.weights, self.split(step), strict=True):
             weight.assign_sub(part)

@@ -53,6 +53,24 @@ def step_length(direction_norm: tf.Tensor, max_length: tf.Tensor, delta: tf.Tens
     return tf.minimum(max_length, tf.sqrt(2 * delta / direction_norm))
 
 
+def second_derivative(
+    function: Callable[[], tf.Tensor], variables: list[tf.Variable], direction: list[tf.Tensor]
+) -> tf.Tensor:
+    """d^2 f / d epsilon^2 of a scalar function of variables W + epsilon D, at epsilon = 0: D^T H D; scalar.
+
+    Args:
+      function: () -> scalar.
+      variables: W.
+      direction: D, a tensor for each of the variables.
+    """
+    with (
+        tf.autodiff.ForwardAccumulator(variables, direction) as outer,
+        tf.autodiff.ForwardAccumulator(variables, direction) as inner,
+    ):
+        slope = inner.jvp(function())
+    return outer.jvp(slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+
 def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
     """Index of the first tensor with a number that is not finite, -1 if there is none; scalar."""
     bad = tf.stack([~tf.math.is_finite(tf.reduce_sum(tensor)) for tensor in tensors])
@@ -130,16 +148,26 @@ class Kfac:
         self._told = 0  # skipped updates and statistics that a warning was given for
         self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = 0, -1, -1, 0
         self._differentiate_by_objective: dict[Callable, Callable] = {}
+        self._curvature_by_divergence: dict[Callable, Callable] = {}
 
     # -- one update ---------------------------------------------------------------------------------------------------
 
-    def minimize(self, objective: Callable[..., Objective], *batch: Any) -> dict[str, tf.Tensor]:
+    def minimize(
+        self,
+        objective: Callable[..., Objective],
+        *batch: Any,
+        divergence: Callable[..., tf.Tensor] | None = None,
+    ) -> dict[str, tf.Tensor]:
         """One update on one batch.
 
         Args:
           objective: `objective(*batch) -> Objective`, built from TensorFlow operations; pass the same function every
             time: it is traced once for each shape and type of batch.
           *batch: tensors or arrays, or structures of them.
+          divergence: `divergence(*batch)` -> mean KL of a constant copy of the model's outputs to them, nats; scalar.
+            With it the trust region takes D^T F D from the batch's exact Fisher, which is its second derivative along
+            D: K-FAC's own leaves out what layers do together (Martens & Grosse 2015, section 6.4). Like `objective`
+            the same function every time.
 
         Returns:
           The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
@@ -151,7 +179,11 @@ class Kfac:
         """
         metrics, gradients = self._differentiator(objective)(*batch)
         self.refresh_inverses()
-        metrics |= self._apply(gradients)
+        if divergence is None:
+            metrics |= self._apply(gradients)
+        else:
+            directions = self._directions(gradients)
+            metrics |= self._move(gradients, directions, self._curvature(divergence)(directions, *batch))
         self._step += 1
         return metrics
 
@@ -209,8 +241,28 @@ class Kfac:
 
     @tf.function
     def _apply(self, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
-        directions = [block.precondition(gradient) for block, gradient in zip(self.blocks, gradients, strict=True)]
+        directions = self._directions(gradients)
         norm = tf.add_n([tf.reduce_sum(g * d) for g, d in zip(gradients, directions, strict=True)])
+        return self._move(gradients, directions, norm)
+
+    @tf.function
+    def _directions(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        return [block.precondition(gradient) for block, gradient in zip(self.blocks, gradients, strict=True)]
+
+    def _curvature(self, divergence: Callable[..., tf.Tensor]) -> Callable:
+        """directions, *batch -> D^T F D with the exact Fisher, which is the mean over the ranks; scalar."""
+        if divergence not in self._curvature_by_divergence:
+
+            def along(directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
+                weights = [weight for block in self.blocks for weight in block.weights]
+                parts = [part for block, d in zip(self.blocks, directions, strict=True) for part in block.split(d)]
+                return second_derivative(lambda: divergence(*batch), weights, parts)
+
+            self._curvature_by_divergence[divergence] = averaged(along, tf.identity, self._group)
+        return self._curvature_by_divergence[divergence]
+
+    @tf.function
+    def _move(self, gradients: list[tf.Tensor], directions: list[tf.Tensor], norm: tf.Tensor) -> dict[str, tf.Tensor]:
         length = step_length(norm, self.learning_rate, self.delta)
         scale = length / self.learning_rate
         if tf.math.is_finite(norm) and norm >= 0:

@@ -191,6 +191,7 @@ ITEMS = {
                 (
                     Line("acktr", "no-momentum", FIXED_DELTA | {"momentum": 0.0}),
                     Line("acktr", "momentum", FIXED_DELTA | {"momentum": 0.9}),
+                    Line("acktr", "exact", FIXED_DELTA | {"momentum": 0.0, "trust_region": "exact"}),
                 ),
                 ("HalfCheetah", "Reacher"),
                 1_000_000,
