@@ -11,8 +11,9 @@ from baselines_acktr.kfac.inverses import (
     EigenForm,
     InlineInverter,
 )
-from baselines_acktr.kfac.optimizer import Kfac, Objective, first_not_finite, step_length
+from baselines_acktr.kfac.optimizer import Kfac, Objective, first_not_finite
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
+from baselines_acktr.kfac.trust_region import step_length
 
 __all__ = [
     "INVERTERS",

@@ -1,7 +1,7 @@
 """K-FAC with a trust region (Martens & Grosse 2015; Wu et al. 2017, section 3).
 
 One step is three separate functions: the *direction* `D = F^-1 grad` (the blocks), its *length*
-`eta = min(eta_max, sqrt(2 delta / D^T F D))` (`step_length`), and *momentum* on top (`Kfac._apply`).
+`eta = min(eta_max, sqrt(2 delta / D^T F D))` (`step_length`), and *momentum* on top (`Kfac._move`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from baselines_acktr.kfac.distributed import Group, OwnRows, SharedInverter, ave
 from baselines_acktr.kfac.factors import join, kronecker_factors
 from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Factors, Form, Inverter, Refresh, Snapshot
 from baselines_acktr.kfac.taps import Tap, supported_layers, tap_layers
+from baselines_acktr.kfac.trust_region import second_derivative, step_length
 
 EARLY = 10  # inverses are refreshed whenever the updates so far grew by an EARLY-th, until that exceeds their interval
 _LOG = logging.getLogger(__name__)
@@ -40,35 +41,6 @@ class Objective(NamedTuple):
     loss: tf.Tensor
     log_likelihood: tf.Tensor
     metrics: dict[str, tf.Tensor] = {}  # noqa: RUF012 (read only)
-
-
-def step_length(direction_norm: tf.Tensor, max_length: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
-    """eta = min(eta_max, sqrt(2 delta / D^T F D))  (Wu et al. 2017, section 3.2).
-
-    Args:
-      direction_norm: D^T F D with the damped model, sum over layers of <grad_l, D_l>; scalar.
-      max_length: eta_max.
-      delta: radius of the trust region, in nats of the quadratic model's KL.
-    """
-    return tf.minimum(max_length, tf.sqrt(2 * delta / direction_norm))
-
-
-def second_derivative(
-    function: Callable[[], tf.Tensor], variables: list[tf.Variable], direction: list[tf.Tensor]
-) -> tf.Tensor:
-    """d^2 f / d epsilon^2 of a scalar function of variables W + epsilon D, at epsilon = 0: D^T H D; scalar.
-
-    Args:
-      function: () -> scalar.
-      variables: W.
-      direction: D, a tensor for each of the variables.
-    """
-    with (
-        tf.autodiff.ForwardAccumulator(variables, direction) as outer,
-        tf.autodiff.ForwardAccumulator(variables, direction) as inner,
-    ):
-        slope = inner.jvp(function())
-    return outer.jvp(slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
