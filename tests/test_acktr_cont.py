@@ -126,6 +126,14 @@ def test_trust_region_and_desired_kl_fall_over_the_run():
     np.testing.assert_allclose(model._adapted(0.03, 0.0099), 0.03)
 
 
+@pytest.mark.parametrize("observations", [OBSERVATIONS, PICTURES], ids=["vectors", "pictures"])
+def test_the_exact_trust_region_makes_steps_whose_kl_is_delta(observations):
+    options = {"delta": 1e-4, "desired_kl": 0.0, "klschedule": "constant", "lr": 10.0, "momentum": 0.0}
+    model = make_model(observations, trust_region="exact", hidden_sizes=(12,), **options)
+    for seed in range(3):
+        assert model.update(make_rollout(model, seed=seed), 10**9)["kl"] == pytest.approx(1e-4, rel=0.15)
+
+
 def test_the_fisher_takes_rows_at_random():
     """With 4 of 40 rows, whose order in the rollout is that of time, those seen over many updates come from all."""
     model = make_model(fisher_rows=4)
