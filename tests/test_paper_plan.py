@@ -68,7 +68,7 @@ def test_a_selection_takes_short_names_and_seeds():
 
 def test_the_scale_shortens_runs_but_not_the_schedule_of_atari():
     (run,) = plan(ITEMS["fig1"], Selection(scale=0.2, envs=("pong",), algs=("acktr",), seeds=(0,)))
-    assert (run.timesteps, run.settings["schedule_timesteps"]) == (2_000_000, 4_000_000)
+    assert (run.timesteps, run.settings["schedule_timesteps"]) == (2_000_000, 10_000_000)
     (run,) = plan(ITEMS["table1"], Selection(envs=("pong",), algs=("acktr",), seeds=(0,)))
     assert (run.timesteps, run.settings["schedule_timesteps"]) == (50_000_000, 50_000_000)
     (run,) = plan(ITEMS["table1"], Selection(envs=("pong",), algs=("trpo",), seeds=(0,)))

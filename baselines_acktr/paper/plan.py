@@ -13,7 +13,7 @@ from baselines_acktr.paper.items import ATARI, PIXELS, SPEED, Group, Item, Line
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
 from common.errors import UserError, closest
 
-ATARI_SCHEDULE = 4_000_000  # timesteps that the rate of shorter runs on Atari falls over
+ATARI_SCHEDULE = 10_000_000  # timesteps that the rate of shorter runs on Atari falls over
 REPORTS = 200  # lines in the progress of a run
 
 
