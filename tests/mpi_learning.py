@@ -26,14 +26,15 @@ SMALL = {"hidden_sizes": (8,)}
 CNN = {"conv_filters": (4, 4), "conv_kernels": (4, 2), "conv_strides": (2, 1), "fisher_sites": 6} | SMALL
 KFAC = {"inverses": "inline", "inverse_interval": 2, "fisher_rows": 0}
 CRITIC = {"vf_iters": 3, "vf_rows": 0}
-WELL_CONDITIONED = {"fisher_fraction": 1.0, "damping": 10.0}  # in float32 rounding grows by the condition of the Fisher
+TRPO = SMALL | CRITIC | {"fisher_fraction": 1.0}
 CASES = {
     "acktr-discrete": (acktr_discrete.Model, VECTOR, gym.spaces.MultiDiscrete([3, 2]), KFAC | SMALL),
     "acktr-images": (acktr_discrete.Model, IMAGE, gym.spaces.Discrete(3), KFAC | CNN | {"inverse_form": "cholesky"}),
     "acktr-continuous": (acktr_cont.Model, VECTOR, BOX, KFAC | SMALL | {"vf_iters": 3, "critic": "adaptive"}),
     "a2c-discrete": (a2c.DiscreteModel, VECTOR, gym.spaces.Discrete(3), SMALL),
     "a2c-continuous": (a2c.ContinuousModel, VECTOR, BOX, SMALL | CRITIC),
-    "trpo": (trpo.ContinuousModel, VECTOR, BOX, SMALL | CRITIC | WELL_CONDITIONED),
+    "trpo": (trpo.ContinuousModel, VECTOR, BOX, TRPO),
+    "trpo-damped": (trpo.ContinuousModel, VECTOR, BOX, TRPO | {"damping": 10.0}),
 }
 
 
