@@ -11,7 +11,8 @@ def step_length(direction_norm: tf.Tensor, max_length: tf.Tensor, delta: tf.Tens
     """eta = min(eta_max, sqrt(2 delta / D^T F D))  (Wu et al. 2017, section 3.2).
 
     Args:
-      direction_norm: D^T F D with the damped model, sum over layers of <grad_l, D_l>; scalar.
+      direction_norm: D^T F D, either with K-FAC's damped model, the sum over layers of <grad_l, D_l>, or with the
+        exact Fisher (`second_derivative` of the KL); scalar.
       max_length: eta_max.
       delta: radius of the trust region, in nats of the quadratic model's KL.
     """
