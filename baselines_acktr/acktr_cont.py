@@ -16,8 +16,10 @@ from baselines_acktr.policies import Critic
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.value_functions import ValueFunction, make_value_function
 from common.named_arrays import with_prefix, without_prefix
+from common.running_mean_std import RunningMeanStd, moments
 from common.schedules import scheduled
 
+MEMORY = 20  # batches that the deviation of the advantages reaches back
 MIN_LR, MAX_LR = 1e-8, 1.0  # bounds of the adapted step size, as in OpenAI Baselines
 
 
@@ -31,6 +33,7 @@ class Model(DisjointAgent):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.optimizer = make_kfac(self.policy, self.config, self.seed, self.comm)
+        self._advantage_moments = RunningMeanStd((), memory=MEMORY * self.config.timesteps_per_batch)
         self._trust = 1.0  # what the schedule leaves of desired_kl and delta
 
     def _make_value_function(self, critic: Critic) -> ValueFunction:
@@ -68,24 +71,42 @@ class Model(DisjointAgent):
         divergence = self._divergence_of if self.config.trust_region == "exact" else None
         return self.optimizer.minimize(self._objective, observations, actions, advantages, divergence=divergence)
 
+    def _standardised(self, advantages: np.ndarray) -> np.ndarray:
+        """The advantages [B] with mean 0, in units of their running deviation.
+
+        In units of their own one, a batch in which nothing went wrong, whose advantages are noise, would move the
+        policy as far as one that shows what to do.
+        """
+        self._advantage_moments.update(advantages, self.comm)
+        mean, _ = moments(advantages, self.comm)
+        return ((advantages - mean) / self._advantage_moments.std).astype(advantages.dtype)
+
     def _divergence_of(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:
-        return self._divergence(observations)
+        """`_divergence` on the rows that the Fisher is estimated from."""
+        return self._divergence(self._fisher_part(observations))
 
     def _objective(self, observations: tf.Tensor, actions: tf.Tensor, advantages: tf.Tensor) -> Objective:
         """The policy-gradient loss, and the log-likelihood of actions sampled from the model."""
         parameters = self.policy(observations)
         loss, metrics = self._loss(parameters, actions, advantages)
-        rows = self.comm.share(self.config.fisher_rows)
-        pi = self._pi(self.policy(observations[:rows]) if rows else parameters)
+        part = self._fisher_part(observations)
+        pi = self._pi(parameters if part is observations else self.policy(part))
         return Objective(loss, tf.reduce_sum(pi.log_prob(pi.sample(self.optimizer.generator))), metrics)
+
+    def _fisher_part(self, observations: tf.Tensor) -> tf.Tensor:
+        """The first `fisher_rows` of the observations, whose order is random."""
+        rows = self.comm.share(self.config.fisher_rows)
+        return observations[:rows] if rows else observations
 
     def state(self) -> dict[str, np.ndarray]:
         own = {"lr": self.optimizer.learning_rate.numpy().copy()}
+        own |= with_prefix("advantages", self._advantage_moments.state())
         return super().state() | with_prefix("kfac", self.optimizer.state()) | own
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         super().set_state(arrays)
         self.optimizer.set_state(without_prefix("kfac", arrays))
+        self._advantage_moments.set_state(without_prefix("advantages", arrays))
         self.optimizer.learning_rate.assign(arrays["lr"])
 
     def close(self) -> None:

@@ -209,13 +209,25 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
 class AcktrContConfig(GaussianConfig, KfacConfig):
     """Hyperparameters of `acktr_cont` (Wu et al. 2017, section 5 and appendix A)."""
 
-    lr: float = option(0.03, "largest step eta_max of the policy, at first", source=PAPER + ", appendix A", above=0)
+    gamma: float = option(0.995, "discount", source=TUNED, minimum=0, maximum=1)
+    lr: float = option(0.3, "largest step eta_max of the policy, at first", source=PAPER + ", appendix A", above=0)
     desired_kl: float = option(
-        0.02, "KL of a policy update that lr is adapted to; 0: lr stays", unit="nats", source=TUNED, minimum=0
+        0.0,
+        "KL of a policy update that lr is adapted to; 0: lr stays",
+        unit="nats",
+        source=TUNED + "; " + BASELINES + ": 0.002",
+        minimum=0,
     )
     delta: float = option(0.04, "radius of the policy's trust region", unit="nats of KL", source=TUNED, above=0)
     klschedule: str = option(
         "linear", "how desired_kl and delta fall over the run", source=TUNED, choices=tuple(SCHEDULES)
+    )
+    momentum: float = option(
+        0.0,
+        "heavy-ball momentum, after the trust region",
+        source=TUNED + "; " + BASELINES + ": 0.9",
+        minimum=0,
+        below=1,
     )
     stats_decay: float = option(0.95, "decay of the factors' running averages", source=TUNED, minimum=0, below=1)
     fisher_rows: int = option(0, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
@@ -223,9 +235,9 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
         1, "updates between two refreshes of the inverses; fewer at the start", unit="updates", minimum=1
     )
     trust_region: str = option(
-        "kfac",
+        "exact",
         "what the policy's trust region is measured by: K-FAC's approximation, or the batch's exact Fisher",
-        source=PAPER + ", section 3.2: kfac",
+        source=TUNED + "; " + PAPER + ", section 3.2: kfac",
         choices=("kfac", "exact"),
     )
     critic: str = option(

@@ -117,14 +117,17 @@ class DisjointAgent(Agent):
         return generalized_advantages(rollout.rewards, *values, rollout.ended, self.config.gamma, lam)
 
     def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        """Standardises the advantages [B], updates the policy and measures how far it moved."""
-        mean, variance = moments(advantages, self.comm)
-        standardised = ((advantages - mean) / (np.sqrt(variance) + 1e-8)).astype(advantages.dtype)
+        """Updates the policy on the rows of a batch and measures how far it moved."""
         rows = tf.constant(observations)
         before = self._parameters(rows)
-        metrics = self._update_policy(rows, actions, standardised)
+        metrics = self._update_policy(rows, actions, self._standardised(advantages))
         kl = self._mean_kl(before, self._parameters(rows))
         return metrics | {"kl": float(self.comm.mean(kl.numpy()))}
+
+    def _standardised(self, advantages: np.ndarray) -> np.ndarray:
+        """The batch's advantages [B] with mean 0 and deviation 1."""
+        mean, variance = moments(advantages, self.comm)
+        return ((advantages - mean) / (np.sqrt(variance) + 1e-8)).astype(advantages.dtype)
 
     @abc.abstractmethod
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
@@ -133,7 +136,7 @@ class DisjointAgent(Agent):
         Args:
           observations: filtered, [B, ...].
           actions: as the learner keeps them, [B, ...].
-          advantages: of mean 0 and deviation 1, [B].
+          advantages: standardised, [B].
         """
 
     def _loss(

@@ -189,8 +189,8 @@ ITEMS = {
             Group(
                 MUJOCO,
                 (
-                    Line("acktr", "no-momentum", FIXED_DELTA | {"momentum": 0.0}),
-                    Line("acktr", "momentum", FIXED_DELTA | {"momentum": 0.9}),
+                    Line("acktr", "no-momentum", FIXED_DELTA | {"momentum": 0.0, "trust_region": "kfac"}),
+                    Line("acktr", "momentum", FIXED_DELTA | {"momentum": 0.9, "trust_region": "kfac"}),
                     Line("acktr", "exact", FIXED_DELTA | {"momentum": 0.0, "trust_region": "exact"}),
                 ),
                 ("HalfCheetah", "Reacher"),
