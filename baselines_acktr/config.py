@@ -40,7 +40,13 @@ class KfacConfig(Config):
     """How K-FAC estimates and inverts the Fisher (Wu et al. 2017, section 3)."""
 
     damping: float = option(0.01, "Tikhonov damping lambda of the Fisher", source=BASELINES, above=0)
-    momentum: float = option(0.9, "heavy-ball momentum, after the trust region", source=BASELINES, minimum=0, below=1)
+    momentum: float = option(
+        0.0,
+        "heavy-ball momentum, after the trust region",
+        source=PAPER + ", section 3.2; " + BASELINES + ": 0.9",
+        minimum=0,
+        below=1,
+    )
     stats_decay: float = option(0.99, "decay of the factors' running averages", source=BASELINES, minimum=0, below=1)
     fisher_rows: int = option(64, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
     fisher_sites: int = option(
@@ -221,13 +227,6 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
     delta: float = option(0.04, "radius of the policy's trust region", unit="nats of KL", source=TUNED, above=0)
     klschedule: str = option(
         "linear", "how desired_kl and delta fall over the run", source=TUNED, choices=tuple(SCHEDULES)
-    )
-    momentum: float = option(
-        0.0,
-        "heavy-ball momentum, after the trust region",
-        source=TUNED + "; " + BASELINES + ": 0.9",
-        minimum=0,
-        below=1,
     )
     stats_decay: float = option(0.95, "decay of the factors' running averages", source=TUNED, minimum=0, below=1)
     fisher_rows: int = option(0, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
