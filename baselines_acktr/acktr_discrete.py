@@ -40,7 +40,14 @@ class Model(SharedAgent):
         return self.optimizer.counters
 
     def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
-        set_number(self.optimizer.learning_rate, lr)
+        """One K-FAC step; the first ones are shorter, because their Fisher is that of few rows.
+
+        eta_max and the square root of delta grow as 1 - decay^t, the part of their weight that the running averages of
+        the factors have after t updates.
+        """
+        filled = 1 - self.config.stats_decay ** (self.updates + 1)
+        set_number(self.optimizer.learning_rate, lr * filled)
+        set_number(self.optimizer.delta, self.config.delta * filled**2)
         return self.optimizer.minimize(self._objective, *batch)
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -121,6 +121,16 @@ def test_exact_kl_is_that_of_the_policies_before_and_after():
     np.testing.assert_allclose(kl, (np.exp(before) * (before - after)).sum(axis=1).mean(), rtol=1e-3)
 
 
+@pytest.mark.parametrize(("updates", "filled"), [(0, 0.1), (1, 0.19), (200, 1.0)])
+def test_the_first_steps_are_shorter(updates, filled):
+    model = make_model(lr=0.5, lrschedule="constant", delta=0.002, stats_decay=0.9)
+    model.updates = updates
+    metrics = model.update(make_rollout(model), 10**9)
+    np.testing.assert_allclose(model.optimizer.learning_rate, 0.5 * filled, rtol=1e-6)
+    np.testing.assert_allclose(model.optimizer.delta, 0.002 * filled**2, rtol=1e-6)
+    assert float(metrics["model_kl"]) <= 0.002 * filled**2 * (1 + 1e-5)
+
+
 def test_learns_cartpole(tmp_path):
     """The reference's own smoke test asks for 100 in 30k steps."""
     with make_vec_env("CartPole-v1", 8, seed=0) as env:
@@ -169,7 +179,7 @@ def test_training_goes_on_from_a_checkpoint_with_its_counters_and_schedule(tmp_p
     rates = []
     model = train(updates=6, load_path=path, callback=lambda m: rates.append(float(m.optimizer.learning_rate)))
     assert (model.timesteps, model.updates) == (480, 6)
-    np.testing.assert_allclose(rates, [0.7 * (1 - k / 6) for k in (3, 4, 5)], rtol=1e-6)
+    np.testing.assert_allclose(rates, [0.7 * (1 - k / 6) * (1 - 0.99 ** (k + 1)) for k in (3, 4, 5)], rtol=1e-6)
 
 
 def test_finished_checkpoint_is_not_trained_further(tmp_path):
