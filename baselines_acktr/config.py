@@ -216,7 +216,7 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
     """Hyperparameters of `acktr_cont` (Wu et al. 2017, section 5 and appendix A)."""
 
     gamma: float = option(0.995, "discount", source=TUNED, minimum=0, maximum=1)
-    lr: float = option(0.3, "largest step eta_max of the policy, at first", source=PAPER + ", appendix A", above=0)
+    lr: float = option(1.0, "largest step eta_max of the policy, at first", source=TUNED, above=0)
     desired_kl: float = option(
         0.0,
         "KL of a policy update that lr is adapted to; 0: lr stays",
@@ -224,7 +224,7 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
         source=TUNED + "; " + BASELINES + ": 0.002",
         minimum=0,
     )
-    delta: float = option(0.04, "radius of the policy's trust region", unit="nats of KL", source=TUNED, above=0)
+    delta: float = option(0.02, "radius of the policy's trust region", unit="nats of KL", source=TUNED, above=0)
     klschedule: str = option(
         "linear", "how desired_kl and delta fall over the run", source=TUNED, choices=tuple(SCHEDULES)
     )
