@@ -121,3 +121,33 @@ def test_50_environments_made_and_closed_leave_nothing(kind):
             env.reset()
             env.step(env.action_space.sample())
     assert traces() == before
+
+
+SUSPENDED = """
+import numpy as np
+from common.vec_env import make_vec_env
+
+if __name__ == "__main__":
+    with make_vec_env("PongNoFrameskip-v4", 8, seed=0, step_timeout=1) as env:
+        env.reset()
+        print("ready", flush=True)
+        for _ in range(400):
+            env.step(np.zeros(8, int))
+"""
+
+
+def test_a_learner_that_was_suspended_for_longer_than_the_time_out_goes_on(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(SUSPENDED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, str(program)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(3):
+            time.sleep(0.1)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(1.2)
+            process.send_signal(signal.SIGCONT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors

@@ -52,9 +52,12 @@ class Worker:
             self._raise_dead()
 
     def receive(self, timeout: float) -> bytes:
-        """Waits for an answer; raises WorkerError if the worker is dead, or silent for `timeout` seconds."""
+        """Waits for an answer; raises WorkerError if the worker is dead, or silent for `timeout` seconds.
+
+        A process that was suspended meanwhile wakes up when the time is over, and looks once more.
+        """
         try:
-            if not self.pipe.poll(timeout):
+            if not (self.pipe.poll(timeout) or self.pipe.poll(0)):
                 self.raise_silent(timeout)
             return self.pipe.recv_bytes()
         except (EOFError, ConnectionResetError):
@@ -131,7 +134,7 @@ class Workers:
         deadline = time.monotonic() + timeout
         with self._killed_on_error():
             while waiting:
-                ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+                ready = self._selector.select(max(0.0, deadline - time.monotonic())) or self._selector.select(0)
                 if not ready:
                     self._workers[min(waiting)].raise_silent(timeout)
                 for key, _ in ready:
