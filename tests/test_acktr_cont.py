@@ -152,6 +152,15 @@ def test_step_size_stays_within_its_bounds():
     assert model._adapted(1e-8, 1.0) == 1e-8
 
 
+def test_advantages_are_in_units_of_their_running_deviation():
+    model = make_model()
+    noise = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    for _ in range(50):
+        model._standardised(5 + 2 * noise)
+    np.testing.assert_allclose(model._standardised(5 + 0.02 * noise).std(), 0.01, rtol=0.1)
+    np.testing.assert_allclose(model._standardised(5 + 2 * noise).mean(), 0, atol=1e-5)
+
+
 def test_advantages_are_standardised():
     model = make_model(lr=0.01)
     rollout = make_rollout(model)
