@@ -16,7 +16,7 @@ from baselines_acktr.policies import Critic
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.value_functions import ValueFunction, make_value_function
 from common.named_arrays import with_prefix, without_prefix
-from common.running_mean_std import RunningMeanStd, moments
+from common.running_mean_std import RunningMeanStd
 from common.schedules import scheduled
 
 MEMORY = 20  # batches that the deviation of the advantages reaches back
@@ -77,8 +77,7 @@ class Model(DisjointAgent):
         In units of their own one, a batch in which nothing went wrong, whose advantages are noise, would move the
         policy as far as one that shows what to do.
         """
-        self._advantage_moments.update(advantages, self.comm)
-        mean, _ = moments(advantages, self.comm)
+        mean, _ = self._advantage_moments.update(advantages, self.comm)
         return ((advantages - mean) / self._advantage_moments.std).astype(advantages.dtype)
 
     def _divergence_of(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:

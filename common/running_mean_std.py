@@ -30,8 +30,8 @@ class RunningMeanStd:
         self.count, self._memory = 0, memory
         self.mean, self.var = np.zeros(shape), np.ones(shape)
 
-    def update(self, rows: np.ndarray, comm: Communicator = ALONE) -> None:
-        """Takes in rows [B, *shape], those of all ranks."""
+    def update(self, rows: np.ndarray, comm: Communicator = ALONE) -> tuple[np.ndarray, np.ndarray]:
+        """Takes in rows [B, *shape], those of all ranks; returns their own mean and variance."""
         new = len(rows) * comm.size
         count = self.count + new
         mean, var = moments(rows, comm)
@@ -40,6 +40,7 @@ class RunningMeanStd:
         self.var = (1 - weight) * self.var + weight * var + weight * (1 - weight) * np.square(shift)
         self.mean = self.mean + weight * shift
         self.count = count if self._memory is None else min(count, self._memory)
+        return mean, var
 
     @property
     def std(self) -> np.ndarray:
