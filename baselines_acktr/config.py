@@ -185,9 +185,21 @@ class DisjointConfig(Config):
 class GaussianConfig(DisjointConfig):
     """Those of them whose actions are continuous."""
 
-    log_std_init: float = option(
-        -0.7, "log standard deviation of the first actions, whose box is [-1, 1]", source=TUNED
+    log_std_init: float | None = option(
+        None,
+        "log standard deviation of each of the first actions' numbers, whose box is [-1, 1]; "
+        "by default that of 0.5, and of 1 / sqrt(n) where there are n > 4 of them",
+        source=TUNED,
     )
+
+    def first_log_std(self, size: int) -> float:
+        """Log standard deviation of the first actions of so many numbers.
+
+        The default keeps the expected squared length of their noise, which is what control costs are made of, up to 1.
+        """
+        if self.log_std_init is not None:
+            return self.log_std_init
+        return math.log(min(0.5, 1 / math.sqrt(size)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,7 @@ class GaussianPolicy(keras.Model):
         size = distribution_size(action_space) // 2
         self.features = _features(observation_space, network, config)
         self.mean = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="mean")
-        self.log_std = FreeVector(size, keras.initializers.Constant(config.log_std_init), name="log_std")
+        self.log_std = FreeVector(size, keras.initializers.Constant(config.first_log_std(size)), name="log_std")
         self(_example(observation_space))
 
     def call(self, observations: tf.Tensor) -> tf.Tensor:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from baselines_acktr import networks
 from baselines_acktr.acktr_cont import Model, learn
 from baselines_acktr.config import AcktrContConfig
+from baselines_acktr.policies import GaussianPolicy
 from baselines_acktr.rollouts import Rollout
 from common.distributions import DiagonalGaussian
 from common.errors import UserError
@@ -292,3 +293,10 @@ def test_sampled_actions_have_the_policys_moments():
     np.testing.assert_allclose(actions.mean(axis=0), pi.mean.numpy()[0], atol=0.04)
     np.testing.assert_allclose(actions.std(axis=0), np.exp(pi.log_std.numpy()[0]), rtol=0.03)
     assert isinstance(model.policy(observation[:1]), tf.Tensor)
+
+
+@pytest.mark.parametrize(("options", "size", "std"), [({}, 4, 0.5), ({}, 16, 0.25), ({"log_std_init": 0.0}, 16, 1.0)])
+def test_first_actions_are_no_wider_than_their_number_allows(options, size, std):
+    actions = gym.spaces.Box(-1, 1, (size,), np.float32)
+    policy = GaussianPolicy(gym.spaces.Box(-1, 1, (3,), np.float32), actions, "mlp", AcktrContConfig(**options))
+    np.testing.assert_allclose(np.exp(policy.log_std.trainable_variables[0].numpy()), np.full(size, std), rtol=1e-6)
