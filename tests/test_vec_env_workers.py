@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -108,6 +109,14 @@ KINDS = {
     "pixels": ("Reacher-v4", {"pixels": True}),
     "mujoco": ("Hopper-v5", {}),
 }
+
+
+@pytest.mark.parametrize("kind", ["subproc", "atari", "pixels"])
+def test_workers_that_are_woken_let_the_parent_go_on(kind):
+    env_id, kwargs = KINDS[kind]
+    with make_vec_env(env_id, 2, seed=0, **kwargs):
+        policies = [os.sched_getscheduler(process.pid) for process in multiprocessing.active_children()]
+    assert policies and set(policies) == {os.SCHED_BATCH}
 
 
 @pytest.mark.reliability

@@ -32,7 +32,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.vec_env.rendering import create_context
-from common.vec_env.workers import leave_signals_to_parent
+from common.vec_env.workers import leave_signals_to_parent, let_parent_go_on
 
 SIZE = 42
 FRAME_SHAPE = (SIZE, SIZE, 3)
@@ -65,6 +65,7 @@ def render_frames(model: mujoco.MjModel, task: str, memory: SharedMemory, num_en
     `("", error)` with the `UserError` or the traceback.
     """
     leave_signals_to_parent()
+    let_parent_go_on()
     cv2.setNumThreads(0)
     # Threads of Mesa's own only add to the cost of frames as small as these.
     os.environ.setdefault("LP_NUM_THREADS", "0")

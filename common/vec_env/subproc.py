@@ -27,6 +27,7 @@ from common.vec_env.workers import (
     Worker,
     WorkerError,
     leave_signals_to_parent,
+    let_parent_go_on,
     of_environments,
     starting,
     stop,
@@ -149,6 +150,7 @@ def _worker(
     """
     del error_queue, autoreset_mode, semaphore
     leave_signals_to_parent()
+    let_parent_go_on()
     parent_pipe.close()
     env = None
     try:

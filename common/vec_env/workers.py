@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import pickle
 import selectors
 import signal
@@ -210,3 +211,10 @@ def leave_signals_to_parent() -> None:
     for number in _SIGNALS:
         signal.signal(number, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def let_parent_go_on() -> None:
+    """Keeps a worker that is woken from taking the parent's core before the parent has woken the others (Linux)."""
+    with contextlib.suppress(AttributeError, OSError):  # no such policy, or not allowed
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
