@@ -19,7 +19,7 @@ from common.named_arrays import with_prefix, without_prefix
 from common.running_mean_std import RunningMeanStd
 from common.schedules import scheduled
 
-MEMORY = 20  # batches that the deviation of the advantages reaches back
+MEMORY = 50_000  # timesteps that the deviation of the advantages reaches back
 MIN_LR, MAX_LR = 1e-8, 1.0  # bounds of the adapted step size, as in OpenAI Baselines
 
 
@@ -33,7 +33,7 @@ class Model(DisjointAgent):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.optimizer = make_kfac(self.policy, self.config, self.seed, self.comm)
-        self._advantage_moments = RunningMeanStd((), memory=MEMORY * self.config.timesteps_per_batch)
+        self._advantage_moments = RunningMeanStd((), memory=MEMORY)
         self._trust = 1.0  # what the schedule leaves of desired_kl and delta
 
     def _make_value_function(self, critic: Critic) -> ValueFunction:
