@@ -28,7 +28,7 @@ class Model(DisjointAgent):
 
     algorithm = "acktr"
     config_class = AcktrContConfig
-    for_images = DisjointAgent.for_images | {"fisher_rows": 64}
+    for_images = DisjointAgent.for_images | {"fisher_rows": 64, "delta": 0.06, "lr": 3.0}
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
