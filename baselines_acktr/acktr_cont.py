@@ -65,7 +65,7 @@ class Model(DisjointAgent):
             return lr
         if kl > 2 * desired:
             return max(lr / 1.5, MIN_LR)
-        return min(lr * 1.5, MAX_LR) if kl < desired / 2 else lr
+        return max(lr, min(lr * 1.5, MAX_LR)) if kl < desired / 2 else lr
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
         divergence = self._divergence_of if self.config.trust_region == "exact" else None

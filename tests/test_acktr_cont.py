@@ -151,6 +151,7 @@ def test_step_size_stays_within_its_bounds():
     model = make_model(desired_kl=0.002)
     assert model._adapted(0.9, 0.0) == 1.0
     assert model._adapted(1e-8, 1.0) == 1e-8
+    assert model._adapted(3.0, 0.0) == 3.0
 
 
 def test_advantages_are_in_units_of_their_running_deviation():

@@ -87,8 +87,8 @@ def test_workers_leave_signals_to_the_parent_but_programs_that_they_start_do_not
             os.kill(process.pid, number)
         env.step(np.zeros(2, int))
     code = (
-        "import subprocess, sys; from common.vec_env.workers import leave_signals_to_parent\n"
-        "leave_signals_to_parent(); child = subprocess.Popen(['sleep', '60']); child.terminate(); print(child.wait())"
+        "import subprocess, sys; from common.vec_env.workers import serve_parent\n"
+        "serve_parent(); child = subprocess.Popen(['sleep', '60']); child.terminate(); print(child.wait())"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert done.stdout == f"{-signal.SIGTERM}\n", done.stderr

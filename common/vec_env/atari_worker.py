@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from common.vec_env.atari_game import Game, GameSettings, slot_type
-from common.vec_env.workers import leave_signals_to_parent, let_parent_go_on, of_environments
+from common.vec_env.workers import of_environments, serve_parent
 
 STEP = b""
 
@@ -33,8 +33,7 @@ def run_games(
     settings: GameSettings, memory: SharedMemory, num_envs: int, indices: Sequence[int], pipe: Connection
 ) -> None:
     """Plays the games with these `indices` until the parent closes the pipe."""
-    leave_signals_to_parent()
-    let_parent_go_on()
+    serve_parent()
     cv2.setNumThreads(0)
     slots = shared_slots(memory, settings.frame_stack, num_envs)
     games = _Games(indices, [Game(settings, slots[i]) for i in indices])

@@ -32,7 +32,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.vec_env.rendering import create_context
-from common.vec_env.workers import leave_signals_to_parent, let_parent_go_on
+from common.vec_env.workers import serve_parent
 
 SIZE = 42
 FRAME_SHAPE = (SIZE, SIZE, 3)
@@ -64,8 +64,7 @@ def render_frames(model: mujoco.MjModel, task: str, memory: SharedMemory, num_en
     It answers `DONE`, also when it is ready for the first message. On an error it ends with a pickled answer:
     `("", error)` with the `UserError` or the traceback.
     """
-    leave_signals_to_parent()
-    let_parent_go_on()
+    serve_parent()
     cv2.setNumThreads(0)
     # Threads of Mesa's own only add to the cost of frames as small as these.
     os.environ.setdefault("LP_NUM_THREADS", "0")

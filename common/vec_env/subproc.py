@@ -26,9 +26,8 @@ from common.vec_env.workers import (
     START_TIMEOUT,
     Worker,
     WorkerError,
-    leave_signals_to_parent,
-    let_parent_go_on,
     of_environments,
+    serve_parent,
     starting,
     stop,
 )
@@ -149,8 +148,7 @@ def _worker(
     On an error it ends with `(error, False)`: a `UserError`, or the traceback of any other.
     """
     del error_queue, autoreset_mode, semaphore
-    leave_signals_to_parent()
-    let_parent_go_on()
+    serve_parent()
     parent_pipe.close()
     env = None
     try:

@@ -193,7 +193,7 @@ def starting() -> Iterator[None]:
     """Hides two things from processes that are started meanwhile.
 
     The main script: `multiprocessing` would import it, and all it imports, in every worker. Signals: workers inherit
-    that these are blocked, until `leave_signals_to_parent` takes over.
+    that these are blocked, until `serve_parent` takes over.
     """
     resource_tracker.ensure_running()  # which would unblock them
     main = sys.modules["__main__"]
@@ -206,15 +206,14 @@ def starting() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def leave_signals_to_parent() -> None:
-    """Makes a worker take no notice of signals that end a run; programs that it starts are not affected."""
+def serve_parent() -> None:
+    """Prepares a worker process: signals are the parent's, and so is its core while it wakes the other workers.
+
+    Programs that the worker starts are not affected by the former. The latter is Linux's SCHED_BATCH.
+    """
     for number in _SIGNALS:
         signal.signal(number, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-
-def let_parent_go_on() -> None:
-    """Keeps a worker that is woken from taking the parent's core before the parent has woken the others (Linux)."""
     with contextlib.suppress(AttributeError, OSError):  # no such policy, or not allowed
         if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
