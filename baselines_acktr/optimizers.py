@@ -45,7 +45,7 @@ class GuardedOptimizer:
     ) -> None:
         self.inner, self._variables, self._objective = optimizer, variables, objective
         optimizer.build(variables)
-        self._step = averaged(self._differentiate, self._apply, comm, reduce_retracing=True)
+        self._step = averaged(self._differentiate, self._apply, comm)
         self._skipped, self._bad = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
         self._told = 0
 

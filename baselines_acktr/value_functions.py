@@ -53,15 +53,33 @@ class ValueFunction(abc.ABC):
         """Takes `vf_iters` steps towards the returns [B] of observations [B, ...]; returns scalars for the log."""
         self._follow(returns)
         targets = ((returns - self.moments.mean) / self.moments.std).astype(self.critic.compute_dtype)
-        rows, size = len(returns), self.comm.share(self.config.vf_rows)
         batch = tf.constant(observations), tf.constant(targets)
         self._prepare(*batch)
-        for _ in range(self.config.vf_iters):
-            if 0 < size < rows:
-                chosen = self._rng.choice(rows, size, replace=False)
-                batch = tf.constant(observations[chosen]), tf.constant(targets[chosen])
-            metrics = self._step(*batch)
+        minibatches = self._minibatches(len(returns))
+        metrics = self._first_step(*_taken(batch, minibatches, 0))
+        if self.config.vf_iters > 1:
+            metrics = (self._steps if self.comm.size > 1 else self._graph_of_steps)(*batch, minibatches)
         return metrics
+
+    def _minibatches(self, rows: int) -> tf.Tensor | None:
+        """Indices of the rows that each update is computed from, [vf_iters, vf_rows]; None if all of them are."""
+        size = self.comm.share(self.config.vf_rows)
+        if not 0 < size < rows:
+            return None
+        return tf.constant([self._rng.choice(rows, size, replace=False) for _ in range(self.config.vf_iters)])
+
+    def _steps(self, observations: tf.Tensor, targets: tf.Tensor, minibatches: tf.Tensor | None) -> dict[str, Any]:
+        """All updates but the first; returns the last one's scalars for the log."""
+        batch = observations, targets
+        metrics = self._step(*_taken(batch, minibatches, 1))
+        for i in tf.range(2, self.config.vf_iters):
+            metrics = self._step(*_taken(batch, minibatches, i))
+        return metrics
+
+    @tf.function(reduce_retracing=True)
+    def _graph_of_steps(self, *arguments: Any) -> dict[str, Any]:
+        """`_steps` as one graph; between ranks there is none, as every update's gradients meet on the host."""
+        return self._steps(*arguments)
 
     def _follow(self, returns: np.ndarray) -> None:
         """Takes the returns into the moments, and keeps the predictions as they were."""
@@ -79,7 +97,11 @@ class ValueFunction(abc.ABC):
         return self.critic(observations)
 
     def _prepare(self, observations: tf.Tensor, targets: tf.Tensor) -> None:  # noqa: B027 (most need none)
-        """Looks at the whole batch before the first step."""
+        """Looks at the whole batch before the first update."""
+
+    def _first_step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
+        """The first update for a batch, which is not part of a graph."""
+        return self._step(observations, targets)
 
     @abc.abstractmethod
     def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
@@ -102,6 +124,16 @@ class ValueFunction(abc.ABC):
 
     def close(self) -> None:  # noqa: B027 (Adam has none)
         """Ends background threads."""
+
+
+def _taken(batch: tuple[tf.Tensor, ...], minibatches: tf.Tensor | None, i: tf.Tensor | int) -> tuple[tf.Tensor, ...]:
+    """The rows of a batch that are in minibatch i."""
+    return batch if minibatches is None else tuple(tf.gather(column, minibatches[i]) for column in batch)
+
+
+def _logged(metrics: dict[str, tf.Tensor]) -> dict[str, Any]:
+    """What is logged of a K-FAC step."""
+    return {"value_loss": metrics["value_loss"], "vf_trust_region_scale": metrics["trust_region_scale"]}
 
 
 @final
@@ -129,7 +161,7 @@ class GaussNewton(ValueFunction):
             delta=config.vf_delta,
             damping=config.vf_damping,
             decay=config.vf_stats_decay,
-            inverse_interval=config.vf_iters,
+            inverse_interval=1,
         )
 
     def _prepare(self, observations: tf.Tensor, targets: tf.Tensor) -> None:
@@ -138,9 +170,14 @@ class GaussNewton(ValueFunction):
             decay = self.config.vf_stats_decay
             set_number(self.sigma, float(np.sqrt(decay * float(self.sigma) ** 2 + (1 - decay) * error)))
 
-    def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
+    def _first_step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
+        """With it the inverses are refreshed: once for a batch."""
         metrics = self.optimizer.minimize(self._objective, observations, targets)
-        return {"value_loss": metrics["value_loss"], "vf_trust_region_scale": metrics["trust_region_scale"]}
+        self.optimizer.await_inverses()
+        return _logged(metrics)
+
+    def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
+        return _logged(self.optimizer.advance(self._objective, observations, targets))
 
     def counters(self) -> dict[str, int]:
         counters = self.optimizer.counters

@@ -7,6 +7,7 @@ import tensorflow as tf
 from kfac_helpers import dense, normal, sequential
 
 from baselines_acktr.kfac import (
+    BackgroundInverter,
     CholeskyForm,
     EigenForm,
     InlineInverter,
@@ -173,13 +174,56 @@ def test_inverses_are_refreshed_every_interval_and_more_often_at_the_start():
 def test_training_is_traced_once_whatever_the_rate():
     model = classifier()
     optimizer = make(model)
-    objective = objective_of(optimizer, model)
+    traces = []
+
+    def objective(*batch):
+        traces.append(batch)
+        return objective_of(optimizer, model)(*batch)
+
     for rate in (0.1, 0.2, 0.3):
         optimizer.learning_rate.assign(rate)
         optimizer.damping.assign(rate)
         optimizer.minimize(objective, *data())
-    assert optimizer._differentiator(objective).experimental_get_tracing_count() == 1
+    assert len(traces) == 1
     assert optimizer._apply.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("in_a_graph", [True, False])
+def test_advancing_is_minimizing_with_the_inverses_that_there_are(in_a_graph):
+    model, twin = classifier(), classifier()
+    optimizer, other = make(model, inverse_interval=4), make(twin, inverse_interval=4)
+    run_steps(optimizer, model, 43)
+    run_steps(other, twin, 43)
+    objective, objective_of_twin, batch = objective_of(optimizer, model), objective_of(other, twin), data()
+    for _ in range(3):
+        expected = optimizer.minimize(objective, *batch)
+
+    def three_updates():
+        for _ in range(2):
+            other.advance(objective_of_twin, *batch)
+        return other.advance(objective_of_twin, *batch)
+
+    metrics = (tf.function(three_updates) if in_a_graph else three_updates)()
+    assert optimizer.counters["inverse_age"] == 3
+    assert metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-12)
+    for array, same in zip(weights(twin), weights(model), strict=True):
+        np.testing.assert_allclose(array, same, rtol=1e-12)
+    state = other.state()
+    for name, array in optimizer.state().items():
+        if name != "counters":
+            np.testing.assert_allclose(state[name], array, rtol=1e-11, atol=1e-15, err_msg=name)
+
+
+def test_awaiting_the_inverses_of_the_background_thread():
+    model = classifier()
+    with make(model, inverter=BackgroundInverter()) as optimizer:
+        optimizer.await_inverses()
+        for seed in range(5):
+            optimizer.minimize(objective_of(optimizer, model), *data(seed=seed))
+            optimizer.await_inverses()
+            assert optimizer.counters["inverse_age"] == 0
 
 
 def test_continuing_from_state_equals_not_having_stopped():

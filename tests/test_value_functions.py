@@ -72,14 +72,36 @@ def test_sigma_scales_the_fisher_and_so_widens_the_trust_region():
 
 
 def test_minibatches_are_drawn_anew_for_every_step():
-    value_function = make(vf_rows=50, vf_iters=8)
-    seen = []
-    value_function._step = lambda observations, targets: seen.append(observations.numpy()) or {}
+    drawn = make(vf_rows=50, vf_iters=8)._minibatches(200).numpy()
+    assert drawn.shape == (8, 50)
+    assert all(len(np.unique(rows)) == 50 for rows in drawn)
+    assert len(np.unique(drawn)) > 150
+    assert drawn.min() >= 0
+    assert drawn.max() < 200
+
+
+@pytest.mark.parametrize("rows", [0, 200, 1000])
+def test_a_batch_that_is_no_larger_than_a_minibatch_is_taken_whole(rows):
+    assert make(vf_rows=rows)._minibatches(200) is None
+
+
+@pytest.mark.parametrize("rows", [0, 50])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_graph_of_all_steps_takes_them_one_after_the_other(kind, rows):
     observations, returns = data()
-    value_function.fit(observations, returns)
-    assert [len(batch) for batch in seen] == [50] * 8
-    assert all(len(np.unique(batch, axis=0)) == 50 for batch in seen)
-    assert len(np.unique(np.concatenate(seen), axis=0)) > 150
+    first, second = make(kind, vf_rows=rows), make(kind, vf_rows=rows)
+    second._graph_of_steps = second._steps
+    for value_function in (first, second):
+        value_function.fit(observations, returns)
+    np.testing.assert_allclose(first.predict(observations), second.predict(observations), rtol=1e-5)
+    assert np.ptp(first.predict(observations)) > 10
+
+
+@pytest.mark.parametrize("steps", [1, 2, 6])
+def test_a_batch_is_given_so_many_updates(steps):
+    value_function = make(vf_iters=steps, vf_stats_decay=0.5)
+    value_function.fit(*data())
+    np.testing.assert_allclose(value_function.optimizer._total_weight, 1 - 0.5**steps)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,6 +6,7 @@ over rows, so those of the batch are the means over the ranks; they go from rank
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, final
 
@@ -34,19 +35,19 @@ class Group(Protocol):
         ...
 
 
-def averaged(differentiate: Callable, apply: Callable, group: Group | None, **options: Any) -> Callable:
+def averaged(differentiate: Callable, apply: Callable, group: Group | None) -> Callable:
     """The function `apply(mean over the ranks of differentiate(*batch))`.
 
-    In one process it is a single graph. Otherwise it is two, with the packed vector on the host between them.
+    In one process it is a single graph. Otherwise it is two, with the packed vector on the host between them. It is
+    traced for the first batch, and once more for all batches with other numbers of rows.
 
     Args:
       differentiate: batch -> nested structure of tensors of one type, whose shapes do not depend on the batch's.
       apply: such a structure -> anything.
       group: the ranks; None for a single process.
-      **options: of `tf.function`.
     """
     if group is None or group.size == 1:
-        return tf.function(lambda *batch: apply(differentiate(*batch)), **options)
+        return tf.function(functools.partial(_composition, apply, differentiate), reduce_retracing=True)
     specs: list[Any] = []
 
     def pack(*batch: Any) -> tf.Tensor:
@@ -60,8 +61,12 @@ def averaged(differentiate: Callable, apply: Callable, group: Group | None, **op
         shaped = [tf.reshape(part, spec.shape) for part, spec in zip(parts, flat, strict=True)]
         return apply(tf.nest.pack_sequence_as(specs[0], shaped))
 
-    first, second, mean = tf.function(pack, **options), tf.function(unpack), group.mean
+    first, second, mean = tf.function(pack, reduce_retracing=True), tf.function(unpack), group.mean
     return lambda *batch: second(mean(first(*batch).numpy()))
+
+
+def _composition(apply: Callable, differentiate: Callable, *batch: Any) -> Any:
+    return apply(differentiate(*batch))
 
 
 def triangle(matrix: tf.Tensor) -> tf.Tensor:

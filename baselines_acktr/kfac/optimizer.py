@@ -119,8 +119,7 @@ class Kfac:
         )
         self._told = 0  # skipped updates and statistics that a warning was given for
         self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = 0, -1, -1, 0
-        self._differentiate_by_objective: dict[Callable, Callable] = {}
-        self._curvature_by_divergence: dict[Callable, Callable] = {}
+        self._graphs: dict[tuple[str, Callable], Callable] = {}
 
     # -- one update ---------------------------------------------------------------------------------------------------
 
@@ -149,15 +148,25 @@ class Kfac:
           ArithmeticError: if there are no inverses at all yet because the first factors are bad.
           ValueError: if a layer has no influence on the sampled log-likelihood.
         """
-        metrics, gradients = self._differentiator(objective)(*batch)
+        metrics, gradients = self._graph(self._differentiate, self._observe, objective)(*batch)
         self.refresh_inverses()
         if divergence is None:
             metrics |= self._apply(gradients)
         else:
             directions = self._directions(gradients)
-            metrics |= self._move(gradients, directions, self._curvature(divergence)(directions, *batch))
+            norm = self._graph(self._curvature, tf.identity, divergence)(directions, *batch)
+            metrics |= self._move(gradients, directions, norm)
         self._step += 1
         return metrics
+
+    @tf.autograph.experimental.do_not_convert
+    def advance(self, objective: Callable[..., Objective], *batch: Any) -> dict[str, tf.Tensor]:
+        """One update like those of `minimize`, with the inverses that there are.
+
+        Between refreshes it is all that `minimize` does (without a divergence), and in a single process it may be part
+        of a `tf.function`, for many updates in one graph. Arguments and result as for `minimize`.
+        """
+        return self._graph(self._differentiate, self._advance, objective)(*batch)
 
     def refresh_inverses(self) -> None:
         """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none."""
@@ -169,11 +178,16 @@ class Kfac:
             self.inverter.submit(self._snapshot(), self.form, float(self.damping))
             self._publish(self.inverter.poll(wait=self._inverse_step < 0))
 
-    def _differentiator(self, objective: Callable[..., Objective]) -> Callable:
-        if objective not in self._differentiate_by_objective:
-            differentiate = functools.partial(self._differentiate, objective)
-            self._differentiate_by_objective[objective] = averaged(differentiate, self._observe, self._group)
-        return self._differentiate_by_objective[objective]
+    def await_inverses(self) -> None:
+        """Publishes the inverses of the last snapshot as soon as they are there."""
+        self._publish(self.inverter.poll(wait=True))
+
+    def _graph(self, differentiate: Callable, apply: Callable, function: Callable) -> Callable:
+        """batch -> `apply(mean over the ranks of differentiate(function, *batch))`; made once."""
+        key = apply.__name__, function
+        if key not in self._graphs:
+            self._graphs[key] = averaged(functools.partial(differentiate, function), apply, self._group)
+        return self._graphs[key]
 
     def _differentiate(self, objective: Callable[..., Objective], *batch: Any) -> Parts:
         """Metrics, gradients of the loss as matrices and factors, from one forward and two backward passes."""
@@ -211,6 +225,10 @@ class Kfac:
             self._bad_factor.assign(bad)
         return metrics, gradients
 
+    def _advance(self, parts: Parts) -> dict[str, tf.Tensor]:
+        metrics, gradients = self._observe(parts)
+        return metrics | self._apply(gradients)
+
     @tf.function
     def _apply(self, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
         directions = self._directions(gradients)
@@ -221,17 +239,11 @@ class Kfac:
     def _directions(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         return [block.precondition(gradient) for block, gradient in zip(self.blocks, gradients, strict=True)]
 
-    def _curvature(self, divergence: Callable[..., tf.Tensor]) -> Callable:
-        """directions, *batch -> D^T F D with the exact Fisher, which is the mean over the ranks; scalar."""
-        if divergence not in self._curvature_by_divergence:
-
-            def along(directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
-                weights = [weight for block in self.blocks for weight in block.weights]
-                parts = [part for block, d in zip(self.blocks, directions, strict=True) for part in block.split(d)]
-                return second_derivative(lambda: divergence(*batch), weights, parts)
-
-            self._curvature_by_divergence[divergence] = averaged(along, tf.identity, self._group)
-        return self._curvature_by_divergence[divergence]
+    def _curvature(self, divergence: Callable[..., tf.Tensor], directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
+        """D^T F D with the batch's exact Fisher; scalar."""
+        weights = [weight for block in self.blocks for weight in block.weights]
+        parts = [part for block, d in zip(self.blocks, directions, strict=True) for part in block.split(d)]
+        return second_derivative(lambda: divergence(*batch), weights, parts)
 
     @tf.function
     def _move(self, gradients: list[tf.Tensor], directions: list[tf.Tensor], norm: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -273,9 +285,10 @@ class Kfac:
 
     @property
     def counters(self) -> dict[str, int]:
-        """`inverse_age` (updates since the snapshot of the inverses in use) and how often something was left out.
+        """`inverse_age` and how often something was left out.
 
-        Where updates or statistics were left out since the last time, a warning names the layer.
+        The age is in calls of `minimize` since the snapshot of the inverses in use. Where updates or statistics were
+        left out since the last time, a warning names the layer.
         """
         updates, statistics = int(self._skipped_updates), int(self._skipped_statistics)
         if updates + statistics != self._told:
