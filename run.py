@@ -104,6 +104,7 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
     """Parses, builds the environments, learns and saves, plays."""
     settled = comm.on_root(lambda: prepare(argv))
     settings, learn = comm.everywhere(lambda: probe(settled, comm))
+    comm.on_root(lambda: set_aside_logs(settings))
     with (
         comm.everywhere(lambda: training_env(settings, comm.rank)) as env,
         open_logger(argv, settings, comm) as logger,
@@ -129,6 +130,14 @@ def prepare(argv: Sequence[str]) -> Settings:
     settings = settle(FLAGS.parse(argv))
     check_files(settings.options)
     return settings.preset(log_path=default_log_path())
+
+
+def set_aside_logs(settings: Settings) -> None:
+    """Moves the logs of an earlier run out of the way of one that goes on with nothing."""
+    from baselines_acktr import run_info
+
+    if settings.options.num_timesteps and not settings.options.load_path:
+        run_info.set_aside(Path(settings.log_path))
 
 
 def training_env(settings: Settings, rank: int = 0) -> SeededVectorEnv:
@@ -228,7 +237,8 @@ def replay(model: Any, settings: Settings) -> None:
 
     options = settings.options
     num_env = settings.num_env if settings.origins["num_env"] == "command line" else 1
-    render_mode = "rgb_array" if options.video else "human" if num_env == 1 and has_display() else None
+    window = num_env == 1 and not options.pixels and has_display()
+    render_mode = "rgb_array" if options.video else "human" if window else None
     backend = "auto" if render_mode else options.env_backend
     with make_env(settings, num_env, backend=backend, render_mode=render_mode) as env:
         play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)

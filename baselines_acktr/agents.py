@@ -23,6 +23,7 @@ class Agent(abc.ABC):
       algorithm: its name on the command line.
       config_class: dataclass of its hyperparameters.
       timesteps, updates: how far it is trained, timesteps of all ranks together.
+      env_arguments: of `make_vec_env`, those that say what it is trained on; written to checkpoints.
       OWN: names of those arrays of its state that each rank has for itself; the others are the same in all ranks.
 
     Args:
@@ -52,6 +53,7 @@ class Agent(abc.ABC):
         comm: Communicator = ALONE,
     ) -> None:
         self.env_id, self.seed, self.comm = env_id, seed, comm
+        self.env_arguments: dict[str, Any] = {}
         self.observation_space, self.action_space = observation_space, action_space
         self.network_name, self.config = network, config
         self.timesteps, self.updates = 0, 0
@@ -148,6 +150,7 @@ class Agent(abc.ABC):
             action_space=self.action_space,
             network=self.network_name,
             config=self.config,
+            env_arguments=self.env_arguments,
             counters={"timesteps": self.timesteps, "updates": self.updates, "seed": self.seed},
         )
         return arrays, meta

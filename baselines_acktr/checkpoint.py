@@ -107,6 +107,7 @@ def describe(
     action_space: Any,
     network: str,
     config: Any,
+    env_arguments: Mapping[str, Any] | None = None,
     counters: Mapping[str, int | float] | None = None,
 ) -> dict[str, Any]:
     """Returns the meta of a checkpoint.
@@ -118,6 +119,7 @@ def describe(
       action_space: of one environment (gymnasium).
       network: name of the network.
       config: dataclass of the learner's hyperparameters.
+      env_arguments: of `make_vec_env`, those that say what the model was trained on.
       counters: such as updates and timesteps so far.
     """
     return {
@@ -127,6 +129,7 @@ def describe(
         "action_space": describe_space(action_space),
         "network": network,
         "config": dataclasses.asdict(config),
+        "env_arguments": dict(env_arguments or {}),
         "counters": dict(counters or {}),
         "versions": {name: _version(name) for name in ("numpy", "tensorflow", "keras", "gymnasium")},
     }

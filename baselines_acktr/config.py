@@ -141,7 +141,7 @@ class SharedConfig(ScheduleConfig, CnnConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class DisjointConfig(Config):
+class DisjointConfig(CnnConfig):
     """Learners with a network each for policy and value function (`DisjointAgent`)."""
 
     num_env: ClassVar[int] = 20
@@ -165,7 +165,11 @@ class DisjointConfig(Config):
         1.0, "lambda of the critic's targets; 1: k-step returns", source=BASELINES, minimum=0, maximum=1
     )
     hidden_sizes: tuple[int, ...] = option(
-        (), "dense layers of each network; empty: 256 for pixels, 64,64 for mlp", unit="units", source=PAPER, minimum=1
+        (),
+        "dense layers of each network; empty: 256 for pixels, 512 for cnn, 64,64 for mlp",
+        unit="units",
+        source=PAPER,
+        minimum=1,
     )
     activation: str = option(
         "", "of the policy's hidden layers; empty: relu for pixels, tanh for mlp", source=PAPER, choices=ACTIVATIONS
@@ -321,7 +325,7 @@ class TrpoContConfig(TrpoConfig, GaussianConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrpoDiscreteConfig(CnnConfig, TrpoConfig):
+class TrpoDiscreteConfig(TrpoConfig):
     """Hyperparameters of `trpo` with discrete actions: those of Atari games (Wu et al. 2017, section 5.1)."""
 
     num_env: ClassVar[int] = 8

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from baselines_acktr.actors import Actor
 from baselines_acktr.policies import GaussianPolicy
+from common.errors import UserError
 from common.mpi import ALONE, Communicator
 from common.random_state import get_random_state, set_random_state
 
@@ -35,12 +36,17 @@ class GaussianActor(Actor):
       policy: its actions in [-1, 1] stand for the action space; those beyond are clipped.
       observation_space, action_space: of one environment.
       seed: of the noise.
+
+    Raises:
+      UserError: if actions are a Box of integers.
     """
 
     def __init__(
         self, policy: GaussianPolicy, observation_space: gym.Space, action_space: gym.spaces.Box, seed: int
     ) -> None:
         super().__init__(observation_space)
+        if not np.issubdtype(action_space.dtype, np.floating):
+            raise UserError(f"action space {action_space}: a Box of actions must be of floating-point numbers")
         self._policy = policy
         self._layers = _dense_chain([*policy.features.layers, policy.mean])
         self._rng = np.random.default_rng([seed, 1])
@@ -81,6 +87,7 @@ class GaussianActor(Actor):
     def _mean(self, x: np.ndarray) -> np.ndarray:
         if not self._layers:
             return self._mean_in_tensorflow(x).numpy()
+        x = x.reshape(len(x), -1)
         for kernel, bias, activation in self._weights:
             x = activation(x @ kernel + bias)
         return x

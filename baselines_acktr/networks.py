@@ -75,13 +75,14 @@ def _dense_layers(x, sizes: tuple[int, ...], activation: str):
 
 
 def _image_input(observation_space: gym.spaces.Box, name: str):
-    """The input of an image network and its pixels scaled to [0, 1]."""
+    """The input of an image network and its pixels, of bytes scaled to [0, 1]."""
     if len(observation_space.shape) != 3:
         raise UserError(
             f"--network={name}: observations must be images [H, W, C], not of shape {observation_space.shape}"
         )
     inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
-    return inputs, keras.layers.Rescaling(1 / 255)(inputs) if observation_space.dtype == np.uint8 else inputs
+    x = keras.ops.cast(inputs, keras.config.floatx())
+    return inputs, x * (1 / 255) if observation_space.dtype == np.uint8 else x
 
 
 def _convolutions(x, sizes: Sequence[tuple[int, int, int]], activation: str):

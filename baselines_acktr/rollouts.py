@@ -99,7 +99,7 @@ class Runner:
         self._observations = np.empty(0)  # until the first step
 
     def run(self) -> Rollout:
-        """The next `nsteps` steps, or a few more up to the end of an episode.
+        """The next `nsteps` steps; with `whole_episodes` up to twice as many, until an episode ends.
 
         Raises:
           RunFailedError: if an action, an observation or a reward is not finite, naming the environment and the step.
@@ -108,7 +108,8 @@ class Runner:
             self._observations, _ = self.env.reset()
         steps: list[_Step] = []
         final_obs: dict[tuple[int, int], np.ndarray] = {}
-        while len(steps) < self.nsteps or (self.whole_episodes and not steps[-1].ended.any()):
+        longest = 2 * self.nsteps if self.whole_episodes else self.nsteps
+        while len(steps) < self.nsteps or (len(steps) < longest and not steps[-1].ended.any()):
             actions, values = self.policy.act(self._observations)
             self._require_finite("action", actions)
             if values is not None:

@@ -1,4 +1,7 @@
-"""run.json: what is needed to repeat a run (command, settings and their origins, seed, versions, source)."""
+"""run.json: what is needed to repeat a run (command, settings and their origins, seed, versions, source).
+
+A new run in the log folder of another one first moves that one's logs out of its way.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
+
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "gymnasium", "ale-py", "mujoco", "mpi4py", "openmpi")
+_LOG_NAMES = (("log", ".txt"), ("progress", ".csv"), ("progress", ".json"), ("tb", ""))
+LOGS: tuple[str, ...] = ("run.json", "*.monitor.csv")
+LOGS += tuple(f"{name}{rank}{suffix}" for name, suffix in _LOG_NAMES for rank in ("", "-rank*"))
 _SOURCE = Path(__file__).resolve().parent.parent
 
 
@@ -46,11 +54,29 @@ def write(folder: Path, info: Mapping[str, Any]) -> Path:
     """Writes `info` to run.json in `folder` at once or not at all; an earlier run.json there is kept under its time."""
     path = folder / "run.json"
     if path.exists():
-        os.replace(path, _free_name(folder, int(path.stat().st_mtime)))
+        os.replace(path, _free_name(folder, int(path.stat().st_mtime), ".json"))
     aside = folder / ".run.json.tmp"
     aside.write_text(json.dumps(info, indent=2, default=str) + "\n", encoding="utf-8")
     os.replace(aside, path)
     return path
+
+
+def set_aside(folder: Path) -> None:
+    """Moves the logs of an earlier run in `folder`, where there are some, to a folder run-<time of their last change>.
+
+    Raises:
+      UserError: they cannot be moved.
+    """
+    found = sorted({path for pattern in LOGS for path in folder.glob(pattern)})
+    if not found:
+        return
+    try:
+        target = _free_name(folder, max(int(path.stat().st_mtime) for path in found), "")
+        target.mkdir()
+        for path in found:
+            path.rename(target / path.name)
+    except OSError as error:
+        raise UserError(f"--log_path={folder}: an earlier run's logs cannot be moved: {error.strerror}") from error
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
@@ -69,9 +95,9 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
 
 
-def _free_name(folder: Path, seconds: int) -> Path:
+def _free_name(folder: Path, seconds: int, ending: str) -> Path:
     stamp = datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d-%H-%M-%S")
-    names = (folder / f"run-{stamp}{suffix}.json" for suffix in ("", *(f"-{k}" for k in range(1, 1000))))
+    names = (folder / f"run-{stamp}{suffix}{ending}" for suffix in ("", *(f"-{k}" for k in range(1, 1000))))
     return next(name for name in names if not name.exists())
 
 

@@ -29,6 +29,7 @@ DISCRETE, CONTINUOUS = "discrete", "continuous"
 PATHS = ("log_path", "save_path", "load_path", "video")
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "seed")
+ENVIRONMENT = {"env": str, "frame_stack": int, "reward_scale": float, "pixels": bool}  # options: what is learned
 T = TypeVar("T")
 
 
@@ -88,7 +89,10 @@ class RunOptions:
     )
     keep: int = option(3, "checkpoints kept in the log folder: so many last ones, and the best; 0: none", minimum=0)
     keep_every: int = option(0, "timesteps between checkpoints that are kept for ever; 0: none", minimum=0)
-    load_path: str | None = option(None, "checkpoint to go on from; environment, network and settings come with it")
+    load_path: str | None = option(
+        None,
+        "checkpoint to go on from; it brings alg, env, frame_stack, reward_scale, pixels, network and hyperparameters",
+    )
     resume: bool = option(False, "go on with the run in the log folder, exactly as if it had not been interrupted")
     play: bool = option(False, "replay the model after training")
     play_episodes: int | None = option(None, "games to replay; by default one in each environment", minimum=1)
@@ -314,12 +318,10 @@ def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _options_of(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options that a checkpoint brings: algorithm, environment, network, form of the observations."""
+    """Returns the options that a checkpoint brings: algorithm, network, environment and what makes it."""
     names = {"alg": meta.get("algorithm"), "env": meta.get("env_id"), "network": meta.get("network")}
-    image = meta.get("observation_space", {}).get("shape", [])
-    if len(image) == 3:
-        continuous = meta.get("action_space", {}).get("type") == "Box"
-        names |= {"pixels": True} if continuous else {"frame_stack": image[-1]}
+    found = meta.get("env_arguments", {})
+    names |= {name: found[name] for name, kind in ENVIRONMENT.items() if isinstance(found.get(name), kind)}
     return {name: value for name, value in names.items() if value is not None}
 
 

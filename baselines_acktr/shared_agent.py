@@ -18,6 +18,7 @@ from baselines_acktr.policies import ActorCritic
 from baselines_acktr.returns import explained_variance, n_step_returns
 from baselines_acktr.rollouts import EPISODES, Rollout, Runner
 from common.distributions import env_actions, make_distribution
+from common.errors import UserError
 from common.mpi import ALONE, Communicator
 from common.named_arrays import with_prefix, without_prefix
 from common.random_state import rank_seed
@@ -46,6 +47,8 @@ class SharedAgent(Agent):
         comm: Communicator = ALONE,
     ) -> None:
         super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
+        if isinstance(action_space, gym.spaces.Box):
+            raise UserError(f"action space {action_space}: must be Discrete or MultiDiscrete")
         keras.utils.set_random_seed(seed)
         self.network = ActorCritic(observation_space, action_space, network, config)
         self.sampler = tf.random.Generator.from_seed(rank_seed(seed + 1, comm.rank))

@@ -112,6 +112,7 @@ def learn(
     network = network or agent_class.default_network(env.single_observation_space)
     env_id = env.spec.id if env.spec else None
     model = agent_class(env.single_observation_space, env.single_action_space, network, config, seed, env_id, comm)
+    model.env_arguments = getattr(env, "arguments", {})
     if comm.rank:
         keras.utils.set_random_seed(rank_seed(seed, comm.rank))  # what environments draw from the process's generators
     with contextlib.closing(model):

@@ -22,7 +22,7 @@ def _middle_drop(progress: float) -> float:
 
 
 def _double_middle_drop(progress: float) -> float:
-    if progress > 0.5:
+    if progress > 0.75:
         return 0.125
     return 0.075 if progress > 0.25 else 1 - progress
 

@@ -80,6 +80,27 @@ def test_acting_in_numpy_equals_the_network(activation):
     )
 
 
+@pytest.mark.parametrize("shape", [(), (1, 3), (4, 3)])
+def test_observations_of_any_shape_are_acted_on(shape):
+    model = make_model(gym.spaces.Box(-np.inf, np.inf, shape, np.float32))
+    model.update(make_rollout(model), 10**9)
+    observations = make_rollout(model, seed=1).observations[0]
+    mean = DiagonalGaussian(model.policy(model.actor.filtered(observations))).mode().numpy()
+    assert mean.shape == (len(observations), 2)
+    np.testing.assert_allclose(model.actor.act(observations, deterministic=True)[0], mean, rtol=1e-5, atol=1e-6)
+
+
+def test_pictures_may_be_seen_by_the_cnn_of_the_atari_games():
+    sizes = {"conv_filters": (4,), "conv_kernels": (4,), "conv_strides": (2,), "hidden_sizes": (8,)}
+    model = Model(PICTURES, ACTIONS, "cnn", AcktrContConfig(inverses="inline", vf_iters=2, **sizes))
+    assert np.isfinite(model.update(make_rollout(model), 10**9)["kl"])
+
+
+def test_actions_of_whole_numbers_are_refused():
+    with pytest.raises(UserError, match="must be of floating-point numbers"):
+        Model(OBSERVATIONS, gym.spaces.Box(0, 3, (1,), np.int64), "mlp", AcktrContConfig())
+
+
 def test_neglogps_are_those_of_the_unclipped_actions():
     model = make_model()
     observations = make_rollout(model).observations[0]
@@ -235,6 +256,16 @@ def test_batches_of_a_single_environment_hold_whole_episodes():
         model.close()
     assert rollout.rewards.shape == (400, 1)
     assert np.flatnonzero(rollout.ended).tolist() == [199, 399]
+
+
+def test_batches_of_a_single_environment_that_never_ends_are_of_twice_the_length(monkeypatch):
+    with make_vec_env("Pendulum-v1", 1, seed=3) as env:
+        config = AcktrContConfig(timesteps_per_batch=30)
+        model = Model(env.single_observation_space, env.single_action_space, "mlp", config)
+        rollout = model.make_runner(env).run()
+        model.close()
+    assert rollout.rewards.shape == (60, 1)
+    assert not rollout.ended.any()
 
 
 def test_a_custom_network_that_numpy_cannot_evaluate_acts_too():

@@ -57,6 +57,29 @@ def test_every_kind_of_space_acts_and_learns(kind):
     assert len(changed) == sum(n.startswith("parameters/") for n in before)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int32, np.float32])
+def test_images_of_any_type_are_seen(dtype):
+    space = gym.spaces.Box(0, 1, (12, 12, 2), dtype)
+    model = Model(space, gym.spaces.Discrete(3), "cnn", AcktrDiscreteConfig(inverses="inline", **SMALL_CNN))
+    assert np.isfinite(model.update(make_rollout(model), 10**9)["loss"])
+
+
+def test_updates_after_the_end_of_the_schedule_change_nothing():
+    model = make_model(schedule_timesteps=100)
+    model.update(make_rollout(model), 10**9)
+    model.timesteps = 200
+    before = model.network.get_weights()
+    for _ in range(2):
+        model.update(make_rollout(model), 10**9)
+    for array, same in zip(model.network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(array, same)
+
+
+def test_continuous_actions_are_refused():
+    with pytest.raises(UserError, match="must be Discrete or MultiDiscrete"):
+        Model(VECTOR, gym.spaces.Box(-1, 1, (2,)), "mlp", AcktrDiscreteConfig())
+
+
 def test_deterministic_actions_are_the_most_likely_ones():
     model = make_model()
     observations = np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)

@@ -188,6 +188,18 @@ def test_training_is_traced_once_whatever_the_rate():
     assert optimizer._apply.experimental_get_tracing_count() == 1
 
 
+def test_a_rate_of_zero_leaves_the_weights():
+    model = classifier()
+    optimizer = make(model, momentum=0.9)
+    run_steps(optimizer, model, 2)
+    before = weights(model)
+    optimizer.learning_rate.assign(0.0)
+    metrics = optimizer.minimize(objective_of(optimizer, model), *data())
+    assert all(np.isfinite(metrics[name]).all() for name in ("step_length", "trust_region_scale", "model_kl"))
+    for array, same in zip(weights(model), before, strict=True):
+        np.testing.assert_array_equal(array, same)
+
+
 @pytest.mark.parametrize("in_a_graph", [True, False])
 def test_advancing_is_minimizing_with_the_inverses_that_there_are(in_a_graph):
     model, twin = classifier(), classifier()

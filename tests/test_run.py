@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,7 +99,6 @@ def test_without_arguments_the_usage_has_an_example(capsys):
         (["--env=Lights-v0", "--ent_coeff=1"], "--ent_coeff: unknown flag. Did you mean --ent_coef?"),
         (["--env=Lights-v0", "--network=cn"], "--network=cn: unknown network"),
         (["--env=Lights-v0", "--network=cnn"], "--network=cnn: observations must be images"),
-        (["--env=FrozenLake-v1"], "must be a Box"),
         (
             ["--env=PongNoFrameskip-v4", "--conv_kernels=80,8,3"],
             "--network=cnn: its sizes do not fit observations of shape (84, 84, 4)",
@@ -165,6 +165,38 @@ def test_a_run_leaves_checkpoint_logs_monitor_files_and_videos(trained):
 
 def test_videos_of_the_training_are_named_by_timestep(trained):
     assert {p.name for p in (trained / "videos").iterdir()} == {f"step-{n:08d}.mp4" for n in (10, 20, 30)}
+
+
+def test_a_new_run_moves_the_logs_of_an_earlier_one_out_of_its_way(trained, tmp_path):
+    folder = tmp_path / "logs"
+    shutil.copytree(trained, folder)
+    (folder / "notes.txt").write_text("mine")
+    argv = ["--env=Lights-v0", "--num_timesteps=10", f"--log_path={folder}", *SMALL, "--log_format=csv"]
+    assert run.main(argv) == 0
+    (earlier,) = folder.glob("run-*")
+    names = ("0.0.monitor.csv", "0.1.monitor.csv", "log.txt", "progress.csv", "run.json")
+    assert {path.name for path in earlier.iterdir()} == set(names)
+    for name in names:
+        assert (earlier / name).read_bytes() == (trained / name).read_bytes()
+    assert len((folder / "progress.csv").read_text().splitlines()) == 2
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert run.main([*argv[2:], "--resume", "--num_timesteps=20"]) == 0
+    assert len((folder / "progress.csv").read_text().splitlines()) == 3
+
+
+def test_a_checkpoint_brings_what_makes_its_environment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lamps.py").write_text(
+        "import gymnasium as gym\nfrom test_run import Lights\ngym.register('Lamps-v0', Lights)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    argv = ["--env=lamps:Lamps-v0", "--num_timesteps=10", "--reward_scale=0.5", "--save_path=model", "--log_path=a"]
+    assert run.main([*argv, *SMALL]) == 0
+    assert run.main(["--load_path=model", "--num_timesteps=20", "--log_path=b", "--num_env=2"]) == 0
+    settings = json.loads((tmp_path / "b" / "run.json").read_text())["settings"]
+    found = {name: settings[name] for name in ("env", "reward_scale", "frame_stack", "pixels")}
+    expected = {"env": "lamps:Lamps-v0", "reward_scale": 0.5, "frame_stack": 4, "pixels": False}
+    assert found == {name: {"value": value, "from": "checkpoint"} for name, value in expected.items()}
 
 
 def test_run_json_repeats_the_run(trained):

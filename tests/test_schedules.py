@@ -16,7 +16,8 @@ from common.schedules import SCHEDULES, scheduled
         ("middle_drop", 20, 0.4),
         ("middle_drop", 30, 0.0375),
         ("double_middle_drop", 30, 0.0375),
-        ("double_middle_drop", 60, 0.0625),
+        ("double_middle_drop", 60, 0.0375),
+        ("double_middle_drop", 80, 0.0625),
     ],
 )
 def test_schedules_by_hand(name, step, expected):

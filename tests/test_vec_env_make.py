@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -120,6 +121,27 @@ def test_a_mistake_is_one_line_that_says_what_to_do(arguments, message):
     with pytest.raises(UserError, match=message) as caught:
         make_vec_env(**{"env_id": "CartPole-v1", "num_env": 1, "seed": 0, **arguments})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "observation"),
+    [("FrozenLake-v1", np.eye(16)[0]), ("Blackjack-v1", None), ("Taxi-v4", None), ("vec_env_helpers:Mixed-v0", None)],
+)
+def test_observations_that_are_no_box_become_vectors(env_id, observation):
+    with make_vec_env(env_id, 2, 0) as env:
+        observations, _ = env.reset()
+        assert isinstance(env.single_observation_space, gym.spaces.Box)
+        assert observations.shape == (2, *env.single_observation_space.shape)
+        assert len(env.single_observation_space.shape) == 1
+        assert env.observation_space.contains(observations)
+        if observation is not None:
+            np.testing.assert_array_equal(observations, [observation] * 2)
+
+
+def test_the_environments_know_the_arguments_that_say_what_is_learned():
+    with make_vec_env("vec_env_helpers:Counter-v0", 1, 0, reward_scale=0.5) as env:
+        expected = {"env": "vec_env_helpers:Counter-v0", "frame_stack": 4, "reward_scale": 0.5, "pixels": False}
+        assert env.arguments == expected
 
 
 def test_a_missing_dependency_says_what_to_install(monkeypatch):

@@ -234,6 +234,17 @@ def test_vector_env_from_pixels_gives_final_and_first_observations():
         assert (current(observations) != current(seen)).any(axis=(1, 2, 3)).all()
 
 
+def test_an_agent_that_sees_pixels_is_shown_by_what_it_sees():
+    with make_vec_env("Reacher-v4", 2, 0, pixels=True, render_mode="rgb_array") as env:
+        env.reset()
+        observations = env.step(np.ones((2, 2), np.float32))[0]
+        frames = env.render()
+        assert env.metadata["render_fps"] == 50
+    assert [frame.shape for frame in frames] == [(336, 336, 3)] * 2
+    for frame, observation in zip(frames, observations, strict=True):
+        np.testing.assert_array_equal(frame[4::8, 4::8], current(observation))
+
+
 def without_egl(monkeypatch):
     """Fails as PyOpenGL does where libEGL cannot be loaded."""
 

@@ -88,6 +88,22 @@ class Unbuildable(Counter):
             raise OSError("no joystick found")
 
 
+class Mixed(Counter):
+    """Observes its steps and a category, as a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = gym.spaces.Dict(steps=self.observation_space, kind=gym.spaces.Discrete(3))
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, Any], dict]:
+        return {"steps": super().reset(seed=seed)[0], "kind": 2}, {}
+
+    def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        observation, *others = super().step(action)
+        return {"steps": observation, "kind": 1}, *others
+
+
+gym.register("Mixed-v0", entry_point="vec_env_helpers:Mixed")
 gym.register("Counter-v0", entry_point="vec_env_helpers:Counter")
 gym.register("Float32Counter-v0", entry_point="vec_env_helpers:Counter", kwargs={"dtype": "float32"})
 gym.register("LimitedCounter-v0", entry_point="vec_env_helpers:Counter", kwargs={"end": 99}, max_episode_steps=2)

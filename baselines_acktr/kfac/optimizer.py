@@ -248,7 +248,7 @@ class Kfac:
     @tf.function
     def _move(self, gradients: list[tf.Tensor], directions: list[tf.Tensor], norm: tf.Tensor) -> dict[str, tf.Tensor]:
         length = step_length(norm, self.learning_rate, self.delta)
-        scale = length / self.learning_rate
+        scale = tf.math.divide_no_nan(length, self.learning_rate)  # of a rate of 0: no step
         if tf.math.is_finite(norm) and norm >= 0:
             for block, direction in zip(self.blocks, directions, strict=True):
                 block.velocity.assign(self.momentum * block.velocity + scale * direction)

@@ -65,7 +65,7 @@ class NativeAtariVectorEnv(VectorEnv):
         num_envs: int,
         *,
         frame_stack: int = 4,
-        max_frames: int = MAX_FRAMES,
+        max_frames: int | None = None,
         step_timeout: float = 300.0,
         num_workers: int | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class NativeAtariVectorEnv(VectorEnv):
           spec: the registered environment; its game, action set and probability of sticky actions are used.
           num_envs: number of games.
           frame_stack: frames per observation.
-          max_frames: emulator frames after which a game is truncated.
+          max_frames: emulator frames after which a game is truncated; None for as many as it is registered with.
           step_timeout: seconds after which a worker process that does not answer is an error.
           num_workers: processes; None for one per core that this process may use.
         """
@@ -87,7 +87,7 @@ class NativeAtariVectorEnv(VectorEnv):
         settings = GameSettings(
             game=spec.kwargs["game"],
             frame_stack=frame_stack,
-            max_frames=max_frames,
+            max_frames=max_frames or spec.kwargs.get("max_num_frames_per_episode", MAX_FRAMES),
             max_noops=MAX_NOOPS,
             stickiness=spec.kwargs.get("repeat_action_probability", 0.25),
             full_action_space=spec.kwargs.get("full_action_space", False),

@@ -2,10 +2,7 @@
 
 Gymnasium's `AtariPreprocessing` does the no-ops, the frame skip, the maximum and the resizing; the wrappers here add
 what it lacks. `common.vec_env.atari` lists what the agent sees. Fed with the same no-ops and actions, the two agree in
-every frame, reward, end, number of lives and score but for this:
-
-* the random streams, and so the number of no-ops;
-* here the limit of 108,000 frames counts the no-ops.
+every frame, reward, end, number of lives and score but for the random streams, and so the number of no-ops.
 """
 
 from __future__ import annotations

@@ -21,7 +21,13 @@ from common.random_state import rank_seed
 from common.vec_env.env_state import ResumableEnv
 from common.vec_env.ids import find_spec, is_atari, newer_version, split_module
 from common.vec_env.rendering import ensure_offscreen_rendering, follow_body
-from common.vec_env.wrappers import EpisodeInfo, EpisodeStatistics, SeededVectorEnv, owned_float32
+from common.vec_env.wrappers import (
+    EpisodeInfo,
+    EpisodeStatistics,
+    FlatObservation,
+    SeededVectorEnv,
+    owned_float32,
+)
 
 BACKENDS = ("auto", "native", "subproc", "sync")
 
@@ -46,6 +52,7 @@ def make_vec_env(
 ) -> SeededVectorEnv:
     """Builds `num_env` environments with the contract of `common.vec_env`.
 
+    Observations that are no Box become vectors.
     `XNoFrameskip-v4` has no sticky actions; `ALE/X-v5` is the same game with its registered probability of 0.25 that
     the emulator repeats the previous action in a frame. Both are preprocessed as in Baselines.
 
@@ -60,7 +67,8 @@ def make_vec_env(
       reward_scale: factor on the rewards.
       log_dir: folder for monitor files; None writes none.
       rank: MPI rank.
-      render_mode: Gymnasium's render mode, for the backends sync and subproc.
+      render_mode: Gymnasium's render mode, for the backends sync and subproc; with `pixels` "rgb_array" shows what the
+        agent sees.
       step_timeout: seconds after which a worker process that does not answer is an error.
       atari_preprocessing: False gives Atari games as they are registered, without the native backend.
       pixels: observe rendered frames of a native MuJoCo task in place of its own observations.
@@ -73,8 +81,9 @@ def make_vec_env(
     preprocess = is_atari(spec) and atari_preprocessing
     native_atari = preprocess and spec.kwargs.keys() <= _NATIVE_OPTIONS
     native_mujoco = _is_mujoco(spec) and _is_native_task(spec)
-    offscreen = _is_mujoco(spec) and render_mode not in (None, "human")
-    backend = _choose_backend(backend, env_id, render_mode is None and (native_atari or native_mujoco), offscreen)
+    rendered = render_mode is not None and not (pixels and render_mode == "rgb_array")
+    offscreen = _is_mujoco(spec) and rendered and render_mode != "human"
+    backend = _choose_backend(backend, env_id, not rendered and (native_atari or native_mujoco), offscreen)
     if preprocess:
         _check_atari(spec)
     if pixels and not (native_mujoco and backend == "native"):
@@ -96,7 +105,8 @@ def make_vec_env(
         from common.vec_env.monitor import Monitor
 
         env = Monitor(env, log_dir, spec.id, rank)
-    return SeededVectorEnv(env, None if seed is None else rank_seed(seed, rank), reward_scale)
+    arguments = {"env": env_id, "frame_stack": frame_stack, "reward_scale": reward_scale, "pixels": pixels}
+    return SeededVectorEnv(env, None if seed is None else rank_seed(seed, rank), reward_scale, arguments)
 
 
 def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, atari_stack: int = 0) -> gym.Env:
@@ -122,6 +132,8 @@ def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, at
         env = gym.make(spec, **options)
     if _is_mujoco(spec) and render_mode is not None:
         follow_body(env)
+    if not isinstance(env.observation_space, gym.spaces.Box):
+        env = FlatObservation(env)
     return ResumableEnv(EpisodeStatistics(owned_float32(env)))
 
 

@@ -54,6 +54,9 @@ class Observer(Protocol):
     def observe(self) -> np.ndarray:
         """Returns all observations `[N, ...]` after a step, before any episode is reset, in a fresh array."""
 
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Returns a picture uint8 `[H, W, 3]` of every simulation; None where no pictures are seen."""
+
     def close(self) -> None:
         """Frees what it holds; may be called twice."""
 
@@ -70,6 +73,9 @@ class _StateObserver:
 
     def observe(self) -> np.ndarray:
         return self._task.observations()
+
+    def render(self) -> None:
+        return None
 
     def close(self) -> None:
         pass
@@ -111,8 +117,9 @@ class NativeMujocoVectorEnv(VectorEnv):
         kind, version, options = found
         self.spec = spec
         self.num_envs = num_envs
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.model = load_model(expand_model_path(options["xml_file"]))
+        fps = round(1 / (self.model.opt.timestep * options["frame_skip"]))
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_fps": fps}
         contact_forces = options.get("use_contact_forces", kind.contact_forces)
         self._sims = Simulations(self.model, num_envs, options["frame_skip"], num_threads, contact_forces)
         self.qpos, self.qvel = self._sims.qpos, self._sims.qvel
@@ -190,8 +197,15 @@ class NativeMujocoVectorEnv(VectorEnv):
             set_random_state(rng, each)
         self._observer.reset(np.arange(self.num_envs))  # one that remembers the last frame sees it again
 
-    def render(self) -> None:
-        """Is not supported."""
+    def render(self) -> tuple[np.ndarray, ...]:
+        """Returns what an agent sees that learns from pixels, a picture uint8 `[H, W, 3]` of every simulation.
+
+        Raises:
+          NotImplementedError: there are no pixels.
+        """
+        frames = self._observer.render()
+        if frames is not None:
+            return frames
         raise NotImplementedError(
             "The native MuJoCo backend cannot render: give a render_mode, which chooses another backend."
         )

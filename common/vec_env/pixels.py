@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from common.vec_env.mujoco import NativeMujocoVectorEnv
 
 _MAX_PROCESSES = 8
+_ENLARGED = 8  # pixels of a picture that is shown, for one that is observed
 
 
 class PixelObserver:
@@ -76,6 +77,10 @@ class PixelObserver:
         """
         previous, self._frames = self._frames, self._render(self._env.qpos)
         return np.concatenate([self._frames, previous], axis=-1)
+
+    def render(self) -> tuple[np.ndarray, ...]:
+        """Returns the current frames enlarged, uint8 `[336, 336, 3]` each."""
+        return tuple(self._frames.repeat(_ENLARGED, axis=1).repeat(_ENLARGED, axis=2))
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Ends the processes, and kills those that have not ended after `timeout` seconds."""

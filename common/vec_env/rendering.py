@@ -8,7 +8,6 @@ both functions create a context where they are called, and are for worker proces
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
@@ -26,7 +25,7 @@ def ensure_offscreen_rendering() -> None:
     Raises:
       UserError: EGL is wanted and missing.
     """
-    has_display = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     backend = os.environ.get("MUJOCO_GL") or ("" if has_display else "egl")
     if backend == "egl":
         create_context("--video").free()

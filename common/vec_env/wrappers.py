@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -15,6 +16,12 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from common.named_arrays import Arrays, with_prefix, without_prefix
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+
+
+class FlatObservation(gym.wrappers.FlattenObservation):
+    """Observations that are no Box (Discrete, MultiBinary, Tuple, Dict, ...) as one vector, categories one-hot."""
+
+    state_attributes = ()
 
 
 class OwnedObservation(gym.Wrapper):
@@ -111,17 +118,29 @@ class EpisodeInfo(ResumableWrapper):
 
 
 class SeededVectorEnv(ResumableWrapper):
-    """The outermost wrapper: seeds the first reset, scales rewards, and closes at the end of a `with` block."""
+    """The outermost wrapper: seeds the first reset, scales rewards, and closes at the end of a `with` block.
 
-    def __init__(self, env: VectorEnv, seed: int | None, reward_scale: float = 1.0) -> None:
+    Attributes:
+      arguments: of `make_vec_env`, those that say what is learned; a checkpoint has them.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        seed: int | None,
+        reward_scale: float = 1.0,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         """Wraps `env`.
 
         Args:
           env: the environment.
           seed: seed of the first reset where that is given none; None leaves it random.
           reward_scale: factor on the rewards; `infos["episode"]` keeps the game's own.
+          arguments: of `make_vec_env`, those that say what is learned.
         """
         super().__init__(env)
+        self.arguments = dict(arguments or {})
         self._seed = seed
         self._reward_scale = np.float32(reward_scale)
 
