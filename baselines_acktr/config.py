@@ -164,6 +164,7 @@ class DisjointConfig(CnnConfig):
     vf_lam: float = option(
         1.0, "lambda of the critic's targets; 1: k-step returns", source=BASELINES, minimum=0, maximum=1
     )
+    vf_stepsize: float = option(1e-3, "rate of Adam, where that trains the critic", source=BASELINES, above=0)
     hidden_sizes: tuple[int, ...] = option(
         (),
         "dense layers of each network; empty: 256 for pixels, 512 for cnn, 64,64 for mlp",
@@ -339,6 +340,8 @@ class TrpoDiscreteConfig(TrpoConfig):
         0.001, "most that a step may change the policy, mean KL(old || new)", unit="nats", source=BASELINES, above=0
     )
     damping: float = option(1e-3, "multiple of the identity added to the Fisher", source=BASELINES, above=0)
+    gamma: float = option(0.98, "discount", source=BASELINES, minimum=0, maximum=1)
+    vf_stepsize: float = option(1e-4, "rate of Adam, which trains the critic", source=BASELINES, above=0)
     vf_iters: int = option(24, "steps of the critic for one of the policy", source=BASELINES, minimum=1)
     vf_rows: int = option(
         64,

@@ -26,7 +26,6 @@ from common.random_state import get_random_state, set_random_state
 from common.running_mean_std import RunningMeanStd
 
 MEMORY = 10  # batches that the moments of the returns reach back
-ADAM_LEARNING_RATE = 1e-3  # of the Euclidean critic, as the paper's authors had it
 
 
 class ValueFunction(abc.ABC):
@@ -210,7 +209,7 @@ class Euclidean(ValueFunction):
 
     def __init__(self, critic: Critic, config: DisjointConfig, seed: int, comm: Communicator) -> None:
         super().__init__(critic, config, seed, comm)
-        adam = keras.optimizers.Adam(ADAM_LEARNING_RATE)
+        adam = keras.optimizers.Adam(config.vf_stepsize)
         self.optimizer = GuardedOptimizer(adam, critic.trainable_variables, self._objective, comm)
 
     def counters(self) -> dict[str, int]:
