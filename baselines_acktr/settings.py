@@ -269,7 +269,7 @@ def check_files(options: RunOptions) -> None:
 
     check_formats(options.log_format or default_formats())
     if options.log_path is not None:
-        _check_folder("log_path", options.log_path, options.log_path)
+        check_folder("log_path", options.log_path, options.log_path)
 
 
 def _settled(value: T | None) -> T:
@@ -330,10 +330,10 @@ def _check_file(name: str, path: str) -> None:
         raise UserError(f"--{name}={path}: is a folder; must be a file")
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"--{name}={path}: is not a regular file")
-    _check_folder(name, path, os.path.dirname(path))
+    check_folder(name, path, os.path.dirname(path))
 
 
-def _check_folder(name: str, path: str, folder: str) -> None:
+def check_folder(name: str, path: str, folder: str) -> None:
     """Raises unless files can be made in `folder`, or in the nearest folder above it that exists."""
     folder = os.path.abspath(folder)
     while not os.path.lexists(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pandas as pd
@@ -10,6 +11,8 @@ import pytest
 from baselines_acktr.benchmark import stopwatch
 from baselines_acktr.benchmark.__main__ import main
 from baselines_acktr.benchmark.loop import speeds, table_of, take_turns
+from common.vec_env import benchmark as stepping
+from common.vec_env import benchmark_mujoco as stepping_mujoco
 
 
 class Clock:
@@ -77,9 +80,25 @@ def test_speeds_and_parts_of_every_loop_are_printed(capsys):
         (["--env=CartPole-v1", "--num_env=3", "--batch=10"], "--batch=10: must be a multiple of the 3 environments"),
         (["--env=InvertedPendulum-v4", "--algs=sgd"], "--algs=sgd: there is none with continuous actions"),
         (["--round=1"], "Did you mean --rounds?"),
+        (["--algs="], "--algs: must name at least one of acktr"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(capsys, argv, message):
     assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "env", "message"),
+    [
+        (stepping, "Nope-v0", "--env=Nope-v0: no such environment"),
+        (stepping, "CartPole-v1", "--env=CartPole-v1: must be an Atari game"),
+        (stepping_mujoco, "Nope-v0", "--env=Nope-v0: no such environment"),
+    ],
+)
+def test_a_mistake_in_a_benchmark_of_stepping_is_one_line(capsys, monkeypatch, module, env, message):
+    monkeypatch.setattr(sys, "argv", ["benchmark", f"--env={env}"])
+    assert module.main() == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1

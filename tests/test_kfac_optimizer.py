@@ -188,6 +188,70 @@ def test_training_is_traced_once_whatever_the_rate():
     assert optimizer._apply.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("learning_rate", 1e-3), ("delta", 1e-9), ("momentum", 0.5), ("decay", 0.5)]
+)
+def test_numbers_that_are_assigned_are_followed(name, value):
+    model, twin = classifier(), classifier()
+    options = {"learning_rate": 0.1, "delta": 1e-3, "momentum": 0.0, "decay": 0.9}
+    optimizer, other = make(model, **options), make(twin, **options)
+    for each, net in ((optimizer, model), (other, twin)):
+        run_steps(each, net, 2)
+    setattr(optimizer, name, value)
+    assert float(getattr(optimizer, name)) == pytest.approx(value)
+    for each, net in ((optimizer, model), (other, twin)):
+        run_steps(each, net, 2, start=2)
+    assert any((array != same).any() for array, same in zip(weights(model), weights(twin), strict=True))
+
+
+@pytest.mark.parametrize("schedule", [keras.optimizers.schedules.CosineDecay(0.1, 10), "fast"])
+def test_what_is_no_number_is_refused(schedule):
+    with pytest.raises(TypeError, match=r"learning_rate=.*must be a number"):
+        make(classifier(), learning_rate=schedule)
+    optimizer = make(classifier())
+    with pytest.raises(TypeError, match=r"learning_rate=.*must be a number"):
+        optimizer.learning_rate = schedule
+
+
+def test_minimize_inside_a_graph_names_what_to_use():
+    model = classifier()
+    optimizer = make(model)
+    with pytest.raises(RuntimeError, match=r"Kfac\.advance"):
+        tf.function(lambda: optimizer.minimize(objective_of(optimizer, model), *data()))()
+
+
+@pytest.mark.parametrize("layer", ["dense", "convolution"])
+def test_sizes_of_sequences_and_images_may_change(layer):
+    if layer == "dense":
+        model = sequential(dense(3), input_shape=(None, 5))
+        batches = [normal(4, length, 5, seed=length) for length in (4, 7, 4, 5)]
+    else:
+        model = sequential(keras.layers.Conv2D(3, 2, dtype="float64"), input_shape=(None, None, 2))
+        batches = [normal(4, size, size, 2, seed=size) for size in (5, 8, 5, 6)]
+    optimizer = make(model)
+
+    def objective(x):
+        outputs = model(x)
+        return Objective(tf.reduce_mean(outputs**2), gaussian_log_likelihood(outputs, optimizer.generator))
+
+    for batch in batches:
+        assert np.isfinite(optimizer.minimize(objective, batch)["loss"])
+
+
+def test_functions_made_anew_for_every_step_are_warned_about(caplog):
+    model = classifier()
+    optimizer = make(model)
+    for _ in range(33):
+        optimizer.minimize(objective_of(optimizer, model), *data())
+    assert caplog.text.count("pass the same function") == 1
+
+
+def test_mixed_precision_is_refused():
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, dtype="mixed_float16")])
+    with pytest.raises(UnsupportedLayerError, match="no mixed precision"):
+        make(model)
+
+
 def test_a_rate_of_zero_leaves_the_weights():
     model = classifier()
     optimizer = make(model, momentum=0.9)

@@ -141,6 +141,25 @@ def test_a_run_that_another_process_is_at_is_left_alone(fake):
     assert failure.endswith("another process is at this run")
 
 
+def test_a_damaged_run_json_is_named(fake):
+    (run,) = runs_of(DONE)
+    launch([run], fake)
+    (fake / run.name / "run.json").write_text("{")
+    with pytest.raises(UserError, match=r"run\.json: damaged; move the folder away"):
+        launcher.unfinished([run], fake)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for words in (["fig3"], ["table3"], ["--report"]):
+        assert main([*words, f"--out={tmp_path}/file/results"]) == 2
+        assert capsys.readouterr().err == f"paper: --out={tmp_path}/file/results: cannot be written: Not a directory\n"
+
+
+def test_a_seed_that_is_named_twice_is_one_run():
+    assert runs_of(2, 2) == runs_of(2)
+
+
 def test_a_run_with_other_settings_in_its_place_is_refused(fake):
     (run,) = runs_of(DONE)
     launch([run], fake)

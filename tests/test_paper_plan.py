@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from baselines_acktr.paper import published
 from baselines_acktr.paper.__main__ import main
 from baselines_acktr.paper.items import ATARI, EIGHT_TASKS, ITEMS, PIXELS, SIX_GAMES, SPEED
 from baselines_acktr.paper.plan import Selection, brief, command, plan
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, settle
+from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, settle
 from common.errors import UserError
 
+VECTOR = gym.spaces.Box(-np.inf, np.inf, (3,))
 WITH_RUNS = [name for name, item in ITEMS.items() if item.kind != SPEED]
 
 
@@ -43,8 +47,10 @@ def test_run_py_takes_every_command_and_makes_the_planned_batches(item):
         words = command(run, Path("x")).split()
         assert words[:2] == ["python", "run.py"]
         kind = DISCRETE if run.suite == ATARI else CONTINUOUS
-        preset = {"timesteps_per_batch": 8000} if run.suite == PIXELS else {}
-        settings = settle(FLAGS.parse(words[2:])).with_learner(kind, preset)
+        learner = LEARNERS[run.line.alg, kind]
+        model_class = getattr(importlib.import_module(learner.module), learner.model)
+        observations = gym.spaces.Box(0, 255, (42, 42, 6), np.uint8) if run.suite == PIXELS else VECTOR
+        settings = settle(FLAGS.parse(words[2:])).with_learner(kind, model_class.preset(observations))
         default = settings.config.num_env_atari if run.suite == ATARI else settings.config.num_env
         assert settings.config.batch_size(settings.options.num_env or default) == run.batch
         values = settings.values()

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from monitor_helpers import monitor
 
-from baselines_acktr.paper import kl, outcome, report, results, speed
+from baselines_acktr.paper import kl, outcome, published, report, results, speed
 from baselines_acktr.paper.__main__ import main
 from baselines_acktr.paper.items import ITEMS, MUJOCO
 from baselines_acktr.paper.plan import Selection, plan
@@ -151,6 +151,25 @@ def test_table_three_takes_turns_and_gives_speeds_ratios_and_parts(tmp_path, mon
     assert (tmp_path / "table3" / "table3.png").exists()
 
 
+def test_measuring_one_size_again_leaves_the_others(tmp_path):
+    path = tmp_path / "results.csv"
+    for env, batch, rate in (("Hopper-v4", 80, 1.0), ("Ant-v4", 80, 2.0), ("Hopper-v4", 640, 3.0), ("Ant-v4", 80, 4.0)):
+        speed._replace(path, pd.DataFrame({"env": [env] * 2, "batch": [batch] * 2, "rate": [rate, rate + 0.5]}), "%.6g")
+    table = pd.read_csv(path)
+    rows = [["Ant-v4", 80, 4], ["Ant-v4", 80, 4.5], ["Hopper-v4", 80, 1], ["Hopper-v4", 80, 1.5]]
+    assert table.values.tolist() == [*rows, ["Hopper-v4", 640, 3], ["Hopper-v4", 640, 3.5]]
+
+
+def test_the_length_of_the_shortest_run_stands_beside_the_papers(tmp_path):
+    scores = {("Hopper", "acktr", seed): 1000.0 for seed in (0, 1)}
+    runs = make_runs(tmp_path, "fig3", scores, **TASKS)
+    monitor(tmp_path / "runs" / runs[0].name, 0, [(0.0, 10, float(i)) for i in range(30)])
+    row = outcome.write(ITEMS["fig3"], "fig3", runs, tmp_path)[0].iloc[0]
+    assert (row["timesteps"], row["paper timesteps"]) == (300, 1_000_000)
+    assert published.timesteps("table1", "PongNoFrameskip-v4", "acktr") == 5e7
+    assert published.timesteps("table1", "PongNoFrameskip-v4", "trpo") == 1e7
+
+
 def test_the_report_has_what_there_is_with_figures_by_relative_path(tmp_path):
     runs = make_runs(tmp_path, "fig3", {("Hopper", "acktr", 0): 1750.0}, **TASKS)
     outcome.write(ITEMS["fig3"], "fig3", runs, tmp_path)
@@ -159,7 +178,7 @@ def test_the_report_has_what_there_is_with_figures_by_relative_path(tmp_path):
     assert "## fig3" in text and "## fig1" not in text
     assert "![fig3](fig3/fig3.png)" in text and (tmp_path / "fig3" / "fig3.png").exists()
     (row,) = [line for line in text.splitlines() if line.startswith("| Hopper-v4")]
-    assert row == "| Hopper-v4 | acktr | 1 | 1300 | 1750 | - | - | 1750 | 1750 | 3500 | 0.5 |"
+    assert row == "| Hopper-v4 | acktr | 1 | 1300 | 1000000 | 1750 | - | - | 1750 | 1750 | 3500 | 0.5 |"
 
 
 def test_a_report_of_nothing_says_so(tmp_path):

@@ -36,6 +36,8 @@ class BenchmarkOptions:
 
     def __post_init__(self) -> None:
         validate(self)
+        if not self.algs:
+            raise UserError("--algs: must name at least one of acktr, a2c, trpo, sgd")
 
 
 FLAGS = cli.Flags({"options": BenchmarkOptions})

@@ -75,7 +75,9 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 20) -> dict[str, flo
         fisher = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
         return tape.gradient(loss, weights), [gradient for gradient in fisher if gradient is not None]
 
-    full = optimizer._graph(optimizer._differentiate, optimizer._observe, model._objective)
+    def full(*batch):
+        return optimizer._graph(optimizer._differentiate, optimizer._observe, model._objective, batch)
+
     _, matrices = full(*batch)
     parts = seconds(
         lambda: env.step(actions),

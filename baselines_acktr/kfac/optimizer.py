@@ -23,6 +23,7 @@ from baselines_acktr.kfac.taps import Tap, supported_layers, tap_layers
 from baselines_acktr.kfac.trust_region import second_derivative, step_length
 
 EARLY = 10  # inverses are refreshed whenever the updates so far grew by an EARLY-th, until that exceeds their interval
+MANY = 32  # graphs, from which on a warning is given
 _LOG = logging.getLogger(__name__)
 Parts = tuple[dict[str, tf.Tensor], list[tf.Tensor], list[tf.Tensor]]  # metrics, gradients, factors
 
@@ -49,11 +50,25 @@ def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
     return tf.where(tf.reduce_any(bad), tf.argmax(bad), -1)
 
 
+class _Number:
+    """An attribute that is a `tf.Variable` and takes numbers, so that graphs follow them."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else getattr(instance, self._name)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        variable = getattr(instance, self._name)
+        variable.assign(np.asarray(_number(self._name[1:], value), variable.dtype.as_numpy_dtype))
+
+
 class Kfac:
     """Trains a Keras model by natural gradient with Kronecker-factored curvature.
 
     Use it as a context manager (or call `close`): it owns a background thread. `learning_rate` (eta_max), `delta`,
-    `damping` and `decay` are `tf.Variable`s: assign to them to follow a schedule, nothing is traced again.
+    `damping`, `momentum` and `decay` may be assigned to at any time, as a schedule wants: nothing is traced again.
 
     Args:
       model: a built Keras model whose trainable weights are in Dense, Conv2D or FreeVector layers.
@@ -77,6 +92,8 @@ class Kfac:
       ValueError: if the model has no weights yet or a number is out of range.
     """
 
+    learning_rate, delta, damping, momentum, decay = _Number(), _Number(), _Number(), _Number(), _Number()
+
     def __init__(
         self,
         model: keras.Model,
@@ -97,10 +114,11 @@ class Kfac:
         _check_fraction(momentum=momentum, decay=decay)
         self.layers = supported_layers(model)
         dtype = self.layers[0].trainable_variables[0].dtype
-        self.learning_rate, self.delta, self.damping, self.decay = (
-            tf.Variable(value, dtype=dtype, trainable=False) for value in (learning_rate, delta, damping, decay)
+        numbers = learning_rate, delta, damping, momentum, decay
+        self._learning_rate, self._delta, self._damping, self._momentum, self._decay = (
+            tf.Variable(number, dtype=dtype, trainable=False) for number in numbers
         )
-        self.momentum, self.max_sites, self.inverse_interval = momentum, max_sites, inverse_interval
+        self.max_sites, self.inverse_interval = max_sites, inverse_interval
         self.form = form or CholeskyForm()
         self.inverter = inverter or BackgroundInverter()
         self._draws = tf.random.Generator.from_seed(seed)
@@ -119,7 +137,7 @@ class Kfac:
         )
         self._told = 0  # skipped updates and statistics that a warning was given for
         self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = 0, -1, -1, 0
-        self._graphs: dict[tuple[str, Callable], Callable] = {}
+        self._graphs: dict[tuple, Callable] = {}
 
     # -- one update ---------------------------------------------------------------------------------------------------
 
@@ -133,7 +151,7 @@ class Kfac:
 
         Args:
           objective: `objective(*batch) -> Objective`, built from TensorFlow operations; pass the same function every
-            time: it is traced once for each shape and type of batch.
+            time: it is traced once for a batch, and once more for batches of other numbers of rows.
           *batch: tensors or arrays, or structures of them.
           divergence: `divergence(*batch)` -> mean KL of a constant copy of the model's outputs to them, nats; scalar.
             With it the trust region takes D^T F D from the batch's exact Fisher, which is its second derivative along
@@ -147,14 +165,17 @@ class Kfac:
         Raises:
           ArithmeticError: if there are no inverses at all yet because the first factors are bad.
           ValueError: if a layer has no influence on the sampled log-likelihood.
+          RuntimeError: inside a `tf.function`.
         """
-        metrics, gradients = self._graph(self._differentiate, self._observe, objective)(*batch)
+        if not tf.executing_eagerly():
+            raise RuntimeError("Kfac.minimize cannot be part of a tf.function; Kfac.advance can")
+        metrics, gradients = self._graph(self._differentiate, self._observe, objective, batch)
         self.refresh_inverses()
         if divergence is None:
             metrics |= self._apply(gradients)
         else:
             directions = self._directions(gradients)
-            norm = self._graph(self._curvature, tf.identity, divergence)(directions, *batch)
+            norm = self._graph(self._curvature, tf.identity, divergence, (directions, *batch))
             metrics |= self._move(gradients, directions, norm)
         self._step += 1
         return metrics
@@ -166,7 +187,7 @@ class Kfac:
         Between refreshes it is all that `minimize` does (without a divergence), and in a single process it may be part
         of a `tf.function`, for many updates in one graph. Arguments and result as for `minimize`.
         """
-        return self._graph(self._differentiate, self._advance, objective)(*batch)
+        return self._graph(self._differentiate, self._advance, objective, batch)
 
     def refresh_inverses(self) -> None:
         """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none."""
@@ -182,12 +203,15 @@ class Kfac:
         """Publishes the inverses of the last snapshot as soon as they are there."""
         self._publish(self.inverter.poll(wait=True))
 
-    def _graph(self, differentiate: Callable, apply: Callable, function: Callable) -> Callable:
-        """batch -> `apply(mean over the ranks of differentiate(function, *batch))`; made once."""
-        key = apply.__name__, function
+    def _graph(self, differentiate: Callable, apply: Callable, function: Callable, batch: tuple) -> Any:
+        """`apply(mean over the ranks of differentiate(function, *batch))`; a graph for each function and row shape."""
+        shapes = tuple(tuple(np.shape(part)[1:]) for part in tf.nest.flatten(batch))
+        key = apply.__name__, function, shapes
         if key not in self._graphs:
             self._graphs[key] = averaged(functools.partial(differentiate, function), apply, self._group)
-        return self._graphs[key]
+            if len(self._graphs) == MANY:
+                _LOG.warning("K-FAC has %d graphs, each for another function or shape: pass the same function", MANY)
+        return self._graphs[key](*batch)
 
     def _differentiate(self, objective: Callable[..., Objective], *batch: Any) -> Parts:
         """Metrics, gradients of the loss as matrices and factors, from one forward and two backward passes."""
@@ -362,13 +386,20 @@ class Kfac:
         self.close()
 
 
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}={value}: must be a number; assign it anew where it follows a schedule") from error
+
+
 def _check_positive(**values: float) -> None:
     for name, value in values.items():
-        if not (np.isfinite(value) and value > 0):
+        if not (np.isfinite(_number(name, value)) and value > 0):
             raise ValueError(f"{name}={value}: must be a finite number above 0")
 
 
 def _check_fraction(**values: float) -> None:
     for name, value in values.items():
-        if not 0 <= value < 1:
+        if not 0 <= _number(name, value) < 1:
             raise ValueError(f"{name}={value}: must be at least 0 and below 1")

@@ -74,6 +74,11 @@ def supported_layers(model: keras.Model) -> list[keras.layers.Layer]:
                 f"K-FAC has no factors for layer {layer.name!r} of type {type(layer).__name__}; supported are Dense, "
                 "Conv2D with groups=1 and FreeVector. Freeze it (layer.trainable = False) or replace it."
             )
+        if layer.compute_dtype != layer.variable_dtype:
+            raise UnsupportedLayerError(
+                f"layer {layer.name!r} computes in {layer.compute_dtype} with weights in {layer.variable_dtype}: K-FAC "
+                "has no mixed precision"
+            )
         if layer not in layers:
             layers.append(layer)
     return layers

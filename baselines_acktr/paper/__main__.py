@@ -16,7 +16,7 @@ from baselines_acktr.paper.display import Display
 from baselines_acktr.paper.items import ITEMS, SPEED
 from baselines_acktr.paper.launcher import Launcher, unfinished
 from baselines_acktr.paper.plan import Run, Selection, command, plan
-from baselines_acktr.settings import ALGORITHMS
+from baselines_acktr.settings import ALGORITHMS, check_folder
 from common import cli
 from common.errors import RunFailedError, UserError, closest
 from common.options import option, validate
@@ -91,6 +91,7 @@ def run(names: Sequence[str], options: PaperOptions) -> int:
     if options.dry_run:
         print("\n".join(line for name, runs in plans.items() for line in commands(name, runs, out)))
         return 0
+    check_folder("out", options.out, str(out))
     try:
         failures = carry_out(plans, out, options)
     finally:

@@ -29,7 +29,10 @@ def state_of(run: Run, folder: Path) -> str:
     saved = model_of(folder).exists()
     if not (folder / "run.json").exists() or not (saved or keeper.has_checkpoint(folder / keeper.FOLDER)):
         return MISSING
-    made = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
+    try:
+        made = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}/run.json: damaged; move the folder away or choose another --out") from error
     for name, value in run.settings.items():
         was = made.get(name, {}).get("value")
         if was != value:

@@ -67,7 +67,7 @@ class Run:
         kind = DISCRETE if self.suite == ATARI else CONTINUOUS
         config_class = LEARNERS[self.line.alg, kind].config_class
         names = {field.name for field in dataclasses.fields(config_class)}
-        preset = {"timesteps_per_batch": 8000} if self.suite == PIXELS else {}
+        preset = {"timesteps_per_batch": 8000} if self.suite == PIXELS and self.line.alg != "a2c" else {}
         config = config_class(**{name: v for name, v in (preset | dict(self.line.options)).items() if name in names})
         num_env = config.num_env_atari if self.suite == ATARI else config.num_env
         return config.batch_size(self.line.options.get("num_env", num_env))
@@ -112,7 +112,7 @@ def plan(item: Item, selection: Selection) -> list[Run]:
       UserError: a chosen environment or algorithm that the item does not have, or runs shorter than a batch.
     """
     _check(item, selection)
-    seeds = selection.seeds or item.seeds
+    seeds = dict.fromkeys(selection.seeds or item.seeds)
     runs = [run for seed in seeds for group in item.groups for run in _runs(group, selection, seed)]
     for run in runs:
         if item.kind != SPEED and run.timesteps < run.batch:

@@ -8,6 +8,7 @@ import importlib.resources
 import pandas as pd
 
 FIGURES_OF = {"fig5": ("fig1", "fig3"), "fig6": ("fig1",), "fig7": ("fig3",)}  # the same runs in another figure
+LENGTHS = {"table1": 5e7, "table2": 3e7, "table4": 5e7}  # timesteps; of TRPO on Atari 1e7
 THRESHOLDS = {"human": "table1", "threshold": "table2"}  # column: its table
 
 
@@ -33,10 +34,22 @@ def reward(item: str, env: str, alg: str) -> float:
     """
     if item.startswith("table"):
         return _cell(item, env, (f"{alg}_reward", f"{alg}10m_reward", alg))
+    found = _points(item, env, alg)["reward"]
+    return float(found.iloc[0]) if len(found) else float("nan")
+
+
+def timesteps(item: str, env: str, alg: str) -> float:
+    """After how many timesteps the paper has the score that `reward` gives; nan where it gives none."""
+    if item in LENGTHS:
+        return float(LENGTHS[item]) if item != "table1" or alg != "trpo" else 1e7
+    found = _points(item, env, alg)["timesteps"]
+    return float(found.iloc[0]) if len(found) else float("nan")
+
+
+def _points(item: str, env: str, alg: str) -> pd.DataFrame:
     points = table("figures")
     chosen = points[points["item"].isin((item, *FIGURES_OF.get(item, ()))) & (points["env"] == env)]
-    found = chosen[chosen["alg"] == alg]["reward"]
-    return float(found.iloc[0]) if len(found) else float("nan")
+    return chosen[chosen["alg"] == alg]
 
 
 def episode(column: str, env: str, alg: str) -> float:

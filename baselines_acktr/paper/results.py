@@ -62,6 +62,7 @@ def measure(item: Item, runs: Sequence[Run], games: Games) -> pd.DataFrame:
 def compare(item: Item, name: str, measured: pd.DataFrame) -> pd.DataFrame:
     """One row per environment and line: the seeds' mean with its interval and range, beside the paper's figure.
 
+    `timesteps` is the length of the shortest run, so that one which has not ended is seen; then comes the paper's.
     `ratio` is the gain over the untrained policy as part of the paper's: (ours - start) / (paper - start).
     """
     rows = []
@@ -73,7 +74,8 @@ def compare(item: Item, name: str, measured: pd.DataFrame) -> pd.DataFrame:
             "env": group["env"].iloc[0],
             "line": line,
             "seeds": len(group),
-            "timesteps": int(group["timesteps"].median()),
+            "timesteps": int(group["timesteps"].min()),
+            "paper timesteps": published.timesteps(name, task, alg),
             "score": scores.mean(),
             "95% low": low,
             "95% high": high,

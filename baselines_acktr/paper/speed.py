@@ -43,18 +43,26 @@ def updates_of(run: Run, batch: int) -> int:
 
 
 def measure(runs: Sequence[Run], folder: Path) -> None:
-    """Measures, and writes `results.csv` and `parts.csv` after each size of the batch."""
+    """Measures, and writes `results.csv` and `parts.csv` after each size of the batch; others in them stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    results, parts = [], []
     for run in {run.env: run for run in runs}.values():
         algs = [other.line.alg for other in runs if other.env == run.env]
         for batch, num_env in BATCHES[run.suite].items():
             print(f"measuring {run.env}, batch {batch} = {num_env} x {batch // num_env}: {', '.join(algs)}", flush=True)
             speeds, shares = _measure(run, algs, batch, num_env)
-            results.append(speeds)
-            parts.append(shares)
-            pd.concat(results).to_csv(folder / "results.csv", index=False, float_format="%.6g")
-            pd.concat(parts).to_csv(folder / "parts.csv", index=False, float_format="%.1f")
+            _replace(folder / "results.csv", speeds, "%.6g")
+            _replace(folder / "parts.csv", shares, "%.1f")
+
+
+def _replace(path: Path, table: pd.DataFrame, numbers: str) -> None:
+    """Writes the rows of one size of the batch into a file, in place of those that it had of the same."""
+    if path.exists():
+        old = pd.read_csv(path)
+        same = (old["env"] == table["env"].iloc[0]) & (old["batch"] == table["batch"].iloc[0])
+        table = pd.concat([old[~same], table]).sort_values(["env", "batch"], kind="stable")
+    aside = path.with_suffix(".csv.tmp")
+    table.to_csv(aside, index=False, float_format=numbers)
+    aside.replace(path)
 
 
 def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 
+from common.errors import UserError
 from common.vec_env.atari import NativeAtariVectorEnv
-from common.vec_env.ids import find_spec
+from common.vec_env.ids import find_spec, is_atari
 
 
-def main() -> None:
-    """Reads the command line and prints one line per round and the medians."""
+def main() -> int:
+    """Reads the command line, prints one line per round and the medians, and returns the exit code: 0, or 2 for a
+    mistake of the user."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env", default="BreakoutNoFrameskip-v4", help="Atari id")
     parser.add_argument("--num_env", type=int, default=32, help="games at once")
@@ -28,7 +31,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="batched steps per round")
     parser.add_argument("--num_threads", type=int, default=0, help="threads of the bare environment, 0 for the cores")
     parser.add_argument("--num_workers", type=int, help="processes of ours, the default is one per core")
-    compare(**vars(parser.parse_args()))
+    try:
+        compare(**vars(parser.parse_args()))
+    except UserError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int, num_workers: int | None) -> float:
@@ -45,6 +53,8 @@ def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int, n
     from ale_py.vector_env import AtariVectorEnv
 
     spec = find_spec(env)
+    if not is_atari(spec):
+        raise UserError(f"--env={env}: must be an Atari game")
     bare = AtariVectorEnv(spec.kwargs["game"], num_env, num_threads=num_threads)
     ours = NativeAtariVectorEnv(spec, num_env, num_workers=num_workers)
     for batch in (bare, ours):
@@ -80,4 +90,4 @@ def _line(name: str, bare: float, ours: float, emulated: float) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

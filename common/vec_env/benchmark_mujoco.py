@@ -15,25 +15,33 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from typing import Any
 
 import numpy as np
 
+from common.errors import UserError
 from common.vec_env.ids import find_spec
 from common.vec_env.make import make_vec_env
 from common.vec_env.mujoco import NativeMujocoVectorEnv
 
 
-def main() -> None:
-    """Reads the command line and prints one line per round and the medians."""
+def main() -> int:
+    """Reads the command line, prints one line per round and the medians, and returns the exit code: 0, or 2 for a
+    mistake of the user."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env", default="HalfCheetah-v4", help="MuJoCo id that EnvPool knows as well")
     parser.add_argument("--num_env", type=int, default=32, help="environments at once")
     parser.add_argument("--rounds", type=int, default=15, help="times that each is measured")
     parser.add_argument("--steps", type=int, default=150, help="batched steps per round, a third of them for sync")
     parser.add_argument("--num_threads", type=int, default=2, help="threads of the native environment and of EnvPool")
-    compare(**vars(parser.parse_args()))
+    try:
+        compare(**vars(parser.parse_args()))
+    except UserError as error:
+        print(f"benchmark_mujoco: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int) -> dict[str, float]:
@@ -103,4 +111,4 @@ def _line(title: str, rates: dict[str, float], ratios: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
