@@ -298,10 +298,10 @@ class TrpoConfig(DisjointConfig):
     """Hyperparameters of `trpo` (Schulman et al. 2015, appendices C and E), those of MuJoCo tasks."""
 
     timesteps_per_batch: int = option(
-        5000,
+        2500,
         "timesteps in a batch, of all environments together",
         unit="timesteps",
-        source=PAPER + ": 25000",
+        source=TUNED + "; " + PAPER + ": 25000",
         minimum=1,
     )
     lam: float = option(0.98, "lambda of generalized advantage estimation", source=BASELINES, minimum=0, maximum=1)

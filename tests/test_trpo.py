@@ -157,7 +157,7 @@ def test_defaults_are_those_of_atari_and_mujoco():
     assert (atari.conv_filters, atari.hidden_sizes, atari.gamma) == ((8, 16), (128,), 0.99)
     assert (DiscreteModel.default_network(IMAGE), ContinuousModel.default_network(IMAGE)) == ("cnn", "pixels")
     mujoco = TrpoContConfig(**ContinuousModel.preset(VECTOR))
-    assert (mujoco.batch_size(mujoco.num_env), mujoco.max_kl, mujoco.damping, mujoco.lam) == (5000, 0.01, 0.1, 0.98)
+    assert (mujoco.batch_size(mujoco.num_env), mujoco.max_kl, mujoco.damping, mujoco.lam) == (2500, 0.01, 0.1, 0.98)
 
 
 def score_of_training(env_id: str, num_env: int, **options) -> float:
