@@ -318,6 +318,11 @@ class TrpoConfig(DisjointConfig):
     vf_rows: int = option(
         250, "rows of the batch, drawn anew, that each of them is computed from; 0: all", unit="rows", minimum=0
     )
+    conv_filters: tuple[int, ...] = option((8, 16), "filters of the cnn's convolutions", source=BASELINES, minimum=1)
+    conv_kernels: tuple[int, ...] = option(
+        (8, 4), "kernel sizes of the cnn", unit="pixels", source=BASELINES, minimum=1
+    )
+    conv_strides: tuple[int, ...] = option((4, 2), "strides of the cnn", unit="pixels", source=BASELINES, minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -350,9 +355,4 @@ class TrpoDiscreteConfig(TrpoConfig):
         source=BASELINES,
         minimum=0,
     )
-    conv_filters: tuple[int, ...] = option((8, 16), "filters of the cnn's convolutions", source=BASELINES, minimum=1)
-    conv_kernels: tuple[int, ...] = option(
-        (8, 4), "kernel sizes of the cnn", unit="pixels", source=BASELINES, minimum=1
-    )
-    conv_strides: tuple[int, ...] = option((4, 2), "strides of the cnn", unit="pixels", source=BASELINES, minimum=1)
     vf_activation: str = option("relu", "of the critic's hidden layers", source=BASELINES, choices=ACTIVATIONS[1:])

@@ -54,6 +54,7 @@ def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int) -
       steps: batched steps per round.
       num_threads: threads of the native environment and of EnvPool.
     """
+    find_spec(env)
     contenders = _contenders(env, num_env, num_threads)
     space = contenders["native"].action_space
     space.seed(0)
@@ -76,7 +77,10 @@ def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int) -
 
 
 def _contenders(env: str, num_env: int, num_threads: int) -> dict[str, Any]:
-    import envpool
+    try:
+        import envpool
+    except ImportError as error:
+        raise UserError("needs EnvPool: pip install '.[benchmark]'") from error
 
     return {
         "native": NativeMujocoVectorEnv(find_spec(env), num_env, num_threads=num_threads),
