@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -34,3 +35,13 @@ def closest(word: str, allowed: Iterable[str]) -> str:
     """Returns " Did you mean X?" for the entry of `allowed` nearest to `word`, or "" where none is near."""
     matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
     return f" Did you mean {matches[0]}?" if matches else ""
+
+
+def exit_code(name: str, action: Callable[[], object]) -> int:
+    """0 after an action, 2 where it raises a `UserError`, whose message goes to standard error in a line with `name`."""
+    try:
+        action()
+    except UserError as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0

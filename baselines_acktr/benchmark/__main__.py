@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from common import cli
-from common.errors import UserError
+from common.errors import UserError, exit_code
 from common.options import option, validate
 from common.process import quiet_tensorflow
 
@@ -49,12 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(flag in argv for flag in cli.HELP_FLAGS):
         print(FLAGS.help(PROGRAM, "[--flag=value ...]", "Timesteps per second of training, and their parts."))
         return 0
-    try:
-        measure(BenchmarkOptions(**FLAGS.parse(argv)))
-    except UserError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("benchmark", lambda: measure(BenchmarkOptions(**FLAGS.parse(argv))))
 
 
 def measure(options: BenchmarkOptions) -> None:

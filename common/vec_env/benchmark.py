@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UserError, exit_code
 from common.vec_env.atari import NativeAtariVectorEnv
 from common.vec_env.ids import find_spec, is_atari
 
@@ -31,12 +31,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=300, help="batched steps per round")
     parser.add_argument("--num_threads", type=int, default=0, help="threads of the bare environment, 0 for the cores")
     parser.add_argument("--num_workers", type=int, help="processes of ours, the default is one per core")
-    try:
-        compare(**vars(parser.parse_args()))
-    except UserError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 2
-    return 0
+    arguments = vars(parser.parse_args())
+    return exit_code("benchmark", lambda: compare(**arguments))
 
 
 def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int, num_workers: int | None) -> float:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UserError, exit_code
 from common.vec_env.ids import find_spec
 from common.vec_env.make import make_vec_env
 from common.vec_env.mujoco import NativeMujocoVectorEnv
@@ -36,12 +36,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="times that each is measured")
     parser.add_argument("--steps", type=int, default=150, help="batched steps per round, a third of them for sync")
     parser.add_argument("--num_threads", type=int, default=2, help="threads of the native environment and of EnvPool")
-    try:
-        compare(**vars(parser.parse_args()))
-    except UserError as error:
-        print(f"benchmark_mujoco: {error}", file=sys.stderr)
-        return 2
-    return 0
+    arguments = vars(parser.parse_args())
+    return exit_code("benchmark_mujoco", lambda: compare(**arguments))
 
 
 def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int) -> dict[str, float]:
