@@ -38,7 +38,7 @@ def closest(word: str, allowed: Iterable[str]) -> str:
 
 
 def exit_code(name: str, action: Callable[[], object]) -> int:
-    """0 after an action, 2 where it raises a `UserError`, whose message goes to standard error in a line with `name`."""
+    """0 after an action; 2 where it raises a `UserError`, whose message goes to standard error after `name`."""
     try:
         action()
     except UserError as error:
