@@ -233,7 +233,8 @@ def after_update(settings: Settings, interruption: Interruption, rank: int = 0) 
 
 def replay(model: Any, settings: Settings) -> None:
     """Plays the model in new environments, in a window where there is a display, or into the video."""
-    from baselines_acktr.play import has_display, play
+    from baselines_acktr.play import play
+    from common.vec_env.rendering import has_display
 
     options = settings.options
     num_env = settings.num_env if settings.origins["num_env"] == "command line" else 1

@@ -11,7 +11,7 @@ from baselines_acktr import training
 from baselines_acktr.config import AcktrContConfig
 from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.kfac import Objective
-from baselines_acktr.optimizers import make_kfac, set_number
+from baselines_acktr.optimizers import make_kfac
 from baselines_acktr.policies import Critic
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.value_functions import ValueFunction, make_value_function
@@ -44,7 +44,7 @@ class Model(DisjointAgent):
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         self._trust = scheduled(self.config.klschedule, 1.0, self.timesteps, total_timesteps)
-        set_number(self.optimizer.delta, self.config.delta * self._trust)
+        self.optimizer.delta = self.config.delta * self._trust
         return super().update(rollout, total_timesteps, report)
 
     def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Model(DisjointAgent):
         lr = float(self.optimizer.learning_rate)
         metrics = super()._improve(observations, actions, advantages)
         metrics["quadratic_kl"] = self.optimizer.last_step_model_kl()
-        set_number(self.optimizer.learning_rate, self._adapted(lr, metrics["kl"]))
+        self.optimizer.learning_rate = self._adapted(lr, metrics["kl"])
         return metrics | {"lr": lr}
 
     def _adapted(self, lr: float, kl: float) -> float:
@@ -106,7 +106,7 @@ class Model(DisjointAgent):
         super().set_state(arrays)
         self.optimizer.set_state(without_prefix("kfac", arrays))
         self._advantage_moments.set_state(without_prefix("advantages", arrays))
-        self.optimizer.learning_rate.assign(arrays["lr"])
+        self.optimizer.learning_rate = arrays["lr"]
 
     def close(self) -> None:
         super().close()

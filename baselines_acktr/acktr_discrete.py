@@ -10,7 +10,7 @@ import tensorflow as tf
 from baselines_acktr import training
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
-from baselines_acktr.optimizers import make_kfac, set_number
+from baselines_acktr.optimizers import make_kfac
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.shared_agent import SharedAgent
 from common.distributions import make_distribution
@@ -46,8 +46,8 @@ class Model(SharedAgent):
         the factors have after t updates.
         """
         filled = 1 - self.config.stats_decay ** (self.updates + 1)
-        set_number(self.optimizer.learning_rate, lr * filled)
-        set_number(self.optimizer.delta, self.config.delta * filled**2)
+        self.optimizer.learning_rate = lr * filled
+        self.optimizer.delta = self.config.delta * filled**2
         return self.optimizer.minimize(self._objective, *batch)
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:

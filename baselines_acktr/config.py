@@ -173,7 +173,10 @@ class DisjointConfig(CnnConfig):
         minimum=1,
     )
     activation: str = option(
-        "", "of the policy's hidden layers; empty: relu for pixels, tanh for mlp", source=PAPER, choices=ACTIVATIONS
+        "",
+        "of the policy's hidden layers; empty: relu for pixels and cnn, tanh for mlp",
+        source=PAPER,
+        choices=ACTIVATIONS,
     )
     vf_activation: str = option("elu", "of the critic's hidden layers", source=PAPER, choices=ACTIVATIONS[1:])
 

@@ -21,11 +21,6 @@ from common.mpi import Communicator
 _LOG = logging.getLogger(__name__)
 
 
-def set_number(variable: tf.Variable, value: float) -> None:
-    """Assigns a number as an array: of every Python float that it is given TensorFlow keeps a tensor for good."""
-    variable.assign(np.asarray(value, variable.dtype.as_numpy_dtype))
-
-
 class GuardedOptimizer:
     """A Keras optimizer that leaves out a step whose gradient is not finite.
 

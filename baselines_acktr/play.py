@@ -119,11 +119,6 @@ def require_frames(env: gym.vector.VectorEnv) -> None:
         _frames(env)
 
 
-def has_display() -> bool:
-    """Whether a window can be opened here."""
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
 def check_video_name(path: str) -> None:
     """Raises `UserError` if the suffix of `path` is not one of `VIDEO_SUFFIXES`."""
     if Path(path).suffix.lower() not in VIDEO_SUFFIXES:

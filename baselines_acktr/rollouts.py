@@ -78,8 +78,8 @@ class Runner:
       env: vector environment whose infos carry `final_obs` and `episode` (see `common.vec_env`).
       policy: chooses actions and predicts values.
       nsteps: T.
-      whole_episodes: go on after `nsteps` until an episode ends, so that batches of one environment hold whole
-        episodes.
+      whole_episodes: go on after `nsteps`, for at most as many again, until an episode ends, so that batches of one
+        environment hold whole episodes.
       episodes: how many of the last ones are remembered.
     """
 

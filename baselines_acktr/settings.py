@@ -29,7 +29,7 @@ DISCRETE, CONTINUOUS = "discrete", "continuous"
 PATHS = ("log_path", "save_path", "load_path", "video")
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "seed")
-ENVIRONMENT = {"env": str, "frame_stack": int, "reward_scale": float, "pixels": bool}  # options: what is learned
+ENVIRONMENT = {"env": str, "frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
 T = TypeVar("T")
 
 

@@ -18,7 +18,7 @@ from baselines_acktr.agents import parameters, set_parameters
 from baselines_acktr.config import AcktrContConfig, DisjointConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.losses import l2_penalty, value_loss
-from baselines_acktr.optimizers import GuardedOptimizer, make_kfac, set_number
+from baselines_acktr.optimizers import GuardedOptimizer, make_kfac
 from baselines_acktr.policies import Critic
 from common.mpi import Communicator
 from common.named_arrays import with_prefix, without_prefix
@@ -167,7 +167,8 @@ class GaussNewton(ValueFunction):
         if self._adaptive:
             error = self.comm.mean(tf.reduce_mean(tf.square(targets - self._predict(observations))).numpy())
             decay = self.config.vf_stats_decay
-            set_number(self.sigma, float(np.sqrt(decay * float(self.sigma) ** 2 + (1 - decay) * error)))
+            variance = decay * self.sigma.numpy() ** 2 + (1 - decay) * error
+            self.sigma.assign(np.sqrt(variance).astype(self.critic.compute_dtype))
 
     def _first_step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
         """With it the inverses are refreshed: once for a batch."""

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from baselines_acktr import play as playing
 from baselines_acktr.play import TrainingVideos, play, record, require_frames, tile
 from common.errors import UserError
+from common.vec_env.rendering import has_display
 from common.vec_env.wrappers import EpisodeInfo
 
 
@@ -159,9 +159,9 @@ def test_no_interval_means_no_videos(tmp_path):
 def test_a_display_is_found_by_its_variable(monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    assert not playing.has_display()
+    assert not has_display()
     monkeypatch.setenv("DISPLAY", ":0")
-    assert playing.has_display()
+    assert has_display()
 
 
 def test_stub_environments_keep_the_contract():

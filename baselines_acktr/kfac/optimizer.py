@@ -51,7 +51,10 @@ def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
 
 
 class _Number:
-    """An attribute that is a `tf.Variable` and takes numbers, so that graphs follow them."""
+    """An attribute that is a `tf.Variable` and takes numbers, so that graphs follow them.
+
+    A number is assigned as an array: of every Python float that it is given TensorFlow keeps a tensor for good.
+    """
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = f"_{name}"

@@ -50,7 +50,6 @@ def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int) -
       steps: batched steps per round.
       num_threads: threads of the native environment and of EnvPool.
     """
-    find_spec(env)
     contenders = _contenders(env, num_env, num_threads)
     space = contenders["native"].action_space
     space.seed(0)
@@ -73,13 +72,14 @@ def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int) -
 
 
 def _contenders(env: str, num_env: int, num_threads: int) -> dict[str, Any]:
+    spec = find_spec(env)
     try:
         import envpool
     except ImportError as error:
         raise UserError("needs EnvPool: pip install '.[benchmark]'") from error
 
     return {
-        "native": NativeMujocoVectorEnv(find_spec(env), num_env, num_threads=num_threads),
+        "native": NativeMujocoVectorEnv(spec, num_env, num_threads=num_threads),
         "wrapped": make_vec_env(env, num_env, seed=0),
         "envpool": envpool.make(env, env_type="gymnasium", num_envs=num_env, num_threads=num_threads, seed=0),
         "sync": make_vec_env(env, num_env, seed=0, backend="sync"),

@@ -21,13 +21,7 @@ from common.random_state import rank_seed
 from common.vec_env.env_state import ResumableEnv
 from common.vec_env.ids import find_spec, is_atari, newer_version, split_module
 from common.vec_env.rendering import ensure_offscreen_rendering, follow_body
-from common.vec_env.wrappers import (
-    EpisodeInfo,
-    EpisodeStatistics,
-    FlatObservation,
-    SeededVectorEnv,
-    owned_float32,
-)
+from common.vec_env.wrappers import EpisodeInfo, EpisodeStatistics, FlatObservation, SeededVectorEnv, owned_float32
 
 BACKENDS = ("auto", "native", "subproc", "sync")
 
@@ -52,7 +46,8 @@ def make_vec_env(
 ) -> SeededVectorEnv:
     """Builds `num_env` environments with the contract of `common.vec_env`.
 
-    Observations that are no Box become vectors.
+    Observations that are no Box (Discrete, Dict, ...) become vectors.
+
     `XNoFrameskip-v4` has no sticky actions; `ALE/X-v5` is the same game with its registered probability of 0.25 that
     the emulator repeats the previous action in a frame. Both are preprocessed as in Baselines.
 

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libgles2"
 
 
+def has_display() -> bool:
+    """Whether a window can be opened here."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def ensure_offscreen_rendering() -> None:
     """Chooses EGL for Gymnasium's own rendering where there is no display; a `MUJOCO_GL` of the user's stays.
 
     Raises:
       UserError: EGL is wanted and missing.
     """
-    has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    backend = os.environ.get("MUJOCO_GL") or ("" if has_display else "egl")
+    backend = os.environ.get("MUJOCO_GL") or ("" if has_display() else "egl")
     if backend == "egl":
         create_context("--video").free()
         os.environ["MUJOCO_GL"] = "egl"
