@@ -182,8 +182,10 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Cal
         kind = _kind_of_actions(settings.env, env.single_action_space)
         with quiet_tensorflow():
             module = importlib.import_module(LEARNERS[options.alg, kind].module)
+            from baselines_acktr.training import spare_threads
         model_class = getattr(module, LEARNERS[options.alg, kind].model)
         observations = env.single_observation_space
+        spare_threads(observations)
         settings = settings.with_learner(kind, model_class.preset(observations))
         settings = settings.preset(
             network=model_class.default_network(observations),

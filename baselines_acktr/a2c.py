@@ -28,7 +28,7 @@ class DiscreteModel(SharedAgent):
         super().__init__(*arguments, **options)
         self.optimizer = make_rmsprop(self.network, self.config, self._objective, self.comm)
 
-    def counters(self) -> dict[str, int]:
+    def status(self) -> dict[str, float]:
         return {"skipped_updates": self.optimizer.skipped_updates}
 
     def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
@@ -58,8 +58,8 @@ class ContinuousModel(DisjointAgent):
         super().__init__(*arguments, **options)
         self.optimizer = make_rmsprop(self.policy, self.config, self._objective, self.comm)
 
-    def counters(self) -> dict[str, int]:
-        return {"skipped_updates": self.optimizer.skipped_updates} | self.value_function.counters()
+    def status(self) -> dict[str, float]:
+        return {"skipped_updates": self.optimizer.skipped_updates} | self.value_function.status()
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         lr = self.config.lr_at(self.timesteps, total_timesteps)

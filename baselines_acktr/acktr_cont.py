@@ -28,7 +28,7 @@ class Model(DisjointAgent):
 
     algorithm = "acktr"
     config_class = AcktrContConfig
-    for_images = DisjointAgent.for_images | {"fisher_rows": 64, "delta": 0.06, "lr": 3.0}
+    for_images = DisjointAgent.for_images | {"fisher_rows": 64, "vf_fisher_rows": 1000, "delta": 0.06, "lr": 3.0}
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -39,8 +39,8 @@ class Model(DisjointAgent):
     def _make_value_function(self, critic: Critic) -> ValueFunction:
         return make_value_function(critic, self.config, self.seed + 1, self.comm)
 
-    def counters(self) -> dict[str, int]:
-        return self.optimizer.counters | self.value_function.counters()
+    def status(self) -> dict[str, float]:
+        return self.optimizer.counters | self.value_function.status()
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         self._trust = scheduled(self.config.klschedule, 1.0, self.timesteps, total_timesteps)

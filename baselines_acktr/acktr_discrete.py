@@ -36,8 +36,8 @@ class Model(SharedAgent):
         metrics = super().update(rollout, total_timesteps, report)
         return metrics | {"quadratic_kl": self.optimizer.last_step_model_kl()} if report else metrics
 
-    def counters(self) -> dict[str, int]:
-        return self.optimizer.counters
+    def status(self) -> dict[str, float]:
+        return dict(self.optimizer.counters)
 
     def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
         """One K-FAC step; the first ones are shorter, because their Fisher is that of few rows.

@@ -114,8 +114,8 @@ class Agent(abc.ABC):
             same in all ranks.
         """
 
-    def counters(self) -> dict[str, int]:
-        """Counts for the log, such as the age of the inverses."""
+    def status(self) -> dict[str, float]:
+        """Numbers for the log beside an update's own, such as the age of the inverses and the critic's loss."""
         return {}
 
     @abc.abstractmethod

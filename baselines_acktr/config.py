@@ -18,6 +18,7 @@ CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # one number ea
 ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "critic", "inverse_form")
 FORMS = ("cholesky", "eigen")
 ACTIVATIONS = ("", "relu", "tanh", "elu")
+VF_ROWS = "rows of the batch that each of them is computed from, every pass over it in a new order; 0: all"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,9 +159,7 @@ class DisjointConfig(CnnConfig):
     ent_coef: float = option(0.0, "weight of the entropy bonus", source=BASELINES, minimum=0)
     weight_decay: float = option(0.0, "weight of 0.5 |W|^2 in both losses", source=TUNED, minimum=0)
     vf_iters: int = option(25, "updates of the critic for one of the policy", source=BASELINES, minimum=1)
-    vf_rows: int = option(
-        0, "rows of the batch, drawn anew, that each of them is computed from; 0: all", unit="rows", minimum=0
-    )
+    vf_rows: int = option(0, VF_ROWS, unit="rows", minimum=0)
     vf_lam: float = option(
         1.0, "lambda of the critic's targets; 1: k-step returns", source=BASELINES, minimum=0, maximum=1
     )
@@ -265,10 +264,23 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
         source=PAPER + ", sections 3.1, 5.3 and appendix D",
         choices=("gauss-newton", "adaptive", "euclidean"),
     )
+    vf_rows: int = option(500, VF_ROWS, unit="rows", source=TUNED, minimum=0)
     vf_lr: float = option(0.5, "largest step eta_max of the critic", source=TUNED, above=0)
+    vf_fisher_rows: int = option(
+        0,
+        "rows of the batch that the critic's Fisher is estimated from, once for all its updates; 0: all",
+        unit="rows",
+        minimum=0,
+    )
     vf_delta: float = option(0.15, "radius of the critic's trust region", unit="nats of KL", source=BASELINES, above=0)
     vf_damping: float = option(1.0, "Tikhonov damping of the critic", source=TUNED, above=0)
-    vf_stats_decay: float = option(0.95, "decay of the critic's running averages", source=BASELINES, minimum=0, below=1)
+    vf_stats_decay: float = option(
+        0.3,
+        "decay of the critic's running averages from one batch to the next",
+        source=BASELINES + ": 0.95 for each of 25 updates",
+        minimum=0,
+        below=1,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,9 +330,7 @@ class TrpoConfig(DisjointConfig):
         0.2, "part of the batch, drawn at random, for Fisher-vector products", source=BASELINES, above=0, maximum=1
     )
     vf_iters: int = option(100, "steps of the critic for one of the policy", minimum=1)
-    vf_rows: int = option(
-        250, "rows of the batch, drawn anew, that each of them is computed from; 0: all", unit="rows", minimum=0
-    )
+    vf_rows: int = option(250, VF_ROWS, unit="rows", minimum=0)
     conv_filters: tuple[int, ...] = option((8, 16), "filters of the cnn's convolutions", source=BASELINES, minimum=1)
     conv_kernels: tuple[int, ...] = option(
         (8, 4), "kernel sizes of the cnn", unit="pixels", source=BASELINES, minimum=1
@@ -331,6 +341,8 @@ class TrpoConfig(DisjointConfig):
 @dataclasses.dataclass(frozen=True)
 class TrpoContConfig(TrpoConfig, GaussianConfig):
     """Hyperparameters of `trpo` with continuous actions."""
+
+    gamma: float = option(0.995, "discount", source=TUNED, minimum=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -351,11 +363,5 @@ class TrpoDiscreteConfig(TrpoConfig):
     gamma: float = option(0.98, "discount", source=BASELINES, minimum=0, maximum=1)
     vf_stepsize: float = option(1e-4, "rate of Adam, which trains the critic", source=BASELINES, above=0)
     vf_iters: int = option(24, "steps of the critic for one of the policy", source=BASELINES, minimum=1)
-    vf_rows: int = option(
-        64,
-        "rows of the batch, drawn anew, that each of them is computed from; 0: all",
-        unit="rows",
-        source=BASELINES,
-        minimum=0,
-    )
+    vf_rows: int = option(64, VF_ROWS, unit="rows", source=BASELINES, minimum=0)
     vf_activation: str = option("relu", "of the critic's hidden layers", source=BASELINES, choices=ACTIVATIONS[1:])

@@ -96,7 +96,7 @@ class DisjointAgent(Agent):
         return Runner(env, self, nsteps, whole_episodes=num_env == 1, episodes=self.comm.share(EPISODES))
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
-        """Fits the critic, then improves the policy, both on the rows in random order: the Fisher takes the first ones.
+        """Starts to fit the critic, and improves the policy, both on the rows in random order.
 
         The result also has `kl`, the exact mean KL(old || new) of the policy, nats.
         """
@@ -106,8 +106,8 @@ class DisjointAgent(Agent):
         columns = rollout.observations, rollout.actions, advantages, returns
         rows = [np.take(column.reshape(order.size, *column.shape[2:]), order, axis=0) for column in columns]
         observations = self.actor.filtered(rows[0])
-        metrics = self.value_function.fit(observations, rows[3])
-        metrics |= self._improve(observations, *rows[1:3])
+        self.value_function.fit(observations, rows[3])
+        metrics = self._improve(observations, *rows[1:3])
         metrics["explained_variance"] = explained_variance(rollout.values, returns, self.comm)
         self.actor.refresh(rollout.observations, self.comm)
         return metrics
@@ -121,7 +121,7 @@ class DisjointAgent(Agent):
         rows = tf.constant(observations)
         before = self._parameters(rows)
         metrics = self._update_policy(rows, actions, self._standardised(advantages))
-        kl = self._mean_kl(before, self._parameters(rows))
+        kl = self._mean_kl(before, rows)
         return metrics | {"kl": float(self.comm.mean(kl.numpy()))}
 
     def _standardised(self, advantages: np.ndarray) -> np.ndarray:
@@ -161,8 +161,9 @@ class DisjointAgent(Agent):
         return self.policy(observations)
 
     @tf.function(reduce_retracing=True)
-    def _mean_kl(self, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(self._pi(old).kl(self._pi(new)))
+    def _mean_kl(self, old: tf.Tensor, observations: tf.Tensor) -> tf.Tensor:
+        """Mean KL of the policy whose outputs were `old` to the present one, nats."""
+        return tf.reduce_mean(self._pi(old).kl(self._pi(self.policy(observations))))
 
     # -- state --------------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ class Trpo(DisjointAgent):
 
     algorithm = "trpo"
 
-    def counters(self) -> dict[str, int]:
-        return self.value_function.counters()
+    def status(self) -> dict[str, float]:
+        return self.value_function.status()
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -8,6 +8,8 @@ that the predictions stay what they were (van Hasselt et al. 2016, "Pop-Art").
 from __future__ import annotations
 
 import abc
+import math
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, final
 
 import keras
@@ -26,10 +28,15 @@ from common.random_state import get_random_state, set_random_state
 from common.running_mean_std import RunningMeanStd
 
 MEMORY = 10  # batches that the moments of the returns reach back
+Rows = tuple[tf.Tensor, ...]  # observations [B, ...] and targets [B]
 
 
 class ValueFunction(abc.ABC):
-    """Predicts returns.
+    """Predicts returns, and learns them on a thread of its own.
+
+    The next values are predicted after the next rollout, so `fit` only starts the updates for a batch: the environments
+    are stepped meanwhile. Everything else waits for them, so results do not depend on the timing. MPI belongs to the
+    main thread: with several ranks `fit` returns when it is done.
 
     Args:
       critic: network from observations [B, ...] to standardised values [B].
@@ -42,30 +49,55 @@ class ValueFunction(abc.ABC):
         self.critic, self.config, self.comm = critic, config, comm
         self.moments = RunningMeanStd((), memory=MEMORY * config.timesteps_per_batch)
         self._rng = np.random.default_rng(seed)
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future | None = None
+        self._metrics: dict[str, Any] = {}
 
     def predict(self, observations: np.ndarray | tf.Tensor) -> np.ndarray:
         """Values [B], of the critic's type, of observations [B, ...]."""
+        self.wait()
         standardised = self._predict(observations).numpy()
         return (standardised * self.moments.std + self.moments.mean).astype(standardised.dtype)
 
-    def fit(self, observations: np.ndarray, returns: np.ndarray) -> dict[str, Any]:
-        """Takes `vf_iters` steps towards the returns [B] of observations [B, ...]; returns scalars for the log."""
+    def fit(self, observations: np.ndarray, returns: np.ndarray) -> None:
+        """Starts to take `vf_iters` steps towards the returns [B] of observations [B, ...]."""
+        self.wait()
+        if self.comm.size > 1:
+            self._metrics = self._fit(observations, returns)
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="critic")
+        self._pending = self._thread.submit(self._fit, observations, returns)
+
+    def wait(self) -> None:
+        """Returns when the steps that `fit` started are taken; raises what they raised."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._metrics = pending.result()
+
+    def _fit(self, observations: np.ndarray, returns: np.ndarray) -> dict[str, Any]:
+        """Takes the steps for a batch; returns scalars for the log."""
         self._follow(returns)
         targets = ((returns - self.moments.mean) / self.moments.std).astype(self.critic.compute_dtype)
         batch = tf.constant(observations), tf.constant(targets)
         self._prepare(*batch)
         minibatches = self._minibatches(len(returns))
-        metrics = self._first_step(*_taken(batch, minibatches, 0))
+        metrics = self._first_step(batch, _taken(batch, minibatches, 0))
         if self.config.vf_iters > 1:
             metrics = (self._steps if self.comm.size > 1 else self._graph_of_steps)(*batch, minibatches)
         return metrics
 
     def _minibatches(self, rows: int) -> tf.Tensor | None:
-        """Indices of the rows that each update is computed from, [vf_iters, vf_rows]; None if all of them are."""
+        """Indices of the rows that each update is computed from, [vf_iters, vf_rows]; None if all of them are.
+
+        Each pass over the batch is in a new random order.
+        """
         size = self.comm.share(self.config.vf_rows)
         if not 0 < size < rows:
             return None
-        return tf.constant([self._rng.choice(rows, size, replace=False) for _ in range(self.config.vf_iters)])
+        passes = math.ceil(self.config.vf_iters / (rows // size))
+        orders = [self._rng.permutation(rows)[: rows // size * size] for _ in range(passes)]
+        return tf.constant(np.concatenate(orders).reshape(-1, size)[: self.config.vf_iters])
 
     def _steps(self, observations: tf.Tensor, targets: tf.Tensor, minibatches: tf.Tensor | None) -> dict[str, Any]:
         """All updates but the first; returns the last one's scalars for the log."""
@@ -98,34 +130,44 @@ class ValueFunction(abc.ABC):
     def _prepare(self, observations: tf.Tensor, targets: tf.Tensor) -> None:  # noqa: B027 (most need none)
         """Looks at the whole batch before the first update."""
 
-    def _first_step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
+    def _first_step(self, batch: Rows, minibatch: Rows) -> dict[str, Any]:
         """The first update for a batch, which is not part of a graph."""
-        return self._step(observations, targets)
+        return self._step(*minibatch)
 
     @abc.abstractmethod
     def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
         """One update; returns scalars for the log."""
 
-    def counters(self) -> dict[str, int]:
-        """Counts for the log."""
-        return {}
+    def status(self) -> dict[str, float]:
+        """Numbers for the log: the last step's, and what was left out so far."""
+        self.wait()
+        return {name: float(value) for name, value in self._metrics.items()} | self._skipped()
+
+    @abc.abstractmethod
+    def _skipped(self) -> dict[str, int]:
+        """How often something was left out because it was not finite."""
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that training changes, by name, copied."""
+        self.wait()
         arrays = with_prefix("parameters", parameters(self.critic)) | with_prefix("moments", self.moments.state())
         return arrays | {"rng": get_random_state(self._rng)}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        self.wait()
         set_parameters(self.critic, without_prefix("parameters", arrays))
         self.moments.set_state(without_prefix("moments", arrays))
         set_random_state(self._rng, arrays["rng"])
 
-    def close(self) -> None:  # noqa: B027 (Adam has none)
-        """Ends background threads."""
+    def close(self) -> None:
+        """Ends background threads, when what `fit` started is done; `fit` starts them again."""
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
 
 
-def _taken(batch: tuple[tf.Tensor, ...], minibatches: tf.Tensor | None, i: tf.Tensor | int) -> tuple[tf.Tensor, ...]:
+def _taken(batch: Rows, minibatches: tf.Tensor | None, i: tf.Tensor | int) -> Rows:
     """The rows of a batch that are in minibatch i."""
     return batch if minibatches is None else tuple(tf.gather(column, minibatches[i]) for column in batch)
 
@@ -170,27 +212,29 @@ class GaussNewton(ValueFunction):
             variance = decay * self.sigma.numpy() ** 2 + (1 - decay) * error
             self.sigma.assign(np.sqrt(variance).astype(self.critic.compute_dtype))
 
-    def _first_step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
-        """With it the inverses are refreshed: once for a batch."""
-        metrics = self.optimizer.minimize(self._objective, observations, targets)
+    def _first_step(self, batch: Rows, minibatch: Rows) -> dict[str, Any]:
+        """With it the Fisher is estimated and inverted: once for a batch."""
+        rows = self.comm.share(self.config.vf_fisher_rows)
+        metrics = self.optimizer.minimize(self._objective, *minibatch, batch[0][:rows] if rows else batch[0])
         self.optimizer.await_inverses()
         return _logged(metrics)
 
     def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:
-        return _logged(self.optimizer.advance(self._objective, observations, targets))
+        return _logged(self.optimizer.advance(self._loss, observations, targets))
 
-    def counters(self) -> dict[str, int]:
+    def _skipped(self) -> dict[str, int]:
         counters = self.optimizer.counters
         return {f"vf_{name}": count for name, count in counters.items() if name.startswith("skipped")}
 
-    def _objective(self, observations: tf.Tensor, targets: tf.Tensor) -> Objective:
-        values = self.critic(observations)
-        loss = value_loss(values, targets)
+    def _loss(self, observations: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        loss = value_loss(self.critic(observations), targets)
         penalty = l2_penalty(self.critic, self.config.weight_decay)
-        rows = self.comm.share(self.config.fisher_rows)
-        sampled = values if not rows else self.critic(observations[:rows])
-        log_likelihood = gaussian_log_likelihood(sampled, self.optimizer.generator, self.sigma)
-        return Objective(loss / tf.square(self.sigma) + penalty, log_likelihood, {"value_loss": loss})
+        return loss / tf.square(self.sigma) + penalty, {"value_loss": loss}
+
+    def _objective(self, observations: tf.Tensor, targets: tf.Tensor, fisher_part: tf.Tensor) -> Objective:
+        loss, metrics = self._loss(observations, targets)
+        sampled = self.critic(fisher_part)
+        return Objective(loss, gaussian_log_likelihood(sampled, self.optimizer.generator, self.sigma), metrics)
 
     def state(self) -> dict[str, np.ndarray]:
         return super().state() | with_prefix("kfac", self.optimizer.state()) | {"sigma": self.sigma.numpy().copy()}
@@ -201,6 +245,7 @@ class GaussNewton(ValueFunction):
         self.sigma.assign(arrays["sigma"])
 
     def close(self) -> None:
+        super().close()
         self.optimizer.close()
 
 
@@ -213,7 +258,7 @@ class Euclidean(ValueFunction):
         adam = keras.optimizers.Adam(config.vf_stepsize)
         self.optimizer = GuardedOptimizer(adam, critic.trainable_variables, self._objective, comm)
 
-    def counters(self) -> dict[str, int]:
+    def _skipped(self) -> dict[str, int]:
         return {"vf_skipped_updates": self.optimizer.skipped_updates}
 
     def _step(self, observations: tf.Tensor, targets: tf.Tensor) -> dict[str, Any]:

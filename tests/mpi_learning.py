@@ -107,7 +107,7 @@ def background(comm) -> int:
     model = learn(make_model("acktr-discrete", comm, inverses="background"))
     ranks.check_in_sync(model)
     model.close()
-    return model.counters()["inverse_age"]
+    return model.status()["inverse_age"]
 
 
 def mismatch(comm) -> str:

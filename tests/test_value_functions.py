@@ -14,7 +14,7 @@ KINDS = ["gauss-newton", "adaptive", "euclidean"]
 
 def make(critic="gauss-newton", seed=0, **options):
     keras.utils.set_random_seed(seed)
-    options = {"inverses": "inline", "activation": "elu", "hidden_sizes": (16,), "vf_iters": 5} | options
+    options = {"inverses": "inline", "activation": "elu", "hidden_sizes": (16,), "vf_iters": 5, "vf_rows": 0} | options
     config = AcktrContConfig(critic=critic, **options)
     return make_value_function(Critic(SPACE, "mlp", config), config, seed, ALONE)
 
@@ -56,6 +56,7 @@ def test_adaptive_sigma_is_the_running_deviation_of_the_bellman_error():
     value_function = make("adaptive", vf_stats_decay=0.75, vf_lr=1e-8)
     observations, returns = data()
     value_function.fit(observations, returns)
+    value_function.wait()
     standardised = (returns - returns.mean()) / returns.std()
     error = np.mean(np.square(standardised - value_function._predict(observations).numpy()))
     np.testing.assert_allclose(float(value_function.sigma) ** 2, 0.75 + 0.25 * error, rtol=1e-3)
@@ -67,15 +68,17 @@ def test_sigma_scales_the_fisher_and_so_widens_the_trust_region():
     value_function = make("adaptive", vf_stats_decay=0.0, vf_lr=1e-8, vf_iters=1)
     observations, returns = data(rows=20_000)
     value_function.fit(observations, returns)
+    value_function.wait()
     factors = {factor.name: factor for factor in value_function.optimizer._snapshot().factors}
     np.testing.assert_allclose(factors["value_head"].s, [[float(value_function.sigma) ** -2]], rtol=0.05)
 
 
-def test_minibatches_are_drawn_anew_for_every_step():
-    drawn = make(vf_rows=50, vf_iters=8)._minibatches(200).numpy()
-    assert drawn.shape == (8, 50)
-    assert all(len(np.unique(rows)) == 50 for rows in drawn)
-    assert len(np.unique(drawn)) > 150
+def test_every_pass_over_the_batch_is_in_a_new_order():
+    drawn = make(vf_rows=60, vf_iters=8)._minibatches(200).numpy()
+    assert drawn.shape == (8, 60)
+    for first in (0, 3):
+        assert len(np.unique(drawn[first : first + 3])) == 180
+    assert (drawn[:3] != drawn[3:6]).mean() > 0.9
     assert drawn.min() >= 0
     assert drawn.max() < 200
 
@@ -98,10 +101,41 @@ def test_the_graph_of_all_steps_takes_them_one_after_the_other(kind, rows):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 6])
-def test_a_batch_is_given_so_many_updates(steps):
-    value_function = make(vf_iters=steps, vf_stats_decay=0.5)
-    value_function.fit(*data())
-    np.testing.assert_allclose(value_function.optimizer._total_weight, 1 - 0.5**steps)
+def test_a_batch_is_given_so_many_updates_and_one_look_at_the_fisher(steps, monkeypatch):
+    value_function = make(vf_iters=steps, vf_stats_decay=0.5, vf_rows=20)
+    taken = []
+    step = value_function._step
+    monkeypatch.setattr(value_function, "_step", lambda *rows: taken.append(len(rows[0])) or step(*rows))
+    value_function._graph_of_steps = value_function._steps
+    for _ in range(2):
+        value_function.fit(*data())
+    value_function.wait()
+    np.testing.assert_allclose(value_function.optimizer._total_weight, 1 - 0.5**2)
+    assert taken == 2 * (steps - 1) * [20]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_asked_for_after_fit_has_its_steps_in_it(kind):
+    observations, returns = data()
+    first, second = make(kind), make(kind)
+    first.fit(observations, returns)
+    second.fit(observations, returns)
+    second.wait()
+    before = first.predict(observations)
+    np.testing.assert_array_equal(before, second.predict(observations))
+    first.fit(observations, returns)
+    assert first.status()["value_loss"] < second.status()["value_loss"]
+    first.close()
+    first.fit(observations, returns)
+    assert not np.array_equal(first.predict(observations), before)
+
+
+def test_an_error_of_the_thread_is_raised_where_it_is_waited_for():
+    value_function = make()
+    value_function.fit(data()[0], np.zeros(3, np.float32))
+    with pytest.raises(Exception, match="shape"):
+        value_function.predict(data()[0])
+    assert value_function.predict(data()[0]).shape == (200,)
 
 
 @pytest.mark.parametrize("kind", KINDS)

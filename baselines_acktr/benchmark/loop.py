@@ -17,7 +17,7 @@ from baselines_acktr.agents import Agent
 from baselines_acktr.benchmark.stopwatch import Stopwatch
 from baselines_acktr.kfac.optimizer import EARLY
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
-from baselines_acktr.training import make_config
+from baselines_acktr.training import make_config, spare_threads
 from common.errors import UserError
 from common.vec_env import make_vec_env
 from common.vec_env.ids import find_spec, is_atari
@@ -49,6 +49,7 @@ class Loop:
         self, alg: str, env_id: str, num_env: int | None = None, batch: int | None = None, pixels: bool = False
     ) -> None:
         with make_vec_env(env_id, 1, seed=0, pixels=pixels) as probe:
+            spare_threads(probe.single_observation_space)
             model_class = _model_class(alg, probe.single_action_space)
         config_class: Any = model_class.config_class
         num_env = num_env or (config_class.num_env_atari if is_atari(find_spec(env_id)) else config_class.num_env)
@@ -79,7 +80,7 @@ class Loop:
         watch.wrap(self.model, "to_env", "acting")
         watch.wrap(self.model, "value", "predicting values")
         if hasattr(self.model, "value_function"):
-            watch.wrap(self.model.value_function, "fit", "critic")
+            watch.wrap(self.model.value_function, "wait", "waiting for the critic")
         watch.wrap(self.model, "_improve", "policy" if hasattr(self.model, "value_function") else "policy and critic")
         watch.wrap(self.runner, "run", "rest of the rollout")
         watch.wrap(self.model, "update", "rest of the update")

@@ -151,6 +151,9 @@ def _largest_eigenpairs(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.
     return values, basis @ vectors
 
 
+_INVERTING = threading.Lock()
+
+
 @functools.cache
 def _blas() -> ThreadpoolController:
     """The thread pools of the process, which take milliseconds to find."""
@@ -160,9 +163,10 @@ def _blas() -> ThreadpoolController:
 def invert_all(snapshot: Snapshot, form: Form, damping: float) -> Refresh:
     """Inverts every layer; one bad factor fails the whole refresh, so that the set in use stays consistent.
 
-    BLAS runs on one thread: its idle threads spin, which would take more from the learner than they give here.
+    BLAS runs on one thread: its idle threads spin, which would take more from the learner than they give here. That
+    holds for the process while one inverts, so others wait.
     """
-    with _blas().limit(limits=1, user_api="blas"):
+    with _INVERTING, _blas().limit(limits=1, user_api="blas"):
         return _invert_each(snapshot, form, damping)
 
 

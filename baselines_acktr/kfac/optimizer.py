@@ -25,7 +25,9 @@ from baselines_acktr.kfac.trust_region import second_derivative, step_length
 EARLY = 10  # inverses are refreshed whenever the updates so far grew by an EARLY-th, until that exceeds their interval
 MANY = 32  # graphs, from which on a warning is given
 _LOG = logging.getLogger(__name__)
-Parts = tuple[dict[str, tf.Tensor], list[tf.Tensor], list[tf.Tensor]]  # metrics, gradients, factors
+Metrics = dict[str, tf.Tensor]
+Loss = tuple[tf.Tensor, Metrics]
+Parts = tuple[Metrics, list[tf.Tensor], list[tf.Tensor]]  # metrics, gradients, factors
 
 
 class Objective(NamedTuple):
@@ -149,7 +151,7 @@ class Kfac:
         objective: Callable[..., Objective],
         *batch: Any,
         divergence: Callable[..., tf.Tensor] | None = None,
-    ) -> dict[str, tf.Tensor]:
+    ) -> Metrics:
         """One update on one batch.
 
         Args:
@@ -176,21 +178,25 @@ class Kfac:
         self.refresh_inverses()
         if divergence is None:
             metrics |= self._apply(gradients)
+        elif self._group:
+            metrics |= self._apply_exactly(divergence, gradients, *batch)
         else:
-            directions = self._directions(gradients)
-            norm = self._graph(self._curvature, tf.identity, divergence, (directions, *batch))
-            metrics |= self._move(gradients, directions, norm)
+            metrics |= self._graph(self._apply_exactly, dict, divergence, (gradients, *batch))
         self._step += 1
         return metrics
 
     @tf.autograph.experimental.do_not_convert
-    def advance(self, objective: Callable[..., Objective], *batch: Any) -> dict[str, tf.Tensor]:
-        """One update like those of `minimize`, with the inverses that there are.
+    def advance(self, loss: Callable[..., Loss], *batch: Any) -> Metrics:
+        """One update with the inverses that there are, without a look at the Fisher.
 
-        Between refreshes it is all that `minimize` does (without a divergence), and in a single process it may be part
-        of a `tf.function`, for many updates in one graph. Arguments and result as for `minimize`.
+        Many updates on one batch need its Fisher once: the first is made by `minimize`, the others by this. In a single
+        process it may be part of a `tf.function`, for many updates in one graph.
+
+        Args:
+          loss: `loss(*batch)` -> scalar to minimise, and further tensors to hand back by their names.
+          *batch: as for `minimize`, like the result.
         """
-        return self._graph(self._differentiate, self._advance, objective, batch)
+        return self._graph(self._differentiate_loss, self._advance, loss, batch)
 
     def refresh_inverses(self) -> None:
         """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none."""
@@ -220,12 +226,22 @@ class Kfac:
         """Metrics, gradients of the loss as matrices and factors, from one forward and two backward passes."""
         with tf.GradientTape(persistent=True) as tape, tap_layers(self.layers) as taps:
             loss, log_likelihood, metrics = objective(*batch)
-        weights = [block.weights for block in self.blocks]
-        gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = self._gradients(tape, loss)
         factors = self._factors(taps, tape.gradient(log_likelihood, [tap.outputs for tap in taps]))
         if self._group:
             factors = [triangle(factor) for factor in factors]
-        return {**metrics, "loss": loss}, [join(parts) for parts in gradients], factors
+        return {**metrics, "loss": loss}, gradients, factors
+
+    def _differentiate_loss(self, function: Callable[..., Loss], *batch: Any) -> tuple[Metrics, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            loss, metrics = function(*batch)
+        return {**metrics, "loss": loss}, self._gradients(tape, loss)
+
+    def _gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> list[tf.Tensor]:
+        """The gradient of each layer as a matrix [I, O]."""
+        weights = [block.weights for block in self.blocks]
+        gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [join(parts) for parts in gradients]
 
     def _factors(self, taps: list[Tap], gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
         """A and S of every layer, one after the other."""
@@ -237,7 +253,7 @@ class Kfac:
             factors += kronecker_factors([t for t, _ in calls], [g for _, g in calls], self.max_sites, self._draws)
         return factors
 
-    def _observe(self, parts: Parts) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+    def _observe(self, parts: Parts) -> tuple[Metrics, list[tf.Tensor]]:
         """Takes a batch's factors into the running averages, unless one of them is not finite; returns the rest."""
         metrics, gradients, factors = parts
         if self._group:
@@ -252,14 +268,21 @@ class Kfac:
             self._bad_factor.assign(bad)
         return metrics, gradients
 
-    def _advance(self, parts: Parts) -> dict[str, tf.Tensor]:
-        metrics, gradients = self._observe(parts)
+    def _advance(self, parts: tuple[Metrics, list[tf.Tensor]]) -> Metrics:
+        metrics, gradients = parts
         return metrics | self._apply(gradients)
 
     @tf.function
-    def _apply(self, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+    def _apply(self, gradients: list[tf.Tensor]) -> Metrics:
         directions = self._directions(gradients)
         norm = tf.add_n([tf.reduce_sum(g * d) for g, d in zip(gradients, directions, strict=True)])
+        return self._move(gradients, directions, norm)
+
+    @tf.autograph.experimental.do_not_convert
+    def _apply_exactly(self, divergence: Callable[..., tf.Tensor], gradients: list[tf.Tensor], *batch: Any) -> Metrics:
+        """The update whose trust region is measured by the batch's exact Fisher; a graph in a single process."""
+        directions = self._directions(gradients)
+        norm = self._graph(self._curvature, tf.identity, divergence, (directions, *batch))
         return self._move(gradients, directions, norm)
 
     @tf.function
@@ -273,7 +296,7 @@ class Kfac:
         return second_derivative(lambda: divergence(*batch), weights, parts)
 
     @tf.function
-    def _move(self, gradients: list[tf.Tensor], directions: list[tf.Tensor], norm: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _move(self, gradients: list[tf.Tensor], directions: list[tf.Tensor], norm: tf.Tensor) -> Metrics:
         length = step_length(norm, self.learning_rate, self.delta)
         scale = tf.math.divide_no_nan(length, self.learning_rate)  # of a rate of 0: no step
         if tf.math.is_finite(norm) and norm >= 0:

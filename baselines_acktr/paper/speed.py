@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +51,8 @@ def measure(runs: Sequence[Run], folder: Path) -> None:
         algs = [other.line.alg for other in runs if other.env == run.env]
         for batch, num_env in BATCHES[run.suite].items():
             print(f"measuring {run.env}, batch {batch} = {num_env} x {batch // num_env}: {', '.join(algs)}", flush=True)
-            speeds, shares = _measure(run, algs, batch, num_env)
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                speeds, shares = process.submit(_measure, run, algs, batch, num_env).result()
             _replace(folder / "results.csv", speeds, "%.6g")
             _replace(folder / "parts.csv", shares, "%.1f")
 
@@ -66,7 +69,10 @@ def _replace(path: Path, table: pd.DataFrame, numbers: str) -> None:
 
 
 def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Speeds beside the paper's, and milliseconds of each part of an update, for one size of the batch."""
+    """Speeds beside the paper's, and milliseconds of each part of an update, for one size of the batch.
+
+    In a process of its own, as how many threads TensorFlow takes is settled once for a process.
+    """
     with quiet_tensorflow():
         from baselines_acktr.benchmark.loop import Loop, speeds, take_turns
 
