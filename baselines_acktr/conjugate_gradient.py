@@ -77,8 +77,9 @@ def line_search(
     evaluate: Callable[[], tuple[tf.Tensor, tf.Tensor]],
     variables: Sequence[tf.Variable],
     step: tf.Tensor,
+    initial: tf.Tensor,
     max_kl: float,
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Moves the variables by the longest of `step`, `step` / 2, ... that is accepted; if none is, they stay.
 
     A length is accepted if the objective is finite and larger than before, and the KL at most `max_kl`.
@@ -87,24 +88,26 @@ def line_search(
       evaluate: () -> objective to maximise, and mean KL(old || new) in nats, at the variables as they are; scalars.
       variables: to be moved.
       step: [P].
+      initial: the objective before; scalar.
       max_kl: nats.
 
     Returns:
-      The part of the step that was taken, 0 if none was; scalar.
+      The part of the step that was taken, and by how much the objective rose; scalars, 0 if no length was accepted.
     """
     start = [tf.identity(variable) for variable in variables]
     parts = unflatten(step, variables)
-    initial, _ = evaluate()
 
-    def attempt(fraction: tf.Tensor, accepted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def attempt(fraction: tf.Tensor, gain: tf.Tensor, accepted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         for variable, origin, part in zip(variables, start, parts, strict=True):
             variable.assign(origin + fraction * part)
         objective, kl = evaluate()
         accepted = tf.math.is_finite(objective) & (objective > initial) & (kl <= max_kl)
-        return tf.where(accepted, fraction, fraction / 2), accepted
+        return tf.where(accepted, fraction, fraction / 2), objective - initial, accepted
 
-    untried = tf.ones((), step.dtype), tf.constant(False)
-    fraction, accepted = tf.while_loop(lambda _, accepted: ~accepted, attempt, untried, maximum_iterations=TRIES)
+    untried = tf.ones((), step.dtype), tf.zeros_like(initial), tf.constant(False)
+    fraction, gain, accepted = tf.while_loop(
+        lambda fraction, gain, accepted: ~accepted, attempt, untried, maximum_iterations=TRIES
+    )
     for variable, origin in zip(variables, start, strict=True):
         variable.assign(tf.where(accepted, variable, origin))
-    return tf.where(accepted, fraction, tf.zeros_like(fraction))
+    return tf.where(accepted, fraction, tf.zeros_like(fraction)), tf.where(accepted, gain, tf.zeros_like(gain))

@@ -49,13 +49,12 @@ class Trpo(DisjointAgent):
             surrogate, kl, _ = tf.unstack(self._mean(self._evaluate(*batch)))
             return surrogate, kl
 
-        surrogate, _, entropy = tf.unstack(self._mean(self._evaluate(*batch)))
-        gradient = self._mean(self._gradient(*batch))
+        parts = self._mean(self._gradient(*batch))
+        surrogate, entropy, gradient = parts[0], parts[2], parts[3:]
         direction = conjugate_gradient(lambda v: self._damped_fisher(fisher_observations, v), gradient, config.cg_iters)
         norm = tf.reduce_sum(direction * self._damped_fisher(observations, direction))
         length = tf.sqrt(2 * config.max_kl / norm)
-        fraction = line_search(evaluate, variables, length * direction, config.max_kl)
-        gain = evaluate()[0] - surrogate
+        fraction, gain = line_search(evaluate, variables, length * direction, surrogate, config.max_kl)
         return {"surrogate_gain": gain, "step_fraction": fraction, "policy_entropy": entropy}
 
     def _mean(self, tensor: tf.Tensor) -> tf.Tensor:
@@ -72,11 +71,12 @@ class Trpo(DisjointAgent):
 
     @tf.function(reduce_retracing=True)
     def _gradient(self, *batch) -> tf.Tensor:
-        """The gradient [P] of the surrogate."""
+        """What `_evaluate` returns, and behind it the gradient of the surrogate, [3 + P]."""
         variables = [variable.value for variable in self.policy.trainable_variables]
         with tf.GradientTape() as tape:
-            surrogate = self._evaluate(*batch)[0]
-        return flatten(tape.gradient(surrogate, variables))
+            values = self._evaluate(*batch)
+            surrogate = values[0]
+        return flatten([values, *tape.gradient(surrogate, variables)])
 
     def _damped_fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
         """(F + damping I) v, with the policy's Fisher F on observations [B, ...] and a vector v [P]."""

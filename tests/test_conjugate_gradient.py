@@ -98,13 +98,18 @@ def test_unflatten_is_the_inverse_of_flatten():
 
 
 def search(objective, kl, max_kl=0.01, start=1 / 3):
-    """Part of the step from `start` to `start + 1` that was taken, and where the variable ended up."""
+    """Part of the step from `start` to `start + 1` that was taken, and where the variable ended up.
+
+    The gain is checked on the way.
+    """
     x = tf.Variable(tf.constant([start], tf.float64))
+    initial = objective(x[0])
 
     def evaluate():
         return objective(x[0]), kl(x[0])
 
-    fraction = tf.function(line_search)(evaluate, [x], tf.ones(1, tf.float64), max_kl)
+    fraction, gain = tf.function(line_search)(evaluate, [x], tf.ones(1, tf.float64), initial, max_kl)
+    np.testing.assert_allclose(gain, objective(x[0]) - initial if fraction else 0, rtol=1e-12)
     return float(fraction), float(x[0])
 
 

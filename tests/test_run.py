@@ -431,3 +431,26 @@ def test_the_commit_of_a_clone_is_recorded_and_none_elsewhere(tmp_path):
     assert state["changed"] is False
     (tmp_path / "file").write_text("2")
     assert run_info.git_state(tmp_path)["changed"] is True
+
+
+THREADS = """
+import os
+import gymnasium as gym, numpy as np, tensorflow as tf
+from baselines_acktr.training import spare_threads
+
+def threads_after(shape, dtype):
+    spare_threads(gym.spaces.Box(0, 1, shape, dtype))
+    return tf.config.threading.get_intra_op_parallelism_threads()
+
+os.environ["TF_NUM_INTRAOP_THREADS"] = "2"
+asked = threads_after((3,), np.float32)
+del os.environ["TF_NUM_INTRAOP_THREADS"]
+images, vectors = threads_after((84, 84, 4), np.uint8), threads_after((3,), np.float32)
+tf.constant(0)
+print([asked, images, vectors, threads_after((3,), np.float32)])
+"""
+
+
+def test_operations_on_small_networks_take_one_thread_unless_the_user_asks_for_more():
+    output = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=True).stdout
+    assert output.split("\n")[-2] == "[0, 0, 1, 1]"

@@ -1,3 +1,5 @@
+import threading
+
 import gymnasium as gym
 import keras
 import numpy as np
@@ -128,6 +130,16 @@ def test_what_is_asked_for_after_fit_has_its_steps_in_it(kind):
     first.close()
     first.fit(observations, returns)
     assert not np.array_equal(first.predict(observations), before)
+
+
+def test_fit_returns_while_its_steps_are_taken(monkeypatch):
+    value_function, may_go_on = make(), threading.Event()
+    monkeypatch.setattr(value_function, "_minibatches", lambda rows: may_go_on.wait(60) and None)
+    value_function.fit(*data())
+    assert not value_function._pending.done()
+    may_go_on.set()
+    assert np.ptp(value_function.predict(data()[0])) > 0
+    assert value_function._pending is None
 
 
 def test_an_error_of_the_thread_is_raised_where_it_is_waited_for():
