@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import threading
@@ -166,6 +167,21 @@ def test_a_run_with_other_settings_in_its_place_is_refused(fake):
     os.replace(fake / run.name, fake / runs_of(3)[0].name)
     with pytest.raises(UserError, match="was made with seed=0, now 3; move it away"):
         launcher.unfinished(runs_of(3), fake)
+
+
+@pytest.mark.parametrize(("gamma", "message"), [(0.9, "was made with gamma=0.9, now 0.995"), (0.995, None)])
+def test_a_run_made_with_another_default_in_its_place_is_refused(fake, gamma, message):
+    (run,) = runs_of(DONE)
+    assert launch([run], fake) == []
+    path = fake / run.name / "run.json"
+    info = json.loads(path.read_text())
+    info["settings"] |= {"gamma": {"value": gamma, "from": "default"}, "hidden_sizes": {"value": [], "from": "default"}}
+    path.write_text(json.dumps(info))
+    if message is None:
+        assert job.state_of(run, fake / run.name) == job.FINISHED
+    else:
+        with pytest.raises(UserError, match=message):
+            job.state_of(run, fake / run.name)
 
 
 def test_cores_are_shared_out(monkeypatch):

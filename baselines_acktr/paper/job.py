@@ -24,7 +24,7 @@ def state_of(run: Run, folder: Path) -> str:
     """FINISHED, INTERRUPTED (there is a checkpoint to go on from) or MISSING.
 
     Raises:
-      UserError: the folder holds a run with other settings, or its model is damaged.
+      UserError: the folder holds a run with other settings, defaults of then among them, or its model is damaged.
     """
     saved = model_of(folder).exists()
     if not (folder / "run.json").exists() or not (saved or keeper.has_checkpoint(folder / keeper.FOLDER)):
@@ -33,7 +33,8 @@ def state_of(run: Run, folder: Path) -> str:
         made = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}/run.json: damaged; move the folder away or choose another --out") from error
-    for name, value in run.settings.items():
+    unchosen = {name: value for name, value in run.defaults.items() if made.get(name, {}).get("from") == "default"}
+    for name, value in json.loads(json.dumps(unchosen | run.settings)).items():
         was = made.get(name, {}).get("value")
         if was != value:
             raise UserError(f"{folder}: was made with {name}={was}, now {value}; move it away or choose another --out")

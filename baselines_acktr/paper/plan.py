@@ -61,14 +61,21 @@ class Run:
         parts = [self.line.alg, self.env, "pixels" if self.suite == PIXELS else "", self.line.variant]
         return "-".join([part for part in parts if part] + [brief(self.timesteps), str(self.seed)])
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The learner's hyperparameters as they are by default, but for those that images preset."""
+        return {field.name: field.default for field in dataclasses.fields(self._config_class)}
+
+    @property
+    def _config_class(self) -> Any:
+        return LEARNERS[self.line.alg, DISCRETE if self.suite == ATARI else CONTINUOUS].config_class
+
     @functools.cached_property
     def batch(self) -> int:
         """Timesteps in a batch."""
-        kind = DISCRETE if self.suite == ATARI else CONTINUOUS
-        config_class = LEARNERS[self.line.alg, kind].config_class
-        names = {field.name for field in dataclasses.fields(config_class)}
         preset = {"timesteps_per_batch": 8000} if self.suite == PIXELS and self.line.alg != "a2c" else {}
-        config = config_class(**{name: v for name, v in (preset | dict(self.line.options)).items() if name in names})
+        options = (preset | dict(self.line.options)).items()
+        config = self._config_class(**{name: value for name, value in options if name in self.defaults})
         num_env = config.num_env_atari if self.suite == ATARI else config.num_env
         return config.batch_size(self.line.options.get("num_env", num_env))
 
