@@ -132,6 +132,35 @@ def test_50_environments_made_and_closed_leave_nothing(kind):
     assert traces() == before
 
 
+FORGOTTEN = """
+import gc, multiprocessing
+from common.vec_env import make_vec_env
+
+if __name__ == "__main__":
+    env = make_vec_env({env_id!r}, 2, seed=0, **{kwargs!r})
+    del env
+    gc.collect()
+    print(len(multiprocessing.active_children()), flush=True)
+    env = make_vec_env({env_id!r}, 2, seed=0, **{kwargs!r})
+    env.reset()
+    raise SystemExit(7)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_environments_that_were_never_closed_end_with_what_refers_to_them_and_with_the_program(kind, tmp_path):
+    env_id, kwargs = KINDS[kind]
+    program = tmp_path / "program.py"
+    program.write_text(FORGOTTEN.format(env_id=env_id, kwargs=kwargs))
+    done = subprocess.run(
+        [sys.executable, program],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
+        capture_output=True,
+        timeout=120,
+    )
+    assert (done.stdout.split()[-1:], done.returncode) == ([b"0"], 7), done.stderr
+
+
 SUSPENDED = """
 import numpy as np
 from common.vec_env import make_vec_env

@@ -16,7 +16,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
@@ -76,11 +76,13 @@ class Worker:
 class Workers:
     """The worker processes of one environment, each of which answers a message with one of its own.
 
-    Where one fails, all are killed, since their answers could no longer be told apart.
+    Where one fails, all are killed, since their answers could no longer be told apart. So are those that were never
+    closed, when nothing refers to them any more or the program ends, which would wait for them.
     """
 
     def __init__(self) -> None:
         self._workers: list[Worker] = []
+        self._at_exit = util.Finalize(self, _kill, (self._workers,), exitpriority=0)
         self._selector = selectors.DefaultSelector()
 
     def __len__(self) -> int:
@@ -148,7 +150,7 @@ class Workers:
         for worker in self._workers:
             worker.pipe.close()
         stop(self.processes, timeout)
-        self._workers = []  # and with them their processes' descriptors
+        self._workers.clear()  # and with them their processes' descriptors
 
     def _answer(self, worker: Worker, timeout: float) -> Any:
         message = worker.receive(timeout)
@@ -186,6 +188,10 @@ def stop(processes: Sequence[BaseProcess], timeout: float) -> None:
             process.kill()
     for process in processes:
         process.join()
+
+
+def _kill(workers: Sequence[Worker]) -> None:
+    stop([worker.process for worker in workers], timeout=0.0)
 
 
 @contextlib.contextmanager
