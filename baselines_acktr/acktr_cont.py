@@ -10,7 +10,7 @@ import tensorflow as tf
 from baselines_acktr import training
 from baselines_acktr.config import AcktrContConfig
 from baselines_acktr.disjoint_agent import DisjointAgent
-from baselines_acktr.kfac import Objective
+from baselines_acktr.kfac import Divergence, Objective
 from baselines_acktr.optimizers import make_kfac
 from baselines_acktr.policies import Critic
 from baselines_acktr.rollouts import Rollout
@@ -68,7 +68,8 @@ class Model(DisjointAgent):
         return max(lr, min(lr * 1.5, MAX_LR)) if kl < desired / 2 else lr
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        divergence = self._divergence_of if self.config.trust_region == "exact" else None
+        exact = self.config.trust_region == "exact"
+        divergence = Divergence(self._fisher_outputs, self._mean_kl) if exact else None
         return self.optimizer.minimize(self._objective, observations, actions, advantages, divergence=divergence)
 
     def _standardised(self, advantages: np.ndarray) -> np.ndarray:
@@ -80,9 +81,9 @@ class Model(DisjointAgent):
         mean, _ = self._advantage_moments.update(advantages, self.comm)
         return ((advantages - mean) / self._advantage_moments.std).astype(advantages.dtype)
 
-    def _divergence_of(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:
-        """`_divergence` on the rows that the Fisher is estimated from."""
-        return self._divergence(self._fisher_part(observations))
+    def _fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:
+        """The policy's outputs [F, P] on the rows that the Fisher is estimated from."""
+        return self.policy(self._fisher_part(observations))
 
     def _objective(self, observations: tf.Tensor, actions: tf.Tensor, advantages: tf.Tensor) -> Objective:
         """The policy-gradient loss, and the log-likelihood of actions sampled from the model."""

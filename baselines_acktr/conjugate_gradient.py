@@ -25,23 +25,34 @@ def unflatten(vector: tf.Tensor, variables: Sequence[tf.Variable]) -> list[tf.Te
 
 
 def fisher_vector_product(
-    mean_kl: Callable[[], tf.Tensor], variables: Sequence[tf.Variable], vector: tf.Tensor
+    outputs: Callable[[], tf.Tensor],
+    mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    variables: Sequence[tf.Variable],
+    vector: tf.Tensor,
 ) -> tf.Tensor:
-    """F v, where the Fisher F is the second derivative of mean KL(old || new) at new = old.
+    """F v with the policy's Fisher F = J^T H J (Schulman et al. 2015, appendix C.1).
 
     Args:
-      mean_kl: () -> mean KL of a constant copy of the policy to the policy, nats; scalar.
+      outputs: () -> the policy's outputs [B, ...], whose Jacobian is J.
+      mean_kl: a constant copy of the outputs and they -> mean KL of the first to the second, nats; scalar. H is its
+        second derivative.
       variables: of the policy.
       vector: v, [P].
 
     Returns:
       [P].
     """
+    direction = unflatten(vector, variables)
+    with tf.GradientTape() as tape, tf.autodiff.ForwardAccumulator(list(variables), direction) as accumulator:
+        now = outputs()
+    tangent, old, new = accumulator.jvp(now), tf.stop_gradient(now), tf.stop_gradient(now)
     with tf.GradientTape() as outer:
+        outer.watch(new)
         with tf.GradientTape() as inner:
-            kl = mean_kl()
-        projection = tf.reduce_sum(flatten(inner.gradient(kl, variables)) * vector)
-    return flatten(outer.gradient(projection, variables))
+            inner.watch(new)
+            kl = mean_kl(old, new)
+        slope = tf.reduce_sum(inner.gradient(kl, new) * tangent)
+    return flatten(tape.gradient(now, variables, output_gradients=outer.gradient(slope, new)))
 
 
 def conjugate_gradient(

@@ -121,7 +121,7 @@ class DisjointAgent(Agent):
         rows = tf.constant(observations)
         before = self._parameters(rows)
         metrics = self._update_policy(rows, actions, self._standardised(advantages))
-        kl = self._mean_kl(before, rows)
+        kl = self._kl_since(before, rows)
         return metrics | {"kl": float(self.comm.mean(kl.numpy()))}
 
     def _standardised(self, advantages: np.ndarray) -> np.ndarray:
@@ -148,11 +148,6 @@ class DisjointAgent(Agent):
         loss = policy_loss - self.config.ent_coef * entropy + l2_penalty(self.policy, self.config.weight_decay)
         return loss, {"policy_loss": policy_loss, "policy_entropy": entropy}
 
-    def _divergence(self, observations: tf.Tensor) -> tf.Tensor:
-        """Mean KL of a constant copy of the policy to the policy, nats: 0, but its second derivative is the Fisher."""
-        parameters = self.policy(observations)
-        return tf.reduce_mean(self._pi(tf.stop_gradient(parameters)).kl(self._pi(parameters)))
-
     def _pi(self, parameters: tf.Tensor) -> ActionDistribution:
         return make_distribution(self.action_space, parameters)
 
@@ -161,9 +156,13 @@ class DisjointAgent(Agent):
         return self.policy(observations)
 
     @tf.function(reduce_retracing=True)
-    def _mean_kl(self, old: tf.Tensor, observations: tf.Tensor) -> tf.Tensor:
-        """Mean KL of the policy whose outputs were `old` to the present one, nats."""
-        return tf.reduce_mean(self._pi(old).kl(self._pi(self.policy(observations))))
+    def _kl_since(self, old: tf.Tensor, observations: tf.Tensor) -> tf.Tensor:
+        """Mean KL of the policy whose outputs were `old` to the present one, nats; scalar."""
+        return self._mean_kl(old, self.policy(observations))
+
+    def _mean_kl(self, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+        """Mean KL(old || new) of the policy's outputs [B, P], nats; scalar."""
+        return tf.reduce_mean(self._pi(old).kl(self._pi(new)))
 
     # -- state --------------------------------------------------------------------------------------------------------
 

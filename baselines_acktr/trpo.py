@@ -64,10 +64,11 @@ class Trpo(DisjointAgent):
     @tf.function(reduce_retracing=True)
     def _evaluate(self, observations, actions, advantages, old, old_log_prob) -> tf.Tensor:
         """The surrogate with its entropy bonus, mean KL(old || new) and the entropy, [3]."""
-        pi = self._pi(self.policy(observations))
+        parameters = self.policy(observations)
+        pi = self._pi(parameters)
         ratio, entropy = tf.exp(pi.log_prob(actions) - old_log_prob), tf.reduce_mean(pi.entropy())
         surrogate = tf.reduce_mean(ratio * advantages) + self.config.ent_coef * entropy
-        return tf.stack([surrogate, tf.reduce_mean(self._pi(old).kl(pi)), entropy])
+        return tf.stack([surrogate, self._mean_kl(old, parameters), entropy])
 
     @tf.function(reduce_retracing=True)
     def _gradient(self, *batch) -> tf.Tensor:
@@ -86,7 +87,7 @@ class Trpo(DisjointAgent):
     def _fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
         """F v of this rank's rows."""
         variables = [variable.value for variable in self.policy.trainable_variables]
-        return fisher_vector_product(lambda: self._divergence(observations), variables, vector)
+        return fisher_vector_product(lambda: self.policy(observations), self._mean_kl, variables, vector)
 
 
 class ContinuousModel(Trpo):

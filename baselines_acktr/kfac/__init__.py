@@ -11,7 +11,7 @@ from baselines_acktr.kfac.inverses import (
     EigenForm,
     InlineInverter,
 )
-from baselines_acktr.kfac.optimizer import Kfac, Objective, first_not_finite
+from baselines_acktr.kfac.optimizer import Divergence, Kfac, Objective, first_not_finite
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
 from baselines_acktr.kfac.trust_region import step_length
 
@@ -19,6 +19,7 @@ __all__ = [
     "INVERTERS",
     "BackgroundInverter",
     "CholeskyForm",
+    "Divergence",
     "EigenForm",
     "FreeVector",
     "InlineInverter",

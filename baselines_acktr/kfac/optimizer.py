@@ -20,7 +20,7 @@ from baselines_acktr.kfac.distributed import Group, OwnRows, SharedInverter, ave
 from baselines_acktr.kfac.factors import join, kronecker_factors
 from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Factors, Form, Inverter, Refresh, Snapshot
 from baselines_acktr.kfac.taps import Tap, supported_layers, tap_layers
-from baselines_acktr.kfac.trust_region import second_derivative, step_length
+from baselines_acktr.kfac.trust_region import fisher_norm, step_length
 
 EARLY = 10  # inverses are refreshed whenever the updates so far grew by an EARLY-th, until that exceeds their interval
 MANY = 32  # graphs, from which on a warning is given
@@ -44,6 +44,18 @@ class Objective(NamedTuple):
     loss: tf.Tensor
     log_likelihood: tf.Tensor
     metrics: dict[str, tf.Tensor] = {}  # noqa: RUF012 (read only)
+
+
+class Divergence(NamedTuple):
+    """How far apart two sets of a model's outputs are.
+
+    Attributes:
+      outputs: `outputs(*batch)` -> the model's outputs [B, ...].
+      mean_kl: `mean_kl(old, new)` -> mean KL(old || new) of such outputs, nats; scalar.
+    """
+
+    outputs: Callable[..., tf.Tensor]
+    mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
@@ -150,7 +162,7 @@ class Kfac:
         self,
         objective: Callable[..., Objective],
         *batch: Any,
-        divergence: Callable[..., tf.Tensor] | None = None,
+        divergence: Divergence | None = None,
     ) -> Metrics:
         """One update on one batch.
 
@@ -158,10 +170,8 @@ class Kfac:
           objective: `objective(*batch) -> Objective`, built from TensorFlow operations; pass the same function every
             time: it is traced once for a batch, and once more for batches of other numbers of rows.
           *batch: tensors or arrays, or structures of them.
-          divergence: `divergence(*batch)` -> mean KL of a constant copy of the model's outputs to them, nats; scalar.
-            With it the trust region takes D^T F D from the batch's exact Fisher, which is its second derivative along
-            D: K-FAC's own leaves out what layers do together (Martens & Grosse 2015, section 6.4). Like `objective`
-            the same function every time.
+          divergence: with it the trust region takes D^T F D from the batch's exact Fisher: K-FAC's own leaves out what
+            layers do together (Martens & Grosse 2015, section 6.4). Like `objective` the same functions every time.
 
         Returns:
           The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
@@ -212,7 +222,7 @@ class Kfac:
         """Publishes the inverses of the last snapshot as soon as they are there."""
         self._publish(self.inverter.poll(wait=True))
 
-    def _graph(self, differentiate: Callable, apply: Callable, function: Callable, batch: tuple) -> Any:
+    def _graph(self, differentiate: Callable, apply: Callable, function: Callable | Divergence, batch: tuple) -> Any:
         """`apply(mean over the ranks of differentiate(function, *batch))`; a graph for each function and row shape."""
         shapes = tuple(tuple(np.shape(part)[1:]) for part in tf.nest.flatten(batch))
         key = apply.__name__, function, shapes
@@ -279,7 +289,7 @@ class Kfac:
         return self._move(gradients, directions, norm)
 
     @tf.autograph.experimental.do_not_convert
-    def _apply_exactly(self, divergence: Callable[..., tf.Tensor], gradients: list[tf.Tensor], *batch: Any) -> Metrics:
+    def _apply_exactly(self, divergence: Divergence, gradients: list[tf.Tensor], *batch: Any) -> Metrics:
         """The update whose trust region is measured by the batch's exact Fisher; a graph in a single process."""
         directions = self._directions(gradients)
         norm = self._graph(self._curvature, tf.identity, divergence, (directions, *batch))
@@ -289,11 +299,11 @@ class Kfac:
     def _directions(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         return [block.precondition(gradient) for block, gradient in zip(self.blocks, gradients, strict=True)]
 
-    def _curvature(self, divergence: Callable[..., tf.Tensor], directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
+    def _curvature(self, divergence: Divergence, directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
         """D^T F D with the batch's exact Fisher; scalar."""
         weights = [weight for block in self.blocks for weight in block.weights]
         parts = [part for block, d in zip(self.blocks, directions, strict=True) for part in block.split(d)]
-        return second_derivative(lambda: divergence(*batch), weights, parts)
+        return fisher_norm(lambda: divergence.outputs(*batch), divergence.mean_kl, weights, parts)
 
     @tf.function
     def _move(self, gradients: list[tf.Tensor], directions: list[tf.Tensor], norm: tf.Tensor) -> Metrics:

@@ -12,26 +12,36 @@ def step_length(direction_norm: tf.Tensor, max_length: tf.Tensor, delta: tf.Tens
 
     Args:
       direction_norm: D^T F D, either with K-FAC's damped model, the sum over layers of <grad_l, D_l>, or with the
-        exact Fisher (`second_derivative` of the KL); scalar.
+        exact Fisher (`fisher_norm`); scalar.
       max_length: eta_max.
       delta: radius of the trust region, in nats of the quadratic model's KL.
     """
     return tf.minimum(max_length, tf.sqrt(2 * delta / direction_norm))
 
 
-def second_derivative(
-    function: Callable[[], tf.Tensor], variables: list[tf.Variable], direction: list[tf.Tensor]
+def fisher_norm(
+    outputs: Callable[[], tf.Tensor],
+    mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    variables: list[tf.Variable],
+    direction: list[tf.Tensor],
 ) -> tf.Tensor:
-    """d^2 f / d epsilon^2 of a scalar function of variables W + epsilon D, at epsilon = 0: D^T H D; scalar.
+    """D^T F D with the exact Fisher F of a batch: (J D)^T H (J D); scalar.
+
+    H is the second derivative of the mean KL at the outputs and J their Jacobian. Where the KL is least nothing else is
+    left of its second derivative along D (Martens 2014, section 9).
 
     Args:
-      function: () -> scalar.
+      outputs: () -> the model's outputs [B, ...].
+      mean_kl: their constant copy and they -> mean KL of the first to the second, nats; scalar.
       variables: W.
       direction: D, a tensor for each of the variables.
     """
+    with tf.autodiff.ForwardAccumulator(variables, direction) as accumulator:
+        new = outputs()
+    tangent, old = accumulator.jvp(new), tf.stop_gradient(new)
     with (
-        tf.autodiff.ForwardAccumulator(variables, direction) as outer,
-        tf.autodiff.ForwardAccumulator(variables, direction) as inner,
+        tf.autodiff.ForwardAccumulator(new, tangent) as outer,
+        tf.autodiff.ForwardAccumulator(new, tangent) as inner,
     ):
-        slope = inner.jvp(function())
+        slope = inner.jvp(mean_kl(old, new))
     return outer.jvp(slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)
