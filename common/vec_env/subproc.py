@@ -26,6 +26,7 @@ from common.vec_env.workers import (
     START_TIMEOUT,
     Worker,
     WorkerError,
+    kill_at_end,
     of_environments,
     serve_parent,
     starting,
@@ -81,6 +82,7 @@ class SubprocVectorEnv(AsyncVectorEnv):
         """Runs at the end of Gymnasium's constructor: from here on every pipe notices a dead or hanging worker."""
         pairs = enumerate(zip(self.processes, self.parent_pipes, strict=True))
         self._workers = [Worker(process, pipe, of_environments(i, i, None)) for i, (process, pipe) in pairs]
+        kill_at_end(self, self._workers)
         watched = [_WatchedPipe(self, worker) for worker in self._workers]
         self.parent_pipes = cast(list[Connection], watched)  # they have what Gymnasium uses of a connection
         super()._check_spaces()

@@ -76,13 +76,12 @@ class Worker:
 class Workers:
     """The worker processes of one environment, each of which answers a message with one of its own.
 
-    Where one fails, all are killed, since their answers could no longer be told apart. So are those that were never
-    closed, when nothing refers to them any more or the program ends, which would wait for them.
+    Where one fails, all are killed, since their answers could no longer be told apart.
     """
 
     def __init__(self) -> None:
         self._workers: list[Worker] = []
-        self._at_exit = util.Finalize(self, _kill, (self._workers,), exitpriority=0)
+        kill_at_end(self, self._workers)
         self._selector = selectors.DefaultSelector()
 
     def __len__(self) -> int:
@@ -188,6 +187,11 @@ def stop(processes: Sequence[BaseProcess], timeout: float) -> None:
             process.kill()
     for process in processes:
         process.join()
+
+
+def kill_at_end(owner: object, workers: Sequence[Worker]) -> None:
+    """Has workers killed when nothing refers to `owner` any more, or the program ends, which would wait for them."""
+    util.Finalize(owner, _kill, (workers,), exitpriority=0)
 
 
 def _kill(workers: Sequence[Worker]) -> None:
