@@ -146,7 +146,7 @@ def test_table_three_takes_turns_and_gives_speeds_ratios_and_parts(tmp_path, mon
     ]
     assert table["to a2c"].tolist()[1] == 1 and (table["timesteps/s"] > 0).all()
     assert (table["lowest"] <= table["timesteps/s"]).all() and (table["timesteps/s"] <= table["highest"]).all()
-    assert {"stepping", "acting", "critic", "policy"} <= set(parts["part"])
+    assert {"stepping", "acting", "waiting for the critic", "policy"} <= set(parts["part"])
     assert (parts[["acktr ms", "a2c ms"]] >= 0).all(axis=None) and (parts["batch"] == 40).all()
     assert (tmp_path / "table3" / "table3.png").exists()
 
