@@ -191,7 +191,7 @@ class Kfac:
         elif self._group:
             metrics |= self._apply_exactly(divergence, gradients, *batch)
         else:
-            metrics |= self._graph(self._apply_exactly, dict, divergence, (gradients, *batch))
+            metrics |= self._graph(self._apply_exactly, dict, divergence, (gradients, *batch))  # `dict`: as it is
         self._step += 1
         return metrics
 

@@ -63,7 +63,7 @@ class Run:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The learner's hyperparameters as they are by default, but for those that images preset."""
+        """The defaults of the learner's hyperparameters, whatever images preset."""
         return {field.name: field.default for field in dataclasses.fields(self._config_class)}
 
     @property
