@@ -20,7 +20,7 @@ from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, Sett
 from common import cli
 from common.errors import RunFailedError, UserError
 from common.mpi import ALONE, Communicator, connect
-from common.process import Interruption, quiet_tensorflow
+from common.process import Interruption, quiet_tensorflow, suit_tensorflow
 
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
@@ -180,12 +180,11 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Cal
     videos = options.video or options.save_video_interval
     with make_env(settings, 1, **(FRAMES if videos else {})) as env:
         kind = _kind_of_actions(settings.env, env.single_action_space)
+        observations = env.single_observation_space
+        suit_tensorflow(observations)
         with quiet_tensorflow():
             module = importlib.import_module(LEARNERS[options.alg, kind].module)
-            from baselines_acktr.training import spare_threads
         model_class = getattr(module, LEARNERS[options.alg, kind].model)
-        observations = env.single_observation_space
-        spare_threads(observations)
         settings = settings.with_learner(kind, model_class.preset(observations))
         settings = settings.preset(
             network=model_class.default_network(observations),

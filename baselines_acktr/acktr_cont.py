@@ -47,22 +47,24 @@ class Model(DisjointAgent):
         self.optimizer.delta = self.config.delta * self._trust
         return super().update(rollout, total_timesteps, report)
 
-    def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        """One K-FAC step of the policy; the next one's length is adapted to this one's KL.
+    def _improve(
+        self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray, measure: bool
+    ) -> dict[str, Any]:
+        """One K-FAC step of the policy; with `desired_kl` the next one's length is adapted to this one's KL.
 
-        The result also has `quadratic_kl`, the step's KL by the quadratic model, nats.
+        With `measure` the result also has `quadratic_kl`, the step's KL by the quadratic model, nats.
         """
-        lr = float(self.optimizer.learning_rate)
-        metrics = super()._improve(observations, actions, advantages)
-        metrics["quadratic_kl"] = self.optimizer.last_step_model_kl()
-        self.optimizer.learning_rate = self._adapted(lr, metrics["kl"])
+        lr, adapts = float(self.optimizer.learning_rate), self.config.desired_kl > 0
+        metrics = super()._improve(observations, actions, advantages, measure or adapts)
+        if measure:
+            metrics["quadratic_kl"] = self.optimizer.last_step_model_kl()
+        if adapts:
+            self.optimizer.learning_rate = self._adapted(lr, metrics["kl"])
         return metrics | {"lr": lr}
 
     def _adapted(self, lr: float, kl: float) -> float:
         """The next step size: shorter after a KL above twice the desired one, longer after one below half of it."""
         desired = self.config.desired_kl * self._trust
-        if desired == 0:
-            return lr
         if kl > 2 * desired:
             return max(lr / 1.5, MIN_LR)
         return max(lr, min(lr * 1.5, MAX_LR)) if kl < desired / 2 else lr

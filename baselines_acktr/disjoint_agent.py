@@ -98,7 +98,8 @@ class DisjointAgent(Agent):
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         """Starts to fit the critic, and improves the policy, both on the rows in random order.
 
-        The result also has `kl`, the exact mean KL(old || new) of the policy, nats.
+        With `report` the result also has `kl`, the exact mean KL(old || new) of the policy, nats, and
+        `explained_variance`, that of the returns by the values before.
         """
         advantages = self._advantages(rollout, self.config.lam)
         returns = rollout.values + self._advantages(rollout, self.config.vf_lam)
@@ -107,8 +108,9 @@ class DisjointAgent(Agent):
         rows = [np.take(column.reshape(order.size, *column.shape[2:]), order, axis=0) for column in columns]
         observations = self.actor.filtered(rows[0])
         self.value_function.fit(observations, rows[3])
-        metrics = self._improve(observations, *rows[1:3])
-        metrics["explained_variance"] = explained_variance(rollout.values, returns, self.comm)
+        metrics = self._improve(observations, *rows[1:3], measure=report)
+        if report:
+            metrics["explained_variance"] = explained_variance(rollout.values, returns, self.comm)
         self.actor.refresh(rollout.observations, self.comm)
         return metrics
 
@@ -116,13 +118,16 @@ class DisjointAgent(Agent):
         values = rollout.values, rollout.next_values
         return generalized_advantages(rollout.rewards, *values, rollout.ended, self.config.gamma, lam)
 
-    def _improve(self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        """Updates the policy on the rows of a batch and measures how far it moved."""
+    def _improve(
+        self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray, measure: bool
+    ) -> dict[str, Any]:
+        """Updates the policy on the rows of a batch and, with `measure`, sees how far it moved."""
         rows = tf.constant(observations)
-        before = self._parameters(rows)
+        before = self._parameters(rows) if measure else None
         metrics = self._update_policy(rows, actions, self._standardised(advantages))
-        kl = self._kl_since(before, rows)
-        return metrics | {"kl": float(self.comm.mean(kl.numpy()))}
+        if before is not None:
+            metrics["kl"] = float(self.comm.mean(self._kl_since(before, rows).numpy()))
+        return metrics
 
     def _standardised(self, advantages: np.ndarray) -> np.ndarray:
         """The batch's advantages [B] with mean 0 and deviation 1."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import resource
 import sys
 import time
@@ -14,12 +13,10 @@ from typing import Any, TypeVar
 
 import gymnasium as gym
 import keras
-import tensorflow as tf
 
 from baselines_acktr import ranks
 from baselines_acktr.agents import Agent
 from baselines_acktr.keeper import Keeper, load_run
-from baselines_acktr.networks import default_network
 from baselines_acktr.rollouts import state_gap
 from common.errors import UserError, closest
 from common.logger import Logger
@@ -51,17 +48,6 @@ class Run:
     callback: Callable[[Any], bool | None] | None = None
     sync_check_interval: int = 100
     resumed: Path | None = None
-
-
-def spare_threads(observation_space: gym.Space) -> None:
-    """Has TensorFlow run each operation on one thread where observations are vectors, if it has not begun yet.
-
-    On networks as small as theirs two threads wait for each other (docs/performance.md). It holds for the process;
-    TF_NUM_INTRAOP_THREADS decides otherwise.
-    """
-    if default_network(observation_space) != "cnn" and "TF_NUM_INTRAOP_THREADS" not in os.environ:
-        with contextlib.suppress(RuntimeError):  # it has begun
-            tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def require_same_step(env: gym.vector.VectorEnv) -> None:

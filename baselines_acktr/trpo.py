@@ -11,8 +11,15 @@ import tensorflow as tf
 
 from baselines_acktr import training
 from baselines_acktr.config import TrpoContConfig, TrpoDiscreteConfig
-from baselines_acktr.conjugate_gradient import conjugate_gradient, fisher_vector_product, flatten, line_search
+from baselines_acktr.conjugate_gradient import (
+    conjugate_gradient,
+    fisher_vector_product,
+    flatten,
+    line_search,
+    unflatten,
+)
 from baselines_acktr.disjoint_agent import DisjointAgent
+from baselines_acktr.kfac import fisher_norm
 
 
 class Trpo(DisjointAgent):
@@ -52,7 +59,7 @@ class Trpo(DisjointAgent):
         parts = self._mean(self._gradient(*batch))
         surrogate, entropy, gradient = parts[0], parts[2], parts[3:]
         direction = conjugate_gradient(lambda v: self._damped_fisher(fisher_observations, v), gradient, config.cg_iters)
-        norm = tf.reduce_sum(direction * self._damped_fisher(observations, direction))
+        norm = self._mean(self._curvature(observations, direction)) + config.damping * tf.reduce_sum(direction**2)
         length = tf.sqrt(2 * config.max_kl / norm)
         fraction, gain = line_search(evaluate, variables, length * direction, surrogate, config.max_kl)
         return {"surrogate_gain": gain, "step_fraction": fraction, "policy_entropy": entropy}
@@ -88,6 +95,13 @@ class Trpo(DisjointAgent):
         """F v of this rank's rows."""
         variables = [variable.value for variable in self.policy.trainable_variables]
         return fisher_vector_product(lambda: self.policy(observations), self._mean_kl, variables, vector)
+
+    @tf.function(reduce_retracing=True)
+    def _curvature(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+        """v^T F v of this rank's rows; scalar."""
+        variables = [variable.value for variable in self.policy.trainable_variables]
+        parts = unflatten(vector, variables)
+        return fisher_norm(lambda: self.policy(observations), self._mean_kl, variables, parts)
 
 
 class ContinuousModel(Trpo):

@@ -1,10 +1,11 @@
-"""What a program does to its own process: its fellows under MPI, signals, and TensorFlow's start-up messages."""
+"""What a program does to its own process: its fellows under MPI, signals, and how TensorFlow starts."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -57,6 +58,18 @@ class Interruption:
         self.signal = number
         if not self._quiet:
             os.write(2, b"\nstopping after this update; once more to stop at once\n")  # `print` may be at work already
+
+
+def suit_tensorflow(observation_space: Any) -> None:
+    """Has TensorFlow, if it is not imported yet, compute in the way that suits a Gymnasium space of observations.
+
+    For images by oneDNN, without which TensorFlow leaves some processors and whose convolutions are several times as
+    fast; for vectors with one thread for each operation, as on networks so small two wait for each other
+    (docs/performance.md). It holds for the process; TF_ENABLE_ONEDNN_OPTS and TF_NUM_INTRAOP_THREADS decide otherwise.
+    """
+    if "tensorflow" not in sys.modules:
+        images = len(observation_space.shape or ()) == 3
+        os.environ.setdefault(*(("TF_ENABLE_ONEDNN_OPTS", "1") if images else ("TF_NUM_INTRAOP_THREADS", "1")))
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ def test_observations_of_any_shape_are_acted_on(shape):
 def test_pictures_may_be_seen_by_the_cnn_of_the_atari_games():
     sizes = {"conv_filters": (4,), "conv_kernels": (4,), "conv_strides": (2,), "hidden_sizes": (8,)}
     model = Model(PICTURES, ACTIONS, "cnn", AcktrContConfig(inverses="inline", vf_iters=2, **sizes))
-    assert np.isfinite(model.update(make_rollout(model), 10**9)["kl"])
+    assert np.isfinite(model.update(make_rollout(model), 10**9, report=True)["kl"])
 
 
 def test_actions_of_whole_numbers_are_refused():
@@ -114,7 +114,7 @@ def test_kl_in_the_log_is_that_of_the_policies_before_and_after():
     rollout = make_rollout(model)
     seen = model.actor.filtered(rollout.observations.reshape(-1, 3))
     before = model.policy(seen).numpy()
-    kl = model.update(rollout, 10**9)["kl"]
+    kl = model.update(rollout, 10**9, report=True)["kl"]
     mean, log_std = np.split(before, 2, axis=1)
     new_mean, new_log_std = np.split(model.policy(seen).numpy(), 2, axis=1)
     var, new_var = np.exp(2 * log_std), np.exp(2 * new_log_std)
@@ -126,12 +126,24 @@ def test_kl_in_the_log_is_that_of_the_policies_before_and_after():
 def test_step_size_follows_the_kl(kl, factor):
     model = make_model(desired_kl=0.002)
     np.testing.assert_allclose(model._adapted(0.03, kl), 0.03 * factor)
-    assert make_model(desired_kl=0.0)._adapted(0.03, kl) == 0.03
+
+
+@pytest.mark.parametrize("desired_kl", [0.0, 10.0])
+def test_what_only_the_log_needs_is_measured_for_a_report_only(desired_kl):
+    model, other = (make_model(lr=0.03, desired_kl=desired_kl, hidden_sizes=(4,)) for _ in range(2))
+    rollout = make_rollout(model)
+    metrics, reported = model.update(rollout, 10**9), other.update(rollout, 10**9, report=True)
+    assert reported.keys() - metrics.keys() == {"explained_variance", "quadratic_kl"} | ({"kl"} - metrics.keys())
+    assert ("kl" in metrics) == (desired_kl > 0)
+    for m in (model, other):  # a KL far below the desired one makes the next step longer, reported or not
+        assert m.optimizer.learning_rate.numpy() == pytest.approx(0.045 if desired_kl else 0.03)
+    for a, b in zip(model.policy.get_weights(), other.policy.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_the_quadratic_kl_is_that_of_the_step_size_taken_not_of_the_adapted_one():
     model = make_model(lr=0.03, desired_kl=10.0, hidden_sizes=(4,))
-    metrics = model.update(make_rollout(model), 10**9)
+    metrics = model.update(make_rollout(model), 10**9, report=True)
     assert model.optimizer.learning_rate.numpy() == pytest.approx(1.5 * metrics["lr"])
     at_the_adapted_size = float(model.optimizer.last_step_model_kl())
     assert at_the_adapted_size > 0
@@ -153,7 +165,8 @@ def test_the_exact_trust_region_makes_steps_whose_kl_is_delta(observations):
     options = {"delta": 1e-4, "desired_kl": 0.0, "klschedule": "constant", "lr": 10.0, "momentum": 0.0}
     model = make_model(observations, trust_region="exact", hidden_sizes=(12,), **options)
     for seed in range(3):
-        assert model.update(make_rollout(model, seed=seed), 10**9)["kl"] == pytest.approx(1e-4, rel=0.15)
+        kl = model.update(make_rollout(model, seed=seed), 10**9, report=True)["kl"]
+        assert kl == pytest.approx(1e-4, rel=0.15)
 
 
 def test_the_fisher_takes_rows_at_random():
@@ -193,7 +206,7 @@ def test_advantages_are_standardised():
         advantages = scale * rollout.rewards + shift
         seen = model.actor.filtered(rollout.observations.reshape(-1, 3))
         actions = rollout.actions.reshape(-1, 2)
-        losses.append(float(model._improve(seen, actions, advantages.ravel())["policy_loss"]))
+        losses.append(float(model._improve(seen, actions, advantages.ravel(), measure=False)["policy_loss"]))
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 

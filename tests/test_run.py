@@ -433,24 +433,28 @@ def test_the_commit_of_a_clone_is_recorded_and_none_elsewhere(tmp_path):
     assert run_info.git_state(tmp_path)["changed"] is True
 
 
-THREADS = """
-import os
-import gymnasium as gym, numpy as np, tensorflow as tf
-from baselines_acktr.training import spare_threads
+SUITED = """
+import os, sys
+import run
 
-def threads_after(shape, dtype):
-    spare_threads(gym.spaces.Box(0, 1, shape, dtype))
-    return tf.config.threading.get_intra_op_parallelism_threads()
-
-os.environ["TF_NUM_INTRAOP_THREADS"] = "2"
-asked = threads_after((3,), np.float32)
-del os.environ["TF_NUM_INTRAOP_THREADS"]
-images, vectors = threads_after((84, 84, 4), np.uint8), threads_after((3,), np.float32)
-tf.constant(0)
-print([asked, images, vectors, threads_after((3,), np.float32)])
+settings, _ = run.probe(run.prepare(sys.argv[1:]))
+names = ("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS")
+print([os.environ.get(name) for name in names])
 """
 
 
-def test_operations_on_small_networks_take_one_thread_unless_the_user_asks_for_more():
-    output = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=True).stdout
-    assert output.split("\n")[-2] == "[0, 0, 1, 1]"
+@pytest.mark.parametrize(
+    ("env", "asked", "expected"),
+    [
+        ("PongNoFrameskip-v4", {}, ["1", None]),
+        ("CartPole-v1", {}, [None, "1"]),
+        ("PongNoFrameskip-v4", {"TF_ENABLE_ONEDNN_OPTS": "0"}, ["0", None]),
+        ("CartPole-v1", {"TF_NUM_INTRAOP_THREADS": "2"}, [None, "2"]),
+    ],
+)
+def test_tensorflow_computes_as_suits_the_observations_unless_the_user_asks_for_else(env, asked, expected):
+    """So it is settled before TensorFlow is imported: afterwards nothing would be."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("TF_")} | asked
+    command = [sys.executable, "-c", SUITED, f"--env={env}"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout
+    assert output.split("\n")[-2] == str(expected)

@@ -114,7 +114,7 @@ def test_the_kl_of_a_step_is_never_above_the_limit(kind, max_kl):
         rollout = make_rollout(model, seed=seed)
         seen = model.actor.filtered(rollout.observations.reshape(40, 3))
         old = model.policy(seen).numpy()
-        metrics = model.update(rollout, 10**9)
+        metrics = model.update(rollout, 10**9, report=True)
         kls.append(exact_kl(kind, old, model.policy(seen).numpy()))
         np.testing.assert_allclose(metrics["kl"], kls[-1], rtol=1e-2, atol=1e-6)
         fractions.append(float(metrics["step_fraction"]))
@@ -128,7 +128,8 @@ def test_without_a_good_step_the_policy_stays_to_the_bit(advantage):
     rollout = make_rollout(model)
     observations = model.actor.filtered(rollout.observations.reshape(40, 3))
     before = policy_of(model)
-    metrics = model._improve(observations, rollout.actions.reshape(40, 2), np.full(40, advantage, np.float32))
+    advantages = np.full(40, advantage, np.float32)
+    metrics = model._improve(observations, rollout.actions.reshape(40, 2), advantages, measure=True)
     assert (float(metrics["step_fraction"]), metrics["kl"]) == (0, 0)
     for old, new in zip(before, policy_of(model), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -15,7 +15,8 @@ import pandas as pd
 from common import cli
 from common.errors import UserError, exit_code
 from common.options import option, validate
-from common.process import quiet_tensorflow
+from common.process import quiet_tensorflow, suit_tensorflow
+from common.vec_env import make_vec_env
 
 PROGRAM = "python -m baselines_acktr.benchmark"
 
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(options: BenchmarkOptions) -> None:
     """Measures and prints."""
+    with make_vec_env(options.env, 1, seed=0, pixels=options.pixels) as probe:
+        suit_tensorflow(probe.single_observation_space)
     with quiet_tensorflow():
         from baselines_acktr import acktr_discrete
         from baselines_acktr.benchmark.kfac_parts import kfac_parts

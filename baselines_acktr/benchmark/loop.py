@@ -17,7 +17,7 @@ from baselines_acktr.agents import Agent
 from baselines_acktr.benchmark.stopwatch import Stopwatch
 from baselines_acktr.kfac.optimizer import EARLY
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
-from baselines_acktr.training import make_config, spare_threads
+from baselines_acktr.training import make_config
 from common.errors import UserError
 from common.vec_env import make_vec_env
 from common.vec_env.ids import find_spec, is_atari
@@ -49,7 +49,6 @@ class Loop:
         self, alg: str, env_id: str, num_env: int | None = None, batch: int | None = None, pixels: bool = False
     ) -> None:
         with make_vec_env(env_id, 1, seed=0, pixels=pixels) as probe:
-            spare_threads(probe.single_observation_space)
             model_class = _model_class(alg, probe.single_action_space)
         config_class: Any = model_class.config_class
         num_env = num_env or (config_class.num_env_atari if is_atari(find_spec(env_id)) else config_class.num_env)

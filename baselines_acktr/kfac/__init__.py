@@ -13,7 +13,7 @@ from baselines_acktr.kfac.inverses import (
 )
 from baselines_acktr.kfac.optimizer import Divergence, Kfac, Objective, first_not_finite
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
-from baselines_acktr.kfac.trust_region import step_length
+from baselines_acktr.kfac.trust_region import fisher_norm, step_length
 
 __all__ = [
     "INVERTERS",
@@ -28,6 +28,7 @@ __all__ = [
     "UnsupportedLayerError",
     "categorical_log_likelihood",
     "first_not_finite",
+    "fisher_norm",
     "gaussian_log_likelihood",
     "step_length",
 ]

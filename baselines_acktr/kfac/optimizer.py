@@ -336,10 +336,14 @@ class Kfac:
             self._skipped_refreshes += 1
             _LOG.warning("K-FAC keeps its inverses of update %d: %s", self._inverse_step, refresh.failure)
             return
-        for block, tensors in zip(self.blocks, refresh.tensors, strict=True):
+        self._take_inverses(refresh.tensors)
+        self._inverse_step = refresh.step
+
+    @tf.function
+    def _take_inverses(self, inverses: list[tuple[tf.Tensor, ...]]) -> None:
+        for block, tensors in zip(self.blocks, inverses, strict=True):
             for variable, tensor in zip(block.tensors, tensors, strict=True):
                 variable.assign(tensor)
-        self._inverse_step = refresh.step
 
     # -- what it did --------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from baselines_acktr.paper import published
 from baselines_acktr.paper.items import ATARI, MUJOCO
 from baselines_acktr.paper.plan import Run
 from common.plots import figure
-from common.process import quiet_tensorflow
+from common.process import quiet_tensorflow, suit_tensorflow
+from common.vec_env import make_vec_env
 
 if TYPE_CHECKING:
     from baselines_acktr.benchmark.loop import Loop
@@ -71,8 +72,10 @@ def _replace(path: Path, table: pd.DataFrame, numbers: str) -> None:
 def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Speeds beside the paper's, and milliseconds of each part of an update, for one size of the batch.
 
-    In a process of its own, as how many threads TensorFlow takes is settled once for a process.
+    In a process of its own, as how TensorFlow computes is settled once for a process.
     """
+    with make_vec_env(run.env, 1, seed=0) as probe:
+        suit_tensorflow(probe.single_observation_space)
     with quiet_tensorflow():
         from baselines_acktr.benchmark.loop import Loop, speeds, take_turns
 
