@@ -34,7 +34,7 @@ def fisher_vector_product(
 
     Args:
       outputs: () -> the policy's outputs [B, ...], whose Jacobian is J.
-      mean_kl: a constant copy of the outputs and they -> mean KL of the first to the second, nats; scalar. H is its
+      mean_kl: (constant copy of the outputs, outputs) -> mean KL of the first to the second, nats; scalar. H is its
         second derivative.
       variables: of the policy.
       vector: v, [P].

@@ -17,8 +17,9 @@ import keras
 from baselines_acktr import ranks
 from baselines_acktr.agents import Agent
 from baselines_acktr.keeper import Keeper, load_run
+from baselines_acktr.kfac import NoInverseError
 from baselines_acktr.rollouts import state_gap
-from common.errors import UserError, closest
+from common.errors import RunFailedError, UserError, closest
 from common.logger import Logger
 from common.mpi import ALONE, Communicator
 from common.random_state import rank_seed
@@ -120,7 +121,10 @@ def learn(
             model.load(load_path)
         resumed = Path(load_path) if load_path and resume else None
         goal = Run(total_timesteps, logger, log_interval, save_path, keeper, callback, sync_check_interval, resumed)
-        train(model, env, goal)
+        try:
+            train(model, env, goal)
+        except NoInverseError as error:
+            raise RunFailedError(str(error)) from error
     return model
 
 
@@ -157,7 +161,7 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
             snapshot = ranks.snapshot(model, runner, run.logger, now)
             if run.keeper is not None and snapshot is not None:
                 run.keeper.save(snapshot, wait=ended)
-        if run.logger is not None and stop and not report:
+        if run.logger is not None and ended and not report:
             _report(run.logger, model, now, metrics, clock)  # a resumed run takes this row back
     if run.save_path and comm.rank == 0:
         model.save(run.save_path)

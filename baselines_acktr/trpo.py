@@ -16,10 +16,8 @@ from baselines_acktr.conjugate_gradient import (
     fisher_vector_product,
     flatten,
     line_search,
-    unflatten,
 )
 from baselines_acktr.disjoint_agent import DisjointAgent
-from baselines_acktr.kfac import fisher_norm
 
 
 class Trpo(DisjointAgent):
@@ -36,9 +34,8 @@ class Trpo(DisjointAgent):
         self._step_in_trust_region = tf.function(self._step, reduce_retracing=True) if alone else self._step
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        order = self.row_order(len(advantages))
-        rows = order[: math.ceil(self.config.fisher_fraction * len(order))]
-        return self._step_in_trust_region(observations, actions, advantages, tf.gather(observations, rows))
+        fisher_rows = math.ceil(self.config.fisher_fraction * len(advantages))  # the first ones: their order is random
+        return self._step_in_trust_region(observations, actions, advantages, observations[:fisher_rows])
 
     def _step(self, observations, actions, advantages, fisher_observations) -> dict[str, tf.Tensor]:
         """Maximises the surrogate E[pi(a|s) / pi_old(a|s) A] subject to mean KL(old || new) <= max_kl (equation 14).
@@ -59,7 +56,7 @@ class Trpo(DisjointAgent):
         parts = self._mean(self._gradient(*batch))
         surrogate, entropy, gradient = parts[0], parts[2], parts[3:]
         direction = conjugate_gradient(lambda v: self._damped_fisher(fisher_observations, v), gradient, config.cg_iters)
-        norm = self._mean(self._curvature(observations, direction)) + config.damping * tf.reduce_sum(direction**2)
+        norm = tf.reduce_sum(direction * self._damped_fisher(observations, direction))
         length = tf.sqrt(2 * config.max_kl / norm)
         fraction, gain = line_search(evaluate, variables, length * direction, surrogate, config.max_kl)
         return {"surrogate_gain": gain, "step_fraction": fraction, "policy_entropy": entropy}
@@ -95,13 +92,6 @@ class Trpo(DisjointAgent):
         """F v of this rank's rows."""
         variables = [variable.value for variable in self.policy.trainable_variables]
         return fisher_vector_product(lambda: self.policy(observations), self._mean_kl, variables, vector)
-
-    @tf.function(reduce_retracing=True)
-    def _curvature(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
-        """v^T F v of this rank's rows; scalar."""
-        variables = [variable.value for variable in self.policy.trainable_variables]
-        parts = unflatten(vector, variables)
-        return fisher_norm(lambda: self.policy(observations), self._mean_kl, variables, parts)
 
 
 class ContinuousModel(Trpo):

@@ -63,8 +63,8 @@ class Interruption:
 def suit_tensorflow(observation_space: Any) -> None:
     """Has TensorFlow, if it is not imported yet, compute in the way that suits a Gymnasium space of observations.
 
-    For images by oneDNN, without which TensorFlow leaves some processors and whose convolutions are several times as
-    fast; for vectors with one thread for each operation, as on networks so small two wait for each other
+    For images it uses oneDNN, which TensorFlow leaves off on some processors and whose convolutions are several times
+    as fast; for vectors it runs each operation on one thread, as on networks so small two wait for each other
     (docs/performance.md). It holds for the process; TF_ENABLE_ONEDNN_OPTS and TF_NUM_INTRAOP_THREADS decide otherwise.
     """
     if "tensorflow" not in sys.modules:

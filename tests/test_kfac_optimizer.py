@@ -13,6 +13,7 @@ from baselines_acktr.kfac import (
     EigenForm,
     InlineInverter,
     Kfac,
+    NoInverseError,
     Objective,
     UnsupportedLayerError,
     categorical_log_likelihood,
@@ -310,6 +311,19 @@ def test_awaiting_the_inverses_of_the_background_thread():
             assert optimizer.counters["inverse_age"] == 0
 
 
+def test_a_snapshot_that_close_gives_up_is_taken_anew_at_once():
+    model = classifier()
+    with make(model, inverse_interval=3, inverter=BackgroundInverter()) as optimizer:
+        run_steps(optimizer, model, 40)
+        optimizer.await_inverses()
+        while optimizer.inverter.idle:
+            run_steps(optimizer, model, 1)
+        optimizer.close()
+        run_steps(optimizer, model, 1)
+        optimizer.await_inverses()
+        assert optimizer.counters["inverse_age"] == 0
+
+
 def test_continuing_from_state_equals_not_having_stopped():
     model = classifier()
     optimizer = make(model, inverse_interval=3)
@@ -408,7 +422,7 @@ def test_bad_first_factors_are_an_error_not_an_unpreconditioned_step():
     before = weights(model)
     x, labels = data()
     x[:] = np.nan
-    with pytest.raises(ArithmeticError, match="cannot start"):
+    with pytest.raises(NoInverseError, match="cannot start"):
         optimizer.minimize(objective_of(optimizer, model), x, labels)
     for old, new in zip(before, weights(model), strict=True):
         np.testing.assert_array_equal(old, new)

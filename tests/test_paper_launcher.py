@@ -184,6 +184,19 @@ def test_a_run_made_with_another_default_in_its_place_is_refused(fake, gamma, me
             job.state_of(run, fake / run.name)
 
 
+def test_runs_with_another_default_are_not_tabulated_either(fake, capsys):
+    """Not even by a command that only measures."""
+    (run,) = runs_of(DONE)
+    launch([run], fake)
+    path = fake / run.name / "run.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info | {"settings": info["settings"] | {"gamma": {"value": 0.9, "from": "default"}}}))
+    argv = ["fig3", "--envs=Hopper", "--algs=acktr", f"--seeds={DONE}", "--num_timesteps=10000"]
+    assert main([*argv, f"--out={fake.parent}", "--jobs=0"]) == 2
+    assert "was made with gamma=0.9, now 0.995" in capsys.readouterr().err
+    assert not (fake.parent / "fig3").exists()
+
+
 def test_cores_are_shared_out(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4, 5, 6})
     assert launcher.core_shares(1) == [[4, 5, 6]]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import pytest
 
 import run
@@ -391,6 +392,21 @@ class Broken(gym.Env):
 
 gym.register("BrokenObservation-v0", Broken, kwargs={"observation": np.nan})
 gym.register("BrokenReward-v0", Broken, kwargs={"reward": np.inf})
+
+
+def test_first_factors_without_an_inverse_are_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("baselines_acktr.kfac.inverses.spd_inverse", lambda matrix: np.full_like(matrix, np.nan))
+    argv = ["--env=Lights-v0", *SMALL, "--inverse_form=cholesky", "--num_timesteps=20", f"--log_path={tmp_path}"]
+    assert run.main(argv) == 1
+    last = capsys.readouterr().err.strip().split("\n")[-1]
+    assert last.startswith("run.py: stopped: K-FAC cannot start: no inverse of the first factors of layer 'dense")
+
+
+def test_the_last_update_is_reported_where_batches_are_longer_than_asked(tmp_path):
+    """Pendulum's episodes are 200 steps long: batches of 250 from a single environment are of 400."""
+    argv = ["--env=Pendulum-v1", "--num_env=1", "--timesteps_per_batch=250", "--num_timesteps=1000", "--vf_iters=2"]
+    assert run.main([*argv, "--log_format=csv", f"--log_path={tmp_path}"]) == 0
+    assert pd.read_csv(tmp_path / "progress.csv")["total_timesteps"].tolist() == [400, 800]
 
 
 @pytest.mark.parametrize("what", ["Observation", "Reward"])

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from baselines_acktr.benchmark.probe import spaces_of
 from common import cli
 from common.errors import UserError, exit_code
 from common.options import option, validate
-from common.process import quiet_tensorflow, suit_tensorflow
-from common.vec_env import make_vec_env
+from common.process import quiet_tensorflow
 
 PROGRAM = "python -m baselines_acktr.benchmark"
 
@@ -55,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(options: BenchmarkOptions) -> None:
     """Measures and prints."""
-    with make_vec_env(options.env, 1, seed=0, pixels=options.pixels) as probe:
-        suit_tensorflow(probe.single_observation_space)
+    spaces_of(options.env, options.pixels)  # before TensorFlow is imported
     with quiet_tensorflow():
         from baselines_acktr import acktr_discrete
         from baselines_acktr.benchmark.kfac_parts import kfac_parts

@@ -14,6 +14,7 @@ import pandas as pd
 import tensorflow as tf
 
 from baselines_acktr.agents import Agent
+from baselines_acktr.benchmark.probe import spaces_of
 from baselines_acktr.benchmark.stopwatch import Stopwatch
 from baselines_acktr.kfac.optimizer import EARLY
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
@@ -48,15 +49,13 @@ class Loop:
     def __init__(
         self, alg: str, env_id: str, num_env: int | None = None, batch: int | None = None, pixels: bool = False
     ) -> None:
-        with make_vec_env(env_id, 1, seed=0, pixels=pixels) as probe:
-            model_class = _model_class(alg, probe.single_action_space)
+        observations, actions = spaces_of(env_id, pixels)
+        model_class = _model_class(alg, actions)
         config_class: Any = model_class.config_class
         num_env = num_env or (config_class.num_env_atari if is_atari(find_spec(env_id)) else config_class.num_env)
-        self.env = make_vec_env(env_id, num_env, seed=0, pixels=pixels)
-        observations = self.env.single_observation_space
         config = make_config(config_class, **model_class.preset(observations) | _batch_of(config_class, batch, num_env))
-        network = model_class.default_network(observations)
-        self.model = model_class(observations, self.env.single_action_space, network, config)
+        self.model = model_class(observations, actions, model_class.default_network(observations), config)
+        self.env = make_vec_env(env_id, num_env, seed=0, pixels=pixels)
         self.runner = self.model.make_runner(self.env)
         self.batch = config.batch_size(num_env)
         self.warm_up = max(2, EARLY * getattr(config, "inverse_interval", 0))
@@ -68,6 +67,8 @@ class Loop:
             rollout = self.runner.run()
             self.model.update(rollout, 10**9)
             timesteps += rollout.rewards.size
+            self.model.updates += 1
+        self.model.timesteps += timesteps
         self.model.close()  # waits for the thread, which starts again with the next snapshot
         return timesteps / (time.perf_counter() - start)
 

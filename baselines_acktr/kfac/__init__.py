@@ -10,10 +10,11 @@ from baselines_acktr.kfac.inverses import (
     CholeskyForm,
     EigenForm,
     InlineInverter,
+    NoInverseError,
 )
 from baselines_acktr.kfac.optimizer import Divergence, Kfac, Objective, first_not_finite
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
-from baselines_acktr.kfac.trust_region import fisher_norm, step_length
+from baselines_acktr.kfac.trust_region import step_length
 
 __all__ = [
     "INVERTERS",
@@ -24,11 +25,11 @@ __all__ = [
     "FreeVector",
     "InlineInverter",
     "Kfac",
+    "NoInverseError",
     "Objective",
     "UnsupportedLayerError",
     "categorical_log_likelihood",
     "first_not_finite",
-    "fisher_norm",
     "gaussian_log_likelihood",
     "step_length",
 ]

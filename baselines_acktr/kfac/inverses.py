@@ -20,6 +20,10 @@ from threadpoolctl import ThreadpoolController
 from baselines_acktr.kfac.lapack import NotPositiveDefiniteError, spd_inverse
 
 
+class NoInverseError(ArithmeticError):
+    """There are no inverses at all yet, and the first factors have none."""
+
+
 class Factors(NamedTuple):
     """Unbiased running averages of one layer: `a` [I, I] and `s` [O, O]."""
 

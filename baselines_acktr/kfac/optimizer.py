@@ -18,7 +18,16 @@ import tensorflow as tf
 from baselines_acktr.kfac.blocks import KroneckerBlock
 from baselines_acktr.kfac.distributed import Group, OwnRows, SharedInverter, averaged, symmetric, triangle
 from baselines_acktr.kfac.factors import join, kronecker_factors
-from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Factors, Form, Inverter, Refresh, Snapshot
+from baselines_acktr.kfac.inverses import (
+    BackgroundInverter,
+    CholeskyForm,
+    Factors,
+    Form,
+    Inverter,
+    NoInverseError,
+    Refresh,
+    Snapshot,
+)
 from baselines_acktr.kfac.taps import Tap, supported_layers, tap_layers
 from baselines_acktr.kfac.trust_region import fisher_norm, step_length
 
@@ -101,8 +110,8 @@ class Kfac:
       form: how factors are damped and inverted; `CholeskyForm()` or `EigenForm()`.
       inverter: where; `BackgroundInverter()` or `InlineInverter()`.
       seed: of the random draws (sampled targets through `generator`, sites).
-      group: ranks that each train their copy of the model on their part of every batch, all of them on as many rows;
-        None for a single process. Then every call of `minimize` is made by all of them.
+      group: ranks that each train their copy of the model on their part of every batch, each on the same number of
+        rows; None for a single process. Then every call of `minimize` is made by all of them.
 
     Raises:
       UnsupportedLayerError: naming a layer (and its type) that K-FAC cannot handle.
@@ -178,7 +187,7 @@ class Kfac:
           `model_kl` (KL of the unaveraged step by the quadratic model, nats); scalars, means over the ranks.
 
         Raises:
-          ArithmeticError: if there are no inverses at all yet because the first factors are bad.
+          NoInverseError: if there are no inverses at all yet because the first factors are bad.
           ValueError: if a layer has no influence on the sampled log-likelihood.
           RuntimeError: inside a `tf.function`.
         """
@@ -332,7 +341,7 @@ class Kfac:
             return
         if refresh.tensors is None:
             if self._inverse_step < 0:
-                raise ArithmeticError(f"K-FAC cannot start: no inverse of the first factors of {refresh.failure}")
+                raise NoInverseError(f"K-FAC cannot start: no inverse of the first factors of {refresh.failure}")
             self._skipped_refreshes += 1
             _LOG.warning("K-FAC keeps its inverses of update %d: %s", self._inverse_step, refresh.failure)
             return
@@ -416,7 +425,9 @@ class Kfac:
         self._told = int(self._skipped_updates) + int(self._skipped_statistics)
 
     def close(self) -> None:
-        """Ends the background thread."""
+        """Ends the background thread; a snapshot that it is working on is given up and taken anew when it is wanted."""
+        if not self.inverter.idle:
+            self._submitted_step = self._inverse_step
         self.inverter.close()
 
     def __enter__(self) -> Kfac:

@@ -27,12 +27,12 @@ def fisher_norm(
 ) -> tf.Tensor:
     """D^T F D with the exact Fisher F of a batch: (J D)^T H (J D); scalar.
 
-    H is the second derivative of the mean KL at the outputs and J their Jacobian. Where the KL is least nothing else is
-    left of its second derivative along D (Martens 2014, section 9).
+    H is the second derivative of the mean KL at the outputs and J their Jacobian. At its minimum the KL has no
+    gradient, so this is its whole second derivative along D (Martens 2014, section 9).
 
     Args:
       outputs: () -> the model's outputs [B, ...].
-      mean_kl: their constant copy and they -> mean KL of the first to the second, nats; scalar.
+      mean_kl: (constant copy of the outputs, outputs) -> mean KL of the first to the second, nats; scalar.
       variables: W.
       direction: D, a tensor for each of the variables.
     """

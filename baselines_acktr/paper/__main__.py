@@ -92,8 +92,11 @@ def run(names: Sequence[str], options: PaperOptions) -> int:
         print("\n".join(line for name, runs in plans.items() for line in commands(name, runs, out)))
         return 0
     check_folder("out", options.out, str(out))
+    missing = unfinished(
+        [run for name, runs in plans.items() if ITEMS[name].kind != SPEED for run in runs], out / "runs"
+    )
     try:
-        failures = carry_out(plans, out, options)
+        failures = carry_out(plans, missing, out, options)
     finally:
         for name, runs in plans.items():
             show(name, outcome.write(ITEMS[name], name, runs, out))
@@ -109,12 +112,13 @@ def commands(name: str, runs: Sequence[Run], out: Path) -> list[str]:
     return [command(run, out / "runs" / run.name) for run in unfinished(runs, out / "runs")]
 
 
-def carry_out(plans: Mapping[str, Sequence[Run]], out: Path, options: PaperOptions) -> list[str]:
+def carry_out(
+    plans: Mapping[str, Sequence[Run]], missing: Sequence[Run], out: Path, options: PaperOptions
+) -> list[str]:
     """Makes what is missing of the items; returns a line for each run that failed."""
     if options.jobs == 0:
         return []
-    runs = [run for name, chosen in plans.items() if ITEMS[name].kind != SPEED for run in chosen]
-    failures = train(unfinished(runs, out / "runs"), out / "runs", options.jobs or len(os.sched_getaffinity(0)))
+    failures = train(missing, out / "runs", options.jobs or len(os.sched_getaffinity(0)))
     for name in plans:
         if ITEMS[name].kind == SPEED:
             speed.measure(plans[name], out / name)

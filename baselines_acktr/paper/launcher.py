@@ -40,7 +40,7 @@ class Launcher:
     def __init__(self, runs: Sequence[Run], folder: Path, jobs: int, display: Display) -> None:
         self.failures: list[str] = []
         self._queue, self._folder, self._display = deque(runs), folder, display
-        self._free = core_shares(jobs)
+        self._free = core_shares(min(jobs, len(runs)))
         self._jobs: dict[Job, list[int]] = {}
 
     def run(self) -> None:

@@ -140,7 +140,8 @@ def _normal(name: str, task: str, runs: pd.DataFrame, measured: pd.DataFrame) ->
 
 
 def _duel(measured: pd.DataFrame, line: str) -> dict[str, str]:
-    scores = measured.groupby(["task", "line"])["score"].agg(["mean", "min", "max"]).unstack("line")
+    two = measured[measured["line"].isin(["acktr", line])]
+    scores = two.groupby(["task", "line"])["score"].agg(["mean", "min", "max"]).unstack("line")
     shared = scores.dropna()
     ahead = (shared["mean", "acktr"] > shared["mean", line]).sum()
     clearly = (shared["min", "acktr"] > shared["max", line]).sum()

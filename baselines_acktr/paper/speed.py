@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from baselines_acktr.benchmark.probe import spaces_of
 from baselines_acktr.paper import published
 from baselines_acktr.paper.items import ATARI, MUJOCO
 from baselines_acktr.paper.plan import Run
 from common.plots import figure
-from common.process import quiet_tensorflow, suit_tensorflow
-from common.vec_env import make_vec_env
+from common.process import quiet_tensorflow
 
 if TYPE_CHECKING:
     from baselines_acktr.benchmark.loop import Loop
@@ -31,7 +31,7 @@ SUITES = {ATARI: "Atari", MUJOCO: "MuJoCo"}  # as the paper's table calls them
 
 def commands(runs: Sequence[Run]) -> list[str]:
     """What a user would type for each size of the batch."""
-    algs = ",".join(dict.fromkeys(run.line.alg for run in runs))
+    algs = ",".join(sorted(dict.fromkeys(run.line.alg for run in runs), key=BASE.__eq__))  # ratios are to the last one
     return [
         f"python -m baselines_acktr.benchmark --env={run.env} --algs={algs} --num_env={num_env} --batch={batch} "
         f"--rounds={ROUNDS} --updates={updates_of(run, batch)}"
@@ -74,8 +74,7 @@ def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[p
 
     In a process of its own, as how TensorFlow computes is settled once for a process.
     """
-    with make_vec_env(run.env, 1, seed=0) as probe:
-        suit_tensorflow(probe.single_observation_space)
+    spaces_of(run.env)  # before TensorFlow is imported
     with quiet_tensorflow():
         from baselines_acktr.benchmark.loop import Loop, speeds, take_turns
 
