@@ -48,14 +48,14 @@ class Model(DisjointAgent):
         return super().update(rollout, total_timesteps, report)
 
     def _improve(
-        self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray, measure: bool
+        self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray, *, measure: bool
     ) -> dict[str, Any]:
         """One K-FAC step of the policy; with `desired_kl` the next one's length is adapted to this one's KL.
 
         With `measure` the result also has `quadratic_kl`, the step's KL by the quadratic model, nats.
         """
         lr, adapts = float(self.optimizer.learning_rate), self.config.desired_kl > 0
-        metrics = super()._improve(observations, actions, advantages, measure or adapts)
+        metrics = super()._improve(observations, actions, advantages, measure=measure or adapts)
         if measure:
             metrics["quadratic_kl"] = self.optimizer.last_step_model_kl()
         if adapts:

@@ -119,7 +119,7 @@ class DisjointAgent(Agent):
         return generalized_advantages(rollout.rewards, *values, rollout.ended, self.config.gamma, lam)
 
     def _improve(
-        self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray, measure: bool
+        self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray, *, measure: bool
     ) -> dict[str, Any]:
         """Updates the policy on the rows of a batch and, with `measure`, sees how far it moved."""
         rows = tf.constant(observations)
