@@ -77,7 +77,7 @@ def test_the_summary_is_an_interquartile_mean_over_tasks_and_counts_who_is_ahead
 def test_who_is_ahead_is_counted_over_the_tasks_that_both_have_whatever_a_third_lacks(tmp_path):
     scores = {(task, line, 0): score for task in ("Hopper", "Ant") for line, score in (("acktr", 2.0), ("a2c", 1.0))}
     scores[("Ant", "trpo", 0)] = 3.0
-    runs = make_runs(tmp_path, "fig3", scores, **TASKS)
+    runs = make_runs(tmp_path, "fig3", scores, envs=("Hopper", "Ant"), num_timesteps=5000)
     measured = results.measure(ITEMS["fig3"], runs, results.load_games(runs, tmp_path / "runs"))
     ahead = results.summarise("fig3", measured).set_index("line")["acktr ahead"]
     assert (ahead["a2c"], ahead["trpo"]) == ("2 of 2", "0 of 1")
