@@ -3,7 +3,7 @@
 from baselines_acktr.kfac import Kfac, Objective, categorical_log_likelihood
 """
 
-from baselines_acktr.kfac.fisher import categorical_log_likelihood, gaussian_log_likelihood
+from baselines_acktr.kfac.fisher import bernoulli_log_likelihood, categorical_log_likelihood, gaussian_log_likelihood
 from baselines_acktr.kfac.inverses import (
     INVERTERS,
     BackgroundInverter,
@@ -12,6 +12,7 @@ from baselines_acktr.kfac.inverses import (
     InlineInverter,
     NoInverseError,
 )
+from baselines_acktr.kfac.keras_model import KfacModel
 from baselines_acktr.kfac.optimizer import Divergence, Kfac, Objective, first_not_finite
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
 from baselines_acktr.kfac.trust_region import step_length
@@ -25,9 +26,11 @@ __all__ = [
     "FreeVector",
     "InlineInverter",
     "Kfac",
+    "KfacModel",
     "NoInverseError",
     "Objective",
     "UnsupportedLayerError",
+    "bernoulli_log_likelihood",
     "categorical_log_likelihood",
     "first_not_finite",
     "gaussian_log_likelihood",

@@ -23,6 +23,17 @@ def categorical_log_likelihood(logits: tf.Tensor, generator: tf.random.Generator
     )
 
 
+def bernoulli_log_likelihood(logits: tf.Tensor, generator: tf.random.Generator) -> tf.Tensor:
+    """Log-likelihood of one bit per entry, drawn from sigmoid(logits).
+
+    Args:
+      logits: [B, ...].
+      generator: draws the bits.
+    """
+    bits = tf.cast(generator.uniform(tf.shape(logits), dtype=logits.dtype) < tf.sigmoid(logits), logits.dtype)
+    return -tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.stop_gradient(bits), logits=logits))
+
+
 def gaussian_log_likelihood(mean: tf.Tensor, generator: tf.random.Generator, sigma: float = 1.0) -> tf.Tensor:
     """Log-likelihood, up to a constant, of one target per row drawn from N(mean, sigma^2 I).
 

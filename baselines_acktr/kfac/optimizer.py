@@ -119,6 +119,7 @@ class Kfac:
     """
 
     learning_rate, delta, damping, momentum, decay = _Number(), _Number(), _Number(), _Number(), _Number()
+    built = True  # what Keras' callbacks ask of a model's optimizer
 
     def __init__(
         self,

@@ -1,0 +1,144 @@
+"""K-FAC inside Keras' own training loop: `fit` with its callbacks, metrics and validation."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from baselines_acktr.kfac.fisher import bernoulli_log_likelihood, categorical_log_likelihood, gaussian_log_likelihood
+from baselines_acktr.kfac.optimizer import Kfac, Objective
+from baselines_acktr.kfac.taps import supported_layers
+
+LogLikelihood = Callable[[tf.Tensor, Any], tf.Tensor]
+
+
+def _categorical(outputs: tf.Tensor, generator: Any, from_logits: bool) -> tf.Tensor:
+    logits = outputs if from_logits else _log(outputs)
+    return categorical_log_likelihood(logits, generator) / math.sqrt(math.prod(outputs.shape[1:-1]))
+
+
+def _bernoulli(outputs: tf.Tensor, generator: Any, from_logits: bool) -> tf.Tensor:
+    logits = outputs if from_logits else _log(outputs) - _log(1 - outputs)
+    return bernoulli_log_likelihood(logits, generator) / math.sqrt(math.prod(outputs.shape[1:]))
+
+
+def _gaussian(outputs: tf.Tensor, generator: Any, from_logits: bool) -> tf.Tensor:
+    return gaussian_log_likelihood(outputs, generator, sigma=math.sqrt(math.prod(outputs.shape[1:]) / 2))
+
+
+def _log(probabilities: tf.Tensor) -> tf.Tensor:
+    return tf.math.log(tf.maximum(probabilities, keras.config.epsilon()))
+
+
+_LIKELIHOODS: dict[Any, Callable] = {
+    keras.losses.CategoricalCrossentropy: _categorical,
+    keras.losses.SparseCategoricalCrossentropy: _categorical,
+    keras.losses.BinaryCrossentropy: _bernoulli,
+    keras.losses.MeanSquaredError: _gaussian,
+    keras.losses.categorical_crossentropy: _categorical,
+    keras.losses.sparse_categorical_crossentropy: _categorical,
+    keras.losses.binary_crossentropy: _bernoulli,
+    keras.losses.mean_squared_error: _gaussian,
+}
+
+
+def likelihood_of(loss: str | keras.Loss | Callable) -> LogLikelihood:
+    """The log-likelihood whose Fisher is the generalized Gauss-Newton matrix of a mean over rows of `loss`.
+
+    Where a row's loss is a mean over M terms, its log-likelihood is divided by sqrt(M), so that its Fisher is by M.
+
+    Args:
+      loss: a cross-entropy or mean squared error of Keras, by name, function or object.
+
+    Returns:
+      (outputs [B, ...], generator) -> log-likelihood of targets drawn from the distribution that the outputs stand for,
+      summed over rows; scalar.
+
+    Raises:
+      ValueError: for another loss, or one that is not a mean, with those that are supported.
+    """
+    found = keras.losses.get(loss)
+    likelihood = _LIKELIHOODS.get(type(found) if isinstance(found, keras.Loss) else found)
+    if likelihood is None:
+        raise ValueError(
+            f"loss={loss!r}: has no likelihood here; must be (sparse_)categorical_crossentropy, binary_crossentropy or "
+            "mean_squared_error, or come with log_likelihood"
+        )
+    config = found.get_config() if isinstance(found, keras.Loss) else {}
+    if (reduction := config.get("reduction", "sum_over_batch_size")) != "sum_over_batch_size":
+        raise ValueError(f"loss={loss!r}: its reduction is {reduction!r}; must be 'sum_over_batch_size'")
+    return functools.partial(likelihood, from_logits=config.get("from_logits", False))
+
+
+@keras.saving.register_keras_serializable("baselines_acktr")
+class KfacModel(keras.Model):
+    """A functional Keras model that `Kfac` trains in `fit` and `train_on_batch`; else a `keras.Model` as any other.
+
+        model = KfacModel(inputs, outputs)
+        with Kfac(model, learning_rate=1.0, delta=0.1) as optimizer:
+            model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+            model.fit(images, labels, epochs=10)
+
+    `KfacModel(sequential.inputs[0], sequential.outputs[0])` has the layers and weights of a `Sequential`. `save` writes
+    architecture and weights, not the optimizer: compile a loaded model with a new one.
+    """
+
+    def compile(
+        self,
+        optimizer: Kfac,
+        loss: str | keras.Loss | Callable,
+        metrics: list | None = None,
+        weighted_metrics: list | None = None,
+        log_likelihood: LogLikelihood | None = None,
+    ) -> None:
+        """Sets what `fit` does.
+
+        The curvature is the generalized Gauss-Newton matrix of the loss (Martens & Grosse 2015, section 6.2), with all
+        rows weighted alike and without penalties of layers, estimated from targets that the model itself draws. So a
+        learning rate of 1 is a full Gauss-Newton step, and `delta` is in the units of the loss.
+
+        Args:
+          optimizer: made of this model.
+          loss: as for `likelihood_of`; with `log_likelihood` any.
+          metrics: as for `keras.Model.compile`.
+          weighted_metrics: as for `keras.Model.compile`.
+          log_likelihood: as `likelihood_of` returns; None: that of the loss.
+
+        Raises:
+          TypeError: if the optimizer is not a `Kfac`.
+          ValueError: if it is another model's, and as for `likelihood_of`.
+        """
+        if not isinstance(optimizer, Kfac):
+            raise TypeError(f"optimizer={optimizer!r}: must be a Kfac of this model")
+        if optimizer.layers != supported_layers(self):
+            raise ValueError(
+                f"optimizer: trains other layers than those of {self.name!r}; must be a Kfac of this model"
+            )
+        self._log_likelihood = log_likelihood or likelihood_of(loss)
+        super().compile(None, loss, metrics=metrics, weighted_metrics=weighted_metrics, jit_compile=False)
+        self.optimizer = optimizer
+
+    def get_compile_config(self) -> None:
+        """None: a `Kfac` belongs to one model and owns a thread."""
+
+    def make_train_function(self, force: bool = False) -> None:
+        self.train_function = lambda iterator: self.train_step(next(iterator))
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One update on a batch (x, y, sample_weight); returns the metrics since they were reset."""
+        self.optimizer.minimize(self._objective, *keras.utils.unpack_x_y_sample_weight(data))
+        return self.get_metrics_result()
+
+    def _objective(self, x: Any, y: tf.Tensor, sample_weight: tf.Tensor | None) -> Objective:
+        outputs = self(x, training=True)
+        loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
+        self.metrics[0].update_state(
+            loss, sample_weight=tf.shape(outputs)[0]
+        )  # the loss's own, as in Keras' train_step
+        self.compute_metrics(x, y, outputs, sample_weight)
+        return Objective(loss, self._log_likelihood(outputs, self.optimizer.generator))
