@@ -14,10 +14,12 @@ LABELS = np.random.default_rng(2).integers(0, CLASSES, ROWS)
 
 @pytest.fixture(autouse=True)
 def float64():
-    before = keras.config.floatx()
+    floats, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     yield
-    keras.config.set_floatx(before)
+    keras.config.set_floatx(floats)
+    keras.config.set_dtype_policy(policy)
 
 
 def classifier(activation: str | None = None, **dense) -> KfacModel:
@@ -168,7 +170,8 @@ def test_the_layers_of_a_sequential_model_learn():
     sequential = keras.Sequential([keras.Input((6, 6, 1)), *layers, keras.layers.Dense(1)])
     model = compiled(KfacModel(sequential.inputs[0], sequential.outputs[0]), "mse")
     images = normal(256, 6, 6, 1)
-    history = model.fit(images, images.mean(axis=(1, 2)), epochs=15, verbose=0).history
+    batches = tf.data.Dataset.from_tensor_slices((images, images.mean(axis=(1, 2)))).batch(48)
+    history = model.fit(batches, epochs=15, verbose=0).history
     assert history["loss"][-1] < 0.2 * history["loss"][0]
     np.testing.assert_array_equal(sequential.get_weights()[0], model.get_weights()[0])
 
@@ -179,6 +182,24 @@ def test_any_loss_can_come_with_its_likelihood():
     compiled(model, "categorical_hinge", log_likelihood=log_likelihood)
     targets = np.eye(CLASSES)[LABELS]
     history = model.fit(X, targets, epochs=10, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_several_outputs_need_a_likelihood_of_their_own():
+    one = classifier()
+    both = [one.outputs[0], keras.layers.Dense(2)(one.layers[-2].output)]
+    model = KfacModel(one.inputs[0], both)
+    targets = [np.eye(CLASSES)[LABELS], normal(ROWS, 2)]
+    losses = [keras.losses.CategoricalCrossentropy(from_logits=True), "mse"]
+    for loss in losses[1], losses:
+        with pytest.raises(ValueError, match="has 2 outputs; must have one, or come with log_likelihood"):
+            compiled(model, loss)
+    likelihoods = [likelihood_of(loss) for loss in losses]
+
+    def log_likelihood(outputs, generator):
+        return tf.add_n([one(output, generator) for one, output in zip(likelihoods, outputs, strict=True)])
+
+    history = compiled(model, losses, log_likelihood=log_likelihood).fit(X, targets, epochs=10, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
 
 

@@ -1,6 +1,7 @@
 """A K-FAC optimizer for TensorFlow 2 and Keras 3; it knows nothing of reinforcement learning.
 
-from baselines_acktr.kfac import Kfac, Objective, categorical_log_likelihood
+from baselines_acktr.kfac import Kfac, Objective, categorical_log_likelihood          # in a loop of your own
+from baselines_acktr.kfac import Kfac, KfacModel                                    # in Keras' `fit`
 """
 
 from baselines_acktr.kfac.fisher import bernoulli_log_likelihood, categorical_log_likelihood, gaussian_log_likelihood

@@ -104,20 +104,23 @@ class KfacModel(keras.Model):
 
         Args:
           optimizer: made of this model.
-          loss: as for `likelihood_of`; with `log_likelihood` any.
+          loss: as for `likelihood_of`; with `log_likelihood` any, and of any number of outputs.
           metrics: as for `keras.Model.compile`.
           weighted_metrics: as for `keras.Model.compile`.
-          log_likelihood: as `likelihood_of` returns; None: that of the loss.
+          log_likelihood: as `likelihood_of` returns, of all outputs; None: that of the loss.
 
         Raises:
           TypeError: if the optimizer is not a `Kfac`.
-          ValueError: if it is another model's, and as for `likelihood_of`.
+          ValueError: if it is another model's, if a likelihood is missing, and as for `likelihood_of`.
         """
         if not isinstance(optimizer, Kfac):
             raise TypeError(f"optimizer={optimizer!r}: must be a Kfac of this model")
         if optimizer.layers != supported_layers(self):
+            raise ValueError(f"optimizer: trains other layers than {self.name!r} has; must be a Kfac of this model")
+        if log_likelihood is None and len(self.outputs) != 1:
             raise ValueError(
-                f"optimizer: trains other layers than those of {self.name!r}; must be a Kfac of this model"
+                f"loss={loss!r}: {self.name!r} has {len(self.outputs)} outputs; must have one, or come with "
+                "log_likelihood"
             )
         self._log_likelihood = log_likelihood or likelihood_of(loss)
         super().compile(None, loss, metrics=metrics, weighted_metrics=weighted_metrics, jit_compile=False)
@@ -137,8 +140,7 @@ class KfacModel(keras.Model):
     def _objective(self, x: Any, y: tf.Tensor, sample_weight: tf.Tensor | None) -> Objective:
         outputs = self(x, training=True)
         loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
-        self.metrics[0].update_state(
-            loss, sample_weight=tf.shape(outputs)[0]
-        )  # the loss's own, as in Keras' train_step
+        rows = tf.shape(tf.nest.flatten(outputs)[0])[0]
+        self.metrics[0].update_state(loss, sample_weight=rows)  # that of the loss
         self.compute_metrics(x, y, outputs, sample_weight)
         return Objective(loss, self._log_likelihood(outputs, self.optimizer.generator))
