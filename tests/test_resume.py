@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import resource
 import shutil
 import signal
@@ -12,63 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from resume_runs import RUNS, train_half
 
 import run
 from baselines_acktr import checkpoint, keeper
 
 ROOT = Path(run.__file__).parent
-KFAC = ["--inverses=inline", "--inverse_interval=3"]
-CONTINUOUS = ["--hidden_sizes=8", "--vf_iters=3"]
-# The flags of each run; every one of its 20 updates takes as many timesteps as its last number says.
-RUNS = {
-    "CartPole": (["--env=CartPole-v1", *KFAC, "--num_env=2", "--nsteps=10", "--hidden_sizes=8"], 20),
-    "CartPole-subproc": (
-        ["--env=CartPole-v1", *KFAC, "--num_env=2", "--nsteps=10", "--hidden_sizes=8", "--env_backend=subproc"],
-        20,
-    ),
-    "Pendulum": (["--env=Pendulum-v1", *KFAC, *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=50"], 50),
-    "Pendulum-adaptive": (
-        ["--env=Pendulum-v1", *KFAC, *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=50", "--critic=adaptive"],
-        50,
-    ),
-    "Breakout": (
-        ["--env=BreakoutNoFrameskip-v4", *KFAC, "--num_env=4", "--nsteps=20", "--conv_filters=4,4,4"],
-        80,
-    ),
-    "Hopper": (["--env=Hopper-v5", *KFAC, *CONTINUOUS, "--num_env=4", "--timesteps_per_batch=100"], 100),
-    "HalfCheetah": (["--env=HalfCheetah-v4", *KFAC, *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=150"], 150),
-    "Reacher-pixels": (
-        ["--env=Reacher-v4", "--pixels", *KFAC, *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=30"],
-        30,
-    ),
-    "a2c-CartPole": (["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8"], 10),
-    "a2c-Hopper": (
-        ["--alg=a2c", "--env=Hopper-v4", *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=60"],
-        60,
-    ),
-    "trpo-CartPole": (
-        ["--alg=trpo", "--env=CartPole-v1", *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=40", "--vf_rows=10"],
-        40,
-    ),
-    "trpo-Swimmer": (
-        ["--alg=trpo", "--env=Swimmer-v5", *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=120", "--vf_rows=20"],
-        120,
-    ),
-}
 FAST = ("CartPole", "Hopper")
 WALL_CLOCK = ("file_sizes", "seconds.python", "duration", "env/games/seconds")
-
-
-def train(name: str, folder: Path) -> None:
-    flags, batch = RUNS[name]
-    common = ["--seed=3", "--log_interval=4", "--log_format=csv,json,log", "--save_interval=5"]
-    assert run.main([*flags, *common, f"--num_timesteps={20 * batch}", f"--log_path={folder}"]) == 0
-
-
-def train_half(name: str, folder: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "after_update", lambda settings, interruption, rank: lambda model: model.updates == 10)
-        train(name, folder)
 
 
 def cases() -> list:
@@ -80,9 +32,12 @@ def cases() -> list:
 def folders(request, tmp_path_factory) -> tuple[Path, Path]:
     """Folders of a run that was trained in one go, and of one that stopped and went on in another process."""
     straight, resumed = (tmp_path_factory.mktemp(f"{request.param}-{way}") for way in ("straight", "resumed"))
-    train(request.param, straight)
-    train_half(request.param, resumed)
-    subprocess.run([sys.executable, "run.py", "--resume", f"--log_path={resumed}"], cwd=ROOT, check=True)
+    programs = (
+        ["tests/resume_runs.py", request.param, straight, resumed],
+        ["run.py", "--resume", f"--log_path={resumed}"],
+    )
+    for program in programs:
+        subprocess.run([sys.executable, *program], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
     return straight, resumed
 
 
