@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -137,6 +139,16 @@ def test_list_prints_a_line_for_each_item(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(ITEMS)
+
+
+def test_what_reads_the_output_may_end_early():
+    command = [sys.executable, "-m", "baselines_acktr.paper", "fig3", "--dry_run"]
+    process = subprocess.Popen(
+        command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert (process.wait(), errors) == (141, "")
 
 
 def test_dry_run_prints_commands_and_makes_nothing(tmp_path, capsys):

@@ -50,8 +50,10 @@ FLAGS = cli.Flags({"options": PaperOptions})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code: 0 done, 1 a run failed, 2 a mistake of the user, 130
-    interrupted."""
+    """Runs a command line and returns its exit code.
+
+    0 done, 1 a run failed, 2 a mistake of the user, 130 interrupted, 141 nobody reads what it prints any more.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or any(flag in argv for flag in cli.HELP_FLAGS):
         print(FLAGS.help(PROGRAM, USAGE, "Makes the tables and figures of the paper.") + f"\nitems:\n{listing()}")
@@ -68,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("paper: interrupted; the same command goes on", file=sys.stderr)
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # what reads the output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def listing() -> str:
@@ -78,7 +83,7 @@ def listing() -> str:
 def run(names: Sequence[str], options: PaperOptions) -> int:
     """Carries out the items, one after another, and writes what came out."""
     if list(names) == ["list"]:
-        print(listing())
+        print(listing(), flush=True)
         return 0
     for name in names:
         if name not in ITEMS:
@@ -89,7 +94,7 @@ def run(names: Sequence[str], options: PaperOptions) -> int:
     plans = {name: plan(ITEMS[name], selection) for name in names}
     out = Path(options.out).expanduser()
     if options.dry_run:
-        print("\n".join(line for name, runs in plans.items() for line in commands(name, runs, out)))
+        print("\n".join(line for name, runs in plans.items() for line in commands(name, runs, out)), flush=True)
         return 0
     check_folder("out", options.out, str(out))
     missing = unfinished(
