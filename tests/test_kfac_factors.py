@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 
 import keras
@@ -75,6 +76,30 @@ def test_conv_factors_equal_loops(options):
     np.testing.assert_allclose(s, expected_s, rtol=1e-12, atol=1e-14)
 
 
+SEQUENCES = [
+    dict(strides=s, padding=p, dilation_rate=d)
+    for s, p, d in itertools.product([1, 2], ["valid", "same", "causal"], [1, 2])
+    if s == 1 or d == 1
+]
+
+
+@pytest.mark.parametrize("options", SEQUENCES, ids=str)
+def test_convolution_of_a_sequence_has_the_factors_of_its_patches(options):
+    """Its patches are what a convolution with unit kernels gives."""
+    layer = keras.layers.Conv1D(4, 3, dtype="float64", **options)
+    model = sequential(layer, input_shape=(7, 2))
+    x = normal(3, 7, 2)
+    gradient = normal(*model(x).shape, seed=2)
+    ((a, s),) = factors_of(model, lambda outputs: tf.reduce_sum(outputs * gradient), x)
+    unit = keras.layers.Conv1D(6, 3, use_bias=False, dtype="float64", **options)
+    unit.build(x.shape)
+    unit.kernel.assign(np.eye(6).reshape(3, 2, 6))
+    rows = np.insert(unit(x).numpy().reshape(-1, 6), 6, 1.0, axis=1)
+    np.testing.assert_allclose(a, rows.T @ rows / len(rows), rtol=1e-12, atol=1e-14)
+    outer = gradient.reshape(-1, 4)
+    np.testing.assert_allclose(s, outer.T @ outer / 3, rtol=1e-12, atol=1e-14)
+
+
 def test_patches_times_kernel_equal_the_convolution():
     layer = keras.layers.Conv2D(3, 3, 2, padding="same", use_bias=False, dtype="float64")
     model = sequential(layer, input_shape=(8, 7, 2))
@@ -113,6 +138,60 @@ def test_free_vector_has_the_fisher_of_its_rows():
     ((a, s),) = factors_of(model, lambda outputs: tf.reduce_sum(outputs * gradient), normal(6, 2))
     np.testing.assert_array_equal(a, [[1.0]])
     np.testing.assert_allclose(s, gradient.T @ gradient / 6, rtol=1e-12)
+
+
+NORMALIZATIONS = [
+    keras.layers.BatchNormalization(dtype="float64"),
+    keras.layers.BatchNormalization(axis=1, dtype="float64"),
+    keras.layers.BatchNormalization(scale=False, dtype="float64"),
+    keras.layers.GroupNormalization(2, dtype="float64"),
+    keras.layers.GroupNormalization(2, axis=1, dtype="float64"),
+    keras.layers.LayerNormalization(dtype="float64"),
+    keras.layers.LayerNormalization(axis=2, dtype="float64"),
+    keras.layers.LayerNormalization(center=False, dtype="float64"),
+    keras.layers.RMSNormalization(dtype="float64"),
+]
+
+
+def normalized_model(layer, seed=0):
+    """A model with one normalization of images [4, 3, 2]; one of the scales is 0."""
+    model = sequential(layer, keras.layers.Flatten(), dense(3, "tanh"), dense(2), input_shape=(4, 3, 2), seed=seed)
+    for variable in layer.non_trainable_variables:
+        variable.assign(np.random.default_rng(seed).uniform(0.5, 2, variable.shape))
+    first = layer.trainable_variables[0]
+    first.assign(first.numpy() * (np.arange(len(first.numpy())) != 1))
+    return model
+
+
+@pytest.mark.parametrize("layer", NORMALIZATIONS, ids=lambda layer: layer.name)
+def test_scale_and_shift_have_their_exact_fisher(layer):
+    model = normalized_model(layer)
+    x = normal(7, 4, 3, 2)
+    per_output = [factors_of(model, lambda outputs, k=k: tf.reduce_sum(outputs[:, k]), x)[0] for k in range(2)]
+    np.testing.assert_array_equal(per_output[0][0], [[1.0]])
+    jacobian = homogeneous_jacobian(model, layer, x)
+    exact = np.einsum("bki,bkj->ij", jacobian, jacobian) / len(x)
+    np.testing.assert_allclose(sum(s for _, s in per_output), exact, rtol=1e-10, atol=1e-12)
+    assert np.abs(exact).max() > 0.01
+
+
+@pytest.mark.parametrize("layer", NORMALIZATIONS, ids=lambda layer: layer.name)
+def test_tapping_leaves_a_normalization_what_it_computes_and_keeps(layer):
+    x = tf.constant(normal(7, 4, 3, 2))
+
+    def trained(tapped: bool):
+        model = normalized_model(layer.__class__.from_config(layer.get_config()), seed=3)
+        taps = tap_layers(supported_layers(model)) if tapped else contextlib.nullcontext()
+        with tf.GradientTape() as tape, taps:
+            outputs = model(x, training=True)
+        gradients = tape.gradient(outputs, [variable.value for variable in model.trainable_variables])
+        return [outputs, *gradients, *model.get_weights()], [list(layer.variables) for layer in model.layers]
+
+    values, variables = trained(tapped=True)
+    expected, expected_variables = trained(tapped=False)
+    for value, other in zip(values, expected, strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-10, atol=1e-12)
+    assert [len(group) for group in variables] == [len(group) for group in expected_variables]
 
 
 def test_dense_on_a_sequence_treats_steps_as_sites():
@@ -154,12 +233,20 @@ def test_subsample_of_sites_is_deterministic_under_the_seed():
     assert not np.array_equal(draw(3), draw(4))
 
 
-def test_join_and_split_are_inverse():
-    layer = keras.layers.Conv2D(4, 3, dtype="float64")
-    model = sequential(layer, input_shape=(5, 5, 2))
-    weights = [variable.value for variable in model.trainable_variables]
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (keras.layers.Conv2D(4, 3, dtype="float64"), (3 * 3 * 2 + 1, 4)),
+        (keras.layers.LayerNormalization(dtype="float64"), (1, 2 + 2)),
+        (FreeVector(3, dtype="float64"), (1, 3)),
+    ],
+    ids=["convolution", "normalization", "vector"],
+)
+def test_join_and_split_are_inverse(layer, shape):
+    sequential(layer, input_shape=(5, 5, 2))
+    weights = [variable.value for variable in layer.trainable_variables]
     matrix = join(weights)
-    assert matrix.shape == (3 * 3 * 2 + 1, 4)
+    assert matrix.shape == shape
     for part, weight in zip(split(layer, matrix), weights, strict=True):
         np.testing.assert_array_equal(part, weight)
 
@@ -178,14 +265,15 @@ def test_tapping_leaves_outputs_and_the_layer_as_they_were():
 @pytest.mark.parametrize(
     "layer",
     [
-        keras.layers.LayerNormalization(name="culprit"),
+        keras.layers.LayerNormalization(axis=[1, 2], name="culprit"),
+        keras.layers.SeparableConv1D(3, 3, name="culprit"),
         keras.layers.DepthwiseConv2D(3, name="culprit"),
         keras.layers.Conv2D(4, 3, groups=2, name="culprit"),
     ],
     ids=lambda layer: type(layer).__name__,
 )
 def test_unsupported_layer_is_named_with_its_type(layer):
-    model = keras.Sequential([keras.Input((8, 8, 4)), layer])
+    model = keras.Sequential([keras.Input((8, 4) if "1D" in type(layer).__name__ else (8, 8, 4)), layer])
     with pytest.raises(UnsupportedLayerError, match=rf"'culprit' of type {type(layer).__name__}"):
         supported_layers(model)
 

@@ -166,14 +166,25 @@ def test_a_saved_model_is_loaded_with_its_weights_and_trained_on(tmp_path):
 
 
 def test_the_layers_of_a_sequential_model_learn():
-    layers = [keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten(), keras.layers.Dropout(0.1)]
-    sequential = keras.Sequential([keras.Input((6, 6, 1)), *layers, keras.layers.Dense(1)])
+    convolution = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(momentum=0.9), keras.layers.ReLU()]
+    head = [keras.layers.Flatten(), keras.layers.Dropout(0.1), keras.layers.Dense(1)]
+    sequential = keras.Sequential([keras.Input((6, 6, 1)), *convolution, *head])
     model = compiled(KfacModel(sequential.inputs[0], sequential.outputs[0]), "mse")
     images = normal(256, 6, 6, 1)
     batches = tf.data.Dataset.from_tensor_slices((images, images.mean(axis=(1, 2)))).batch(48)
     history = model.fit(batches, epochs=15, verbose=0).history
     assert history["loss"][-1] < 0.2 * history["loss"][0]
+    assert model.evaluate(batches, verbose=0) < 0.2 * history["loss"][0]  # with the averages of the normalization
     np.testing.assert_array_equal(sequential.get_weights()[0], model.get_weights()[0])
+
+
+def test_a_step_moves_the_averages_of_a_batch_normalization_once():
+    normalization = keras.layers.BatchNormalization()
+    inputs = keras.Input((5,))
+    model = compiled(KfacModel(inputs, keras.layers.Dense(CLASSES, "softmax")(normalization(inputs))))
+    model.train_on_batch(X, LABELS)
+    np.testing.assert_allclose(normalization.moving_mean, 0.01 * X.mean(axis=0))
+    np.testing.assert_allclose(normalization.moving_variance, 0.99 + 0.01 * X.var(axis=0))
 
 
 def test_any_loss_can_come_with_its_likelihood():

@@ -69,6 +69,20 @@ def test_first_step_is_the_dense_natural_gradient_of_the_first_batch():
         np.testing.assert_allclose(new, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_first_step_of_a_normalization_is_its_dense_natural_gradient():
+    layer = keras.layers.LayerNormalization(dtype="float64")
+    model = sequential(dense(4, "tanh"), layer, dense(3), input_shape=(5,))
+    optimizer = make(model, learning_rate=0.1, delta=1e6, momentum=0.0, damping=0.05, form=EigenForm())
+    with tf.GradientTape() as tape:
+        loss = objective_of(optimizer, model)(*data()).loss
+    gradient = np.concatenate(tape.gradient(loss, [layer.gamma.value, layer.beta.value]))
+    before = np.concatenate(layer.get_weights())
+    optimizer.minimize(objective_of(optimizer, model), *data())
+    _, fisher = (average.numpy() / 0.01 for average in optimizer.blocks[1].averages)
+    expected = before - 0.1 * np.linalg.solve(fisher + 0.05 * np.eye(8), gradient)
+    np.testing.assert_allclose(np.concatenate(layer.get_weights()), expected, rtol=1e-9, atol=1e-12)
+
+
 def test_active_trust_region_gives_exactly_delta():
     model = classifier()
     optimizer = make(model, learning_rate=1e3, delta=3e-4, momentum=0.0, damping=0.02, form=EigenForm())

@@ -9,6 +9,9 @@ dense layer, the positions of a convolution's output, the time steps of a dense 
 
 so the whole site count stands in S, and A (x) S is KFC's approximation (Grosse & Martens 2016, theorem 1) of the Fisher
 of W [I, O]. Factored damping does not depend on where the count stands.
+
+The scale and shift of a normalization are a row vector W [1, O] that acts on a constant: A = 1, and S has each row's
+whole gradient, so their block is their Fisher.
 """
 
 from __future__ import annotations
@@ -17,19 +20,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.kfac.taps import FreeVector, Tap
+from baselines_acktr.kfac.taps import CONVOLUTIONS, NORMALIZATIONS, FreeVector, Tap, channel_axis, gamma_and_beta
+
+
+def _joint(shapes: list[tuple[int, ...]]) -> int:
+    """The axis of a layer's matrix along which its weights lie: a bias below its kernel, vectors side by side."""
+    return 1 if len(shapes[0]) == 1 else 0
 
 
 def join(tensors: list[tf.Tensor]) -> tf.Tensor:
-    """Stacks the kernel and bias of a layer (or their gradients), in the order of its weights, to a matrix [I, O]."""
-    return tf.concat([tf.reshape(tensor, [-1, tensor.shape[-1]]) for tensor in tensors], axis=0)
+    """Joins the weights of a layer (or their gradients), in their order, to a matrix [I, O]."""
+    rows = [tf.reshape(tensor, [-1, tensor.shape[-1]]) for tensor in tensors]
+    return tf.concat(rows, axis=_joint([tensor.shape for tensor in tensors]))
 
 
 def split(layer: keras.layers.Layer, matrix: tf.Tensor) -> list[tf.Tensor]:
     """Inverse of `join`: the parts of a matrix [I, O] in the shapes of the layer's weights."""
     shapes = [variable.shape for variable in layer.trainable_variables]
-    sizes = [int(np.prod(shape[:-1])) for shape in shapes]
-    return [tf.reshape(part, shape) for part, shape in zip(tf.split(matrix, sizes), shapes, strict=True)]
+    axis = _joint(shapes)
+    sizes = [int(np.prod(shape if axis else shape[:-1])) for shape in shapes]
+    return [tf.reshape(part, shape) for part, shape in zip(tf.split(matrix, sizes, axis), shapes, strict=True)]
 
 
 def _append_one(rows: tf.Tensor) -> tf.Tensor:
@@ -49,30 +59,42 @@ def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _pad(layer: keras.layers.Conv2D, images: tf.Tensor) -> tf.Tensor:
+Pair = tuple[int, int]
+
+
+def _geometry(layer: keras.layers.Layer) -> tuple[Pair, Pair, Pair]:
+    """Kernel size, strides and dilation, each by height and width; a sequence is an image of height 1."""
+    height = (1,) * (2 - len(layer.kernel_size))
+    return height + layer.kernel_size, height + layer.strides, height + layer.dilation_rate
+
+
+def _pad(layer: keras.layers.Layer, images: tf.Tensor) -> tf.Tensor:
     if layer.padding == "valid":
         return images
-    spans = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+    kernel, strides, dilation = _geometry(layer)
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if layer.padding == "causal":
+        return tf.pad(images, [(0, 0), (0, 0), (spans[1] - 1, 0), (0, 0)])
     height, width = images.shape[1:3]
-    rows = _same_padding(height, spans[0], layer.strides[0])
-    columns = _same_padding(width, spans[1], layer.strides[1])
+    rows = _same_padding(height, spans[0], strides[0])
+    columns = _same_padding(width, spans[1], strides[1])
     return tf.pad(images, [(0, 0), rows, columns, (0, 0)])
 
 
-def _patch_index(layer: keras.layers.Conv2D, width: int, output_shape: tuple[int, int]) -> np.ndarray:
+def _patch_index(layer: keras.layers.Layer, width: int, output_shape: Pair) -> np.ndarray:
     """Flat pixel index of every weight at every site, [sites, kh * kw], in a padded image of the given width."""
-    (kh, kw), (sh, sw), (dh, dw) = layer.kernel_size, layer.strides, layer.dilation_rate
+    (kh, kw), (sh, sw), (dh, dw) = _geometry(layer)
     corner = np.arange(output_shape[0])[:, None] * sh * width + np.arange(output_shape[1]) * sw
     offset = np.arange(kh)[:, None] * dh * width + np.arange(kw) * dw
     return corner.reshape(-1, 1) + offset.reshape(1, -1)
 
 
-def patches(layer: keras.layers.Conv2D, images: tf.Tensor, output_shape: tuple[int, int], sites=None) -> tf.Tensor:
+def patches(layer: keras.layers.Layer, images: tf.Tensor, output_shape: Pair, sites=None) -> tf.Tensor:
     """What each output site of a convolution sees.
 
     Args:
       layer: the convolution; its kernel size, stride, padding and dilation are honoured.
-      images: [B, H, W, C].
+      images: [B, H, W, C], with H = 1 for sequences.
       output_shape: height and width of the layer's output.
       sites: indices of the output sites wanted, [S]; None for all, in row-major order.
 
@@ -88,16 +110,18 @@ def patches(layer: keras.layers.Conv2D, images: tf.Tensor, output_shape: tuple[i
     return tf.reshape(pixels, [tf.shape(images)[0], tf.shape(index)[0], index.shape[1] * channels])
 
 
-def _channels_last(layer: keras.layers.Conv2D, images: tf.Tensor) -> tf.Tensor:
-    return images if layer.data_format == "channels_last" else tf.transpose(images, [0, 2, 3, 1])
+def _images(layer: keras.layers.Layer, tensor: tf.Tensor) -> tf.Tensor:
+    """A convolution's inputs or outputs as [B, H, W, C]."""
+    channels_last = tensor if layer.data_format == "channels_last" else keras.ops.moveaxis(tensor, 1, -1)
+    return channels_last if len(layer.kernel_size) == 2 else channels_last[:, None]
 
 
 def _conv_rows(tap: Tap, gradient: tf.Tensor, max_sites: int, generator: tf.random.Generator):
-    gradient = _channels_last(tap.layer, gradient)
+    gradient = _images(tap.layer, gradient)
     output_shape = tuple(gradient.shape[1:3])
     count = output_shape[0] * output_shape[1]
     sites = _choose_sites(count, max_sites, generator)
-    inputs = patches(tap.layer, _channels_last(tap.layer, tap.inputs), output_shape, sites)
+    inputs = patches(tap.layer, _images(tap.layer, tap.inputs), output_shape, sites)
     outputs = tf.reshape(gradient, [-1, count, gradient.shape[-1]])
     return inputs, outputs if sites is None else tf.gather(outputs, sites, axis=1), count
 
@@ -106,6 +130,19 @@ def _dense_rows(tap: Tap, gradient: tf.Tensor):
     count = int(np.prod(tap.inputs.shape[1:-1]))
     inputs = tf.reshape(tap.inputs, [-1, count, tap.inputs.shape[-1]])
     return inputs, tf.reshape(gradient, [-1, count, gradient.shape[-1]]), count
+
+
+def _normalization_rows(tap: Tap, gradient: tf.Tensor) -> tf.Tensor:
+    """Each row's gradient of scale and shift, [B, 1, O]."""
+    rank = len(gradient.shape)
+    sites = [axis for axis in range(1, rank) if axis != channel_axis(tap.layer) % rank]
+    gamma, beta = gamma_and_beta(tap.layer)
+    parts = []
+    if gamma is not None:
+        parts.append(tf.reduce_sum(tap.inputs * gradient, sites))
+    if beta is not None:
+        parts.append(tf.reduce_sum(gradient, sites))
+    return tf.concat(parts, axis=-1)[:, None, :]
 
 
 def factor_rows(
@@ -124,7 +161,10 @@ def factor_rows(
     """
     if isinstance(tap.layer, FreeVector):
         return tf.ones_like(gradient[:, None, :1]), gradient[:, None, :], 1
-    if isinstance(tap.layer, keras.layers.Conv2D):
+    if isinstance(tap.layer, NORMALIZATIONS):
+        rows = _normalization_rows(tap, gradient)
+        return tf.ones_like(rows[..., :1]), rows, 1
+    if isinstance(tap.layer, CONVOLUTIONS):
         inputs, outputs, count = _conv_rows(tap, gradient, max_sites, generator)
     else:
         inputs, outputs, count = _dense_rows(tap, gradient)

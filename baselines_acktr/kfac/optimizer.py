@@ -97,7 +97,8 @@ class Kfac:
     `damping`, `momentum` and `decay` may be assigned to at any time, as a schedule wants: nothing is traced again.
 
     Args:
-      model: a built Keras model whose trainable weights are in Dense, Conv2D or FreeVector layers.
+      model: a built Keras model whose trainable weights are in Dense, Conv1D, Conv2D, normalization or FreeVector
+        layers. Through a BatchNormalization rows depend on each other, which the Fisher's factors leave out.
       learning_rate: eta_max, the longest step.
       delta: radius of the trust region, in nats.
       damping: Tikhonov damping lambda.
@@ -111,7 +112,8 @@ class Kfac:
       inverter: where; `BackgroundInverter()` or `InlineInverter()`.
       seed: of the random draws (sampled targets through `generator`, sites).
       group: ranks that each train their copy of the model on their part of every batch, each on the same number of
-        rows; None for a single process. Then every call of `minimize` is made by all of them.
+        rows; None for a single process. Then every call of `minimize` is made by all of them. What a
+        BatchNormalization averages over batches stays each rank's own.
 
     Raises:
       UnsupportedLayerError: naming a layer (and its type) that K-FAC cannot handle.

@@ -20,7 +20,7 @@ class Tap(NamedTuple):
 
     Attributes:
       layer: the Keras layer.
-      inputs: what it was called on, [B, ...].
+      inputs: what its weights act on, [B, ...]: what it was called on, which a normalization has already normalized.
       outputs: its pre-activations (before the layer's own activation function), [B, ..., O].
     """
 
@@ -49,11 +49,36 @@ class FreeVector(keras.layers.Layer):
         return tf.broadcast_to(self.vector.value, [tf.shape(inputs)[0], self.units])
 
 
+CONVOLUTIONS = keras.layers.Conv1D, keras.layers.Conv2D
+NORMALIZATIONS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+)
+SUPPORTED = (
+    "Dense, Conv1D and Conv2D with groups=1, Batch-, Group-, Layer- and RMSNormalization over one axis, and FreeVector"
+)
+
+
 def is_supported(layer: keras.layers.Layer) -> bool:
     """Whether K-FAC has Kronecker factors for this layer."""
-    if isinstance(layer, keras.layers.Conv2D):
-        return type(layer) is keras.layers.Conv2D and layer.groups == 1
+    if type(layer) in CONVOLUTIONS:
+        return layer.groups == 1
+    if type(layer) in NORMALIZATIONS:
+        return all(len(variable.shape) == 1 for variable in layer.trainable_variables)
     return isinstance(layer, keras.layers.Dense | FreeVector)
+
+
+def gamma_and_beta(layer: keras.layers.Layer) -> tuple[keras.Variable | None, keras.Variable | None]:
+    """A normalization's scale and shift, each [C] or None where it has none."""
+    is_rms = isinstance(layer, keras.layers.RMSNormalization)
+    return layer.scale if is_rms else getattr(layer, "gamma", None), getattr(layer, "beta", None)
+
+
+def channel_axis(layer: keras.layers.Layer) -> int:
+    """The axis of a normalization's inputs that its scale and shift belong to."""
+    return layer.axis if isinstance(layer.axis, int) else layer.axis[0]
 
 
 def supported_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -71,8 +96,8 @@ def supported_layers(model: keras.Model) -> list[keras.layers.Layer]:
             continue
         if not is_supported(layer):
             raise UnsupportedLayerError(
-                f"K-FAC has no factors for layer {layer.name!r} of type {type(layer).__name__}; supported are Dense, "
-                "Conv2D with groups=1 and FreeVector. Freeze it (layer.trainable = False) or replace it."
+                f"K-FAC has no factors for layer {layer.name!r} of type {type(layer).__name__}; supported are "
+                f"{SUPPORTED}. Freeze it (layer.trainable = False) or replace it."
             )
         if layer.compute_dtype != layer.variable_dtype:
             raise UnsupportedLayerError(
@@ -84,19 +109,40 @@ def supported_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return layers
 
 
+@contextlib.contextmanager
+def _without(layer: keras.layers.Layer, *names: str) -> Iterator[None]:
+    """Within the context these attributes of the layer are None, unknown to Keras' tracking of its variables."""
+    values = {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+    for name in values:
+        object.__setattr__(layer, name, None)
+    try:
+        yield
+    finally:
+        for name, value in values.items():
+            object.__setattr__(layer, name, value)
+
+
+def _scale_and_shift(layer: keras.layers.Layer, normalized: tf.Tensor) -> tf.Tensor:
+    shape = [1] * len(normalized.shape)
+    shape[channel_axis(layer)] = -1
+    gamma, beta = gamma_and_beta(layer)
+    scaled = normalized if gamma is None else normalized * tf.reshape(gamma.value, shape)
+    return scaled if beta is None else scaled + tf.reshape(beta.value, shape)
+
+
 def _record(layer: keras.layers.Layer, taps: list[Tap]) -> None:
     original = layer.call
 
     def tapped_call(inputs: tf.Tensor, *args, **kwargs) -> tf.Tensor:
-        activation = getattr(layer, "activation", None)
-        if activation is not None:
-            layer.activation = None
-        try:
-            outputs = original(inputs, *args, **kwargs)
-        finally:
-            if activation is not None:
-                layer.activation = activation
+        if type(layer) in NORMALIZATIONS:
+            with _without(layer, "gamma", "beta", "scale", "center"):
+                inputs = original(inputs, *args, **kwargs)
+            outputs = _scale_and_shift(layer, inputs)
+        else:
+            with _without(layer, "activation"):
+                outputs = original(inputs, *args, **kwargs)
         taps.append(Tap(layer, inputs, outputs))
+        activation = getattr(layer, "activation", None)
         return outputs if activation is None else activation(outputs)
 
     layer.call = tapped_call
