@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import gymnasium as gym
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -251,15 +252,23 @@ def test_unknown_network_gets_the_closest_one():
 
 
 def test_network_with_a_layer_that_kfac_cannot_handle_is_refused_in_one_line():
+    @networks.register("einsum")
+    def einsum(observation_space, config):
+        inputs = keras.Input(observation_space.shape)
+        return keras.Model(inputs, keras.layers.EinsumDense("ab,bc->ac", 4, name="product")(inputs))
+
+    with pytest.raises(UserError, match="'product' of type EinsumDense"):
+        train(network="einsum")
+
+
+def test_network_with_a_normalization_learns_its_scale_and_shift():
     @networks.register("normalised")
     def normalised(observation_space, config):
-        import keras
-
         inputs = keras.Input(observation_space.shape)
-        return keras.Model(inputs, keras.layers.LayerNormalization(name="norm")(inputs))
+        return keras.Model(inputs, keras.layers.LayerNormalization(name="norm")(keras.layers.Dense(8)(inputs)))
 
-    with pytest.raises(UserError, match="'norm' of type LayerNormalization"):
-        train(network="normalised")
+    layer = train(network="normalised").network.features.get_layer("norm")
+    assert np.all(layer.gamma != 1) and np.all(layer.beta != 0)
 
 
 HASH_AFTER_30_UPDATES = """
