@@ -22,6 +22,8 @@ import tensorflow as tf
 
 from baselines_acktr.kfac.taps import CONVOLUTIONS, NORMALIZATIONS, FreeVector, Tap, channel_axis, gamma_and_beta
 
+Pair = tuple[int, int]  # height and width
+
 
 def _joint(shapes: list[tuple[int, ...]]) -> int:
     """The axis of a layer's matrix along which its weights lie: a bias below its kernel, vectors side by side."""
@@ -57,9 +59,6 @@ def _choose_sites(count: int, limit: int, generator: tf.random.Generator) -> tf.
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
-
-
-Pair = tuple[int, int]
 
 
 def _geometry(layer: keras.layers.Layer) -> tuple[Pair, Pair, Pair]:
