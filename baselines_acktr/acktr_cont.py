@@ -71,7 +71,7 @@ class Model(DisjointAgent):
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
         exact = self.config.trust_region == "exact"
-        divergence = Divergence(self._fisher_outputs, self._mean_kl) if exact else None
+        divergence = Divergence(self._fisher_outputs, self._mean_kl, self.config.log_std_balance) if exact else None
         return self.optimizer.minimize(self._objective, observations, actions, advantages, divergence=divergence)
 
     def _standardised(self, advantages: np.ndarray) -> np.ndarray:

@@ -258,6 +258,13 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
         source=TUNED + "; " + PAPER + ", section 3.2: kfac",
         choices=("kfac", "exact"),
     )
+    log_std_balance: float = option(
+        0.5,
+        "with the exact trust region: from K-FAC's proportion of log_std's step to the network's, 0, to the exact, 1",
+        source=TUNED,
+        minimum=0,
+        maximum=1,
+    )
     critic: str = option(
         "gauss-newton",
         "metric of the critic: Gauss-Newton with sigma = 1, with sigma from the Bellman error, or Euclidean (Adam)",

@@ -11,6 +11,7 @@ from baselines_acktr.kfac import (
     CholeskyForm,
     Divergence,
     EigenForm,
+    FreeVector,
     InlineInverter,
     Kfac,
     NoInverseError,
@@ -20,6 +21,7 @@ from baselines_acktr.kfac import (
     gaussian_log_likelihood,
     step_length,
 )
+from baselines_acktr.kfac.factors import join
 
 
 def classifier(seed: int = 0) -> keras.Sequential:
@@ -382,6 +384,67 @@ def test_with_a_divergence_the_trust_region_is_that_of_the_batchs_exact_fisher(f
     assert float(metrics["model_kl"]) == pytest.approx(delta)
     new = tf.nn.log_softmax(model(x))
     assert float(tf.reduce_mean(tf.reduce_sum(tf.exp(old) * (old - new), axis=1))) == pytest.approx(delta, rel=1e-3)
+
+
+def flat(tensors) -> np.ndarray:
+    return np.concatenate([np.ravel(tensor) for tensor in tensors])
+
+
+def gaussian_policy() -> keras.Model:
+    """Means and log standard deviations of two numbers, the latter free of the input."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,), dtype="float64")
+    mean = dense(2)(dense(4, "tanh")(dense(4, "tanh")(inputs)))
+    log_std = FreeVector(2, keras.initializers.Constant([-0.5, 0.3]), dtype="float64")(inputs)
+    return keras.Model(inputs, keras.layers.Concatenate(dtype="float64")([mean, log_std]))
+
+
+def gaussian_kl(old, new):
+    (mean, log_std), (new_mean, new_log_std) = tf.split(old, 2, axis=1), tf.split(new, 2, axis=1)
+    squares = tf.exp(2 * log_std) + tf.square(mean - new_mean)
+    return tf.reduce_mean(tf.reduce_sum(new_log_std - log_std + squares / (2 * tf.exp(2 * new_log_std)) - 0.5, axis=1))
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_with_a_divergence_network_and_vector_go_as_far_as_the_exact_quadratic_model_says(balance):
+    model, x, actions = gaussian_policy(), normal(16, 5), normal(16, 2, seed=3)
+    optimizer = make(model, learning_rate=1.0, delta=1e6, momentum=0.0, damping=0.3)
+
+    def log_prob(parameters, actions):
+        mean, log_std = tf.split(parameters, 2, axis=1)
+        return tf.reduce_sum(-0.5 * tf.square((actions - mean) / tf.exp(log_std)) - log_std, axis=1)
+
+    def objective(x, actions):
+        parameters = model(x)
+        mean, log_std = tf.split(parameters, 2, axis=1)
+        draws = mean + tf.exp(log_std) * optimizer.generator.normal(tf.shape(mean), dtype=mean.dtype)
+        likelihood = tf.reduce_sum(log_prob(parameters, tf.stop_gradient(draws)))
+        return Objective(-tf.reduce_mean(log_prob(parameters, actions)), likelihood)
+
+    blocks = optimizer.blocks
+    variables = [weight for block in blocks for weight in block.weights]
+    with tf.GradientTape(persistent=True) as tape:
+        outputs = model(x)
+        loss = -tf.reduce_mean(log_prob(outputs, actions))
+    gradients = tape.gradient(loss, [block.weights for block in blocks])
+    jacobian = np.concatenate([part.numpy().reshape(16, 4, -1) for part in tape.jacobian(outputs, variables)], axis=2)
+    # the Fisher of N(mean, std^2) is 1 / std^2 for the mean, 2 for log std
+    curvature = np.concatenate([np.exp(-2 * outputs.numpy()[:, 2:]), np.full((16, 2), 2.0)], axis=1)
+    fisher = np.einsum("bo,bop,boq->pq", curvature, jacobian, jacobian) / 16
+
+    before = flat(variables)
+    divergence = Divergence(lambda x, actions: model(x), gaussian_kl, balance)
+    metrics = optimizer.minimize(objective, x, actions, divergence=divergence)
+    directions = [block.precondition(join(gradient)) for block, gradient in zip(blocks, gradients, strict=True)]
+    network, vector = (
+        flat([d * (isinstance(b.layer, FreeVector) == wanted) for b, d in zip(blocks, directions, strict=True)])
+        for wanted in (False, True)
+    )
+    lengths = [flat(join(g) for g in gradients) @ d / (d @ fisher @ d + 0.3 * d @ d) for d in (network, vector)]
+    assert abs(np.log(lengths[0] / lengths[1])) > 0.05
+    step = lengths[0] * network + lengths[0] ** (1 - balance) * lengths[1] ** balance * vector
+    np.testing.assert_allclose(before - flat(variables), step, rtol=1e-8, atol=1e-12)
+    assert float(metrics["model_kl"]) == pytest.approx(0.5 * step @ fisher @ step)
 
 
 def test_statistics_that_are_not_finite_are_left_out():

@@ -28,8 +28,8 @@ from baselines_acktr.kfac.inverses import (
     Refresh,
     Snapshot,
 )
-from baselines_acktr.kfac.taps import Tap, supported_layers, tap_layers
-from baselines_acktr.kfac.trust_region import fisher_norm, step_length
+from baselines_acktr.kfac.taps import FreeVector, Tap, supported_layers, tap_layers
+from baselines_acktr.kfac.trust_region import best_lengths, fisher_matrix, step_length
 
 EARLY = 10  # inverses are refreshed whenever the updates so far grew by an EARLY-th, until that exceeds their interval
 MANY = 32  # graphs, from which on a warning is given
@@ -61,10 +61,13 @@ class Divergence(NamedTuple):
     Attributes:
       outputs: `outputs(*batch)` -> the model's outputs [B, ...].
       mean_kl: `mean_kl(old, new)` -> mean KL(old || new) of such outputs, nats; scalar.
+      balance: between 0 and 1, how far the step of a FreeVector, beside that of the other layers, is what the exact
+        Fisher makes it; see `trust_region.best_lengths`.
     """
 
     outputs: Callable[..., tf.Tensor]
     mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    balance: float = 1.0
 
 
 def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
@@ -155,6 +158,7 @@ class Kfac:
         self.blocks = [
             KroneckerBlock(f"{i}-{type(layer).__name__}", layer, self.form) for i, layer in enumerate(self.layers)
         ]
+        self._parts = _parts(self.layers)
         self._group = group if group and group.size > 1 else None
         if self._group:
             self.generator = OwnRows(self._draws, self._group)
@@ -182,8 +186,9 @@ class Kfac:
           objective: `objective(*batch) -> Objective`, built from TensorFlow operations; pass the same function every
             time: it is traced once for a batch, and once more for batches of other numbers of rows.
           *batch: tensors or arrays, or structures of them.
-          divergence: with it the trust region takes D^T F D from the batch's exact Fisher: K-FAC's own leaves out what
-            layers do together (Martens & Grosse 2015, section 6.4). Like `objective` the same functions every time.
+          divergence: with it the exact Fisher of the batch says how far D is followed at most, and D^T F D of the trust
+            region: K-FAC's own leaves out what layers do together (Martens & Grosse 2015, section 6.4). Like
+            `objective` the same functions every time.
 
         Returns:
           The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
@@ -302,20 +307,31 @@ class Kfac:
 
     @tf.autograph.experimental.do_not_convert
     def _apply_exactly(self, divergence: Divergence, gradients: list[tf.Tensor], *batch: Any) -> Metrics:
-        """The update whose trust region is measured by the batch's exact Fisher; a graph in a single process."""
+        """The update whose length is measured by the batch's exact Fisher; a graph in a single process."""
         directions = self._directions(gradients)
-        norm = self._graph(self._curvature, tf.identity, divergence, (directions, *batch))
-        return self._move(gradients, directions, norm)
+        fisher = self._graph(self._curvature, tf.identity, divergence, (directions, *batch))
+        slopes, squares = (self._by_part(directions, others) for others in (gradients, directions))
+        lengths = best_lengths(slopes, tf.linalg.diag_part(fisher) + self.damping * squares, divergence.balance)
+        directions = [lengths[part] * d for part, d in zip(self._parts, directions, strict=True)]
+        return self._move(gradients, directions, tf.reduce_sum(lengths * tf.linalg.matvec(fisher, lengths)))
 
     @tf.function
     def _directions(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         return [block.precondition(gradient) for block, gradient in zip(self.blocks, gradients, strict=True)]
 
     def _curvature(self, divergence: Divergence, directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
-        """D^T F D with the batch's exact Fisher; scalar."""
-        weights = [weight for block in self.blocks for weight in block.weights]
-        parts = [part for block, d in zip(self.blocks, directions, strict=True) for part in block.split(d)]
-        return fisher_norm(lambda: divergence.outputs(*batch), divergence.mean_kl, weights, parts)
+        """D_i^T F D_j with the batch's exact Fisher, for the network and each FreeVector; [P, P]."""
+        variables: list[list[tf.Variable]] = [[] for _ in range(1 + max(self._parts))]
+        tangents: list[list[tf.Tensor]] = [[] for _ in variables]
+        for part, block, direction in zip(self._parts, self.blocks, directions, strict=True):
+            variables[part] += block.weights
+            tangents[part] += block.split(direction)
+        return fisher_matrix(lambda: divergence.outputs(*batch), divergence.mean_kl, variables, tangents)
+
+    def _by_part(self, ours: list[tf.Tensor], theirs: list[tf.Tensor]) -> tf.Tensor:
+        """Inner products [P] of two lists of matrices, one for each block."""
+        products = [tf.reduce_sum(a * b) for a, b in zip(ours, theirs, strict=True)]
+        return tf.math.unsorted_segment_sum(tf.stack(products), self._parts, 1 + max(self._parts))
 
     @tf.function
     def _move(self, gradients: list[tf.Tensor], directions: list[tf.Tensor], norm: tf.Tensor) -> Metrics:
@@ -438,6 +454,13 @@ class Kfac:
 
     def __exit__(self, *exception) -> None:
         self.close()
+
+
+def _parts(layers: list[keras.layers.Layer]) -> list[int]:
+    """The part of the weights that each layer belongs to: a number for each FreeVector, the first for all others."""
+    keys = [layer if isinstance(layer, FreeVector) else None for layer in layers]
+    order = sorted(dict.fromkeys(keys), key=lambda key: key is not None)
+    return [order.index(key) for key in keys]
 
 
 def _number(name: str, value: Any) -> float:

@@ -191,7 +191,7 @@ ITEMS = {
                 (
                     Line("acktr", "no-momentum", FIXED_DELTA | {"momentum": 0.0, "trust_region": "kfac"}),
                     Line("acktr", "momentum", FIXED_DELTA | {"momentum": 0.9, "trust_region": "kfac"}),
-                    Line("acktr", "exact", FIXED_DELTA | {"momentum": 0.0, "trust_region": "exact"}),
+                    Line("acktr", "exact", FIXED_DELTA | {"momentum": 0.0, "trust_region": "exact", "lr": 1.0}),
                 ),
                 ("HalfCheetah", "Reacher"),
                 1_000_000,
