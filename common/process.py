@@ -65,9 +65,12 @@ def suit_tensorflow(observation_space: Any) -> None:
 
     For images it uses oneDNN, which TensorFlow leaves off on some processors and whose convolutions are several times
     as fast; for vectors it runs each operation on one thread, as on networks so small two wait for each other
-    (docs/performance.md). It holds for the process; TF_ENABLE_ONEDNN_OPTS and TF_NUM_INTRAOP_THREADS decide otherwise.
+    (docs/performance.md). Of a GPU's memory it takes what it needs, so that several runs or ranks can share one. It
+    holds for the process; the variables TF_ENABLE_ONEDNN_OPTS, TF_NUM_INTRAOP_THREADS and TF_FORCE_GPU_ALLOW_GROWTH
+    decide otherwise.
     """
     if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         images = len(observation_space.shape or ()) == 3
         os.environ.setdefault(*(("TF_ENABLE_ONEDNN_OPTS", "1") if images else ("TF_NUM_INTRAOP_THREADS", "1")))
 

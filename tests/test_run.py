@@ -454,7 +454,7 @@ import os, sys
 import run
 
 settings, _ = run.probe(run.prepare(sys.argv[1:]))
-names = ("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS")
+names = ("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_FORCE_GPU_ALLOW_GROWTH")
 print([os.environ.get(name) for name in names])
 """
 
@@ -462,10 +462,11 @@ print([os.environ.get(name) for name in names])
 @pytest.mark.parametrize(
     ("env", "asked", "expected"),
     [
-        ("PongNoFrameskip-v4", {}, ["1", None]),
-        ("CartPole-v1", {}, [None, "1"]),
-        ("PongNoFrameskip-v4", {"TF_ENABLE_ONEDNN_OPTS": "0"}, ["0", None]),
-        ("CartPole-v1", {"TF_NUM_INTRAOP_THREADS": "2"}, [None, "2"]),
+        ("PongNoFrameskip-v4", {}, ["1", None, "true"]),
+        ("CartPole-v1", {}, [None, "1", "true"]),
+        ("PongNoFrameskip-v4", {"TF_ENABLE_ONEDNN_OPTS": "0"}, ["0", None, "true"]),
+        ("CartPole-v1", {"TF_NUM_INTRAOP_THREADS": "2"}, [None, "2", "true"]),
+        ("CartPole-v1", {"TF_FORCE_GPU_ALLOW_GROWTH": "false"}, [None, "1", "false"]),
     ],
 )
 def test_tensorflow_computes_as_suits_the_observations_unless_the_user_asks_for_else(env, asked, expected):
