@@ -106,6 +106,8 @@ def figure(path: Path, panels: int, title: str | None = None) -> Iterator[list[A
     rows = math.ceil(panels / columns)
     size = (4 * columns, 3 * rows) if panels > 1 else (8, 5)
     canvas, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axes in grid.flat[:panels]:
+        axes.ticklabel_format(axis="x", scilimits=(-4, 5))  # six digits beside each other would run into one another
     for axes in grid.flat[panels:]:
         axes.remove()
     try:
