@@ -7,6 +7,7 @@ over rows, so those of the batch are the means over the ranks; they go from rank
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, final
 
@@ -137,9 +138,9 @@ class SharedInverter(Inverter):
 
     def __init__(self, own: Inverter, group: Group, form: Form, sizes: Sequence[tuple[int, int]], dtype: Any) -> None:
         self._own_inverter, self._group, self._dtype = own, group, np.dtype(dtype)
-        self._shapes = [form.shapes(*size) for size in sizes]
+        self._lengths = [sum(math.prod(shape) for shape in form.shapes(*size)) for size in sizes]
         self._owners = owners([form.cost(*size) for size in sizes], group.size)
-        self._counts = [sum(self._length(i) for i in self._layers_of(rank)) for rank in range(group.size)]
+        self._counts = [sum(self._lengths[i] for i in self._layers_of(rank)) for rank in range(group.size)]
         self._step: int | None = None  # of the snapshot that is being worked on
         self._part: Refresh | None = None
         self._join: Callable[[], np.ndarray] | None = None
@@ -176,15 +177,11 @@ class SharedInverter(Inverter):
     def _layers_of(self, rank: int) -> list[int]:
         return [i for i, owner in enumerate(self._owners) if owner == rank]
 
-    def _length(self, layer: int) -> int:
-        return sum(int(np.prod(shape)) for shape in self._shapes[layer])
-
     def _packed(self, part: Refresh) -> np.ndarray:
-        """The own layers' tensors in one vector; of numbers that are not finite where the refresh has failed."""
-        if part.tensors is None:
+        """The own layers' inverses; a vector of numbers that are not finite where the refresh has failed."""
+        if part.inverses is None:
             return np.full(self._counts[self._group.rank], np.nan, self._dtype)
-        arrays = [tensor.numpy().ravel() for tensors in part.tensors for tensor in tensors]
-        return np.concatenate(arrays) if arrays else np.empty(0, self._dtype)
+        return part.inverses.astype(self._dtype, copy=False)
 
     def _finish(self, joined: np.ndarray) -> Refresh:
         assert self._step is not None and self._part is not None
@@ -194,12 +191,9 @@ class SharedInverter(Inverter):
         failed = [rank for rank, part in enumerate(parts) if not np.isfinite(part).all()]
         if failed:
             return Refresh(step, None, failure or f"a layer that rank {failed[0]} inverts")
-        tensors: list[tuple[tf.Tensor, ...]] = [()] * len(self._owners)
+        layers: dict[int, np.ndarray] = {}
         for rank, part in enumerate(parts):
-            for layer in self._layers_of(rank):
-                lengths = [int(np.prod(shape)) for shape in self._shapes[layer]]
-                pieces = np.split(part[: sum(lengths)], np.cumsum(lengths)[:-1])
-                part = part[sum(lengths) :]
-                pairs = zip(pieces, self._shapes[layer], strict=True)
-                tensors[layer] = tuple(tf.constant(piece.reshape(shape)) for piece, shape in pairs)
-        return Refresh(step, tensors)
+            own = self._layers_of(rank)
+            ends = np.cumsum([self._lengths[i] for i in own])
+            layers.update(zip(own, np.split(part, ends), strict=False))
+        return Refresh(step, np.concatenate([layers[i] for i in range(len(self._owners))]))

@@ -11,6 +11,7 @@ import abc
 import functools
 import queue
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -40,10 +41,17 @@ class Snapshot(NamedTuple):
 
 
 class Refresh(NamedTuple):
-    """What came of a snapshot: the form's tensors for every layer, or the reason why there are none."""
+    """What came of a snapshot, or the reason why nothing did.
+
+    Attributes:
+      step: of the snapshot.
+      inverses: the form's tensors of one layer after the other, row by row, in one vector: the learner takes it over
+        in one call, and a GPU's memory in one copy. None if there are none.
+      failure: why.
+    """
 
     step: int
-    tensors: list[tuple[tf.Tensor, ...]] | None
+    inverses: np.ndarray | None
     failure: str = ""
 
 
@@ -175,16 +183,22 @@ def invert_all(snapshot: Snapshot, form: Form, damping: float) -> Refresh:
 
 
 def _invert_each(snapshot: Snapshot, form: Form, damping: float) -> Refresh:
-    tensors = []
+    parts = []
     for name, a, s in snapshot.factors:
         try:
             arrays = form.invert(a.numpy(), s.numpy(), damping)
         except (NotPositiveDefiniteError, np.linalg.LinAlgError) as error:
             return Refresh(snapshot.step, None, f"layer {name!r}: {error}")
-        if not all(np.isfinite(array).all() for array in arrays):
+        part = joined(arrays)
+        if not np.isfinite(part).all():
             return Refresh(snapshot.step, None, f"layer {name!r}: the inverse is not finite")
-        tensors.append(tuple(tf.convert_to_tensor(array) for array in arrays))
-    return Refresh(snapshot.step, tensors)
+        parts.append(part)
+    return Refresh(snapshot.step, joined(parts))
+
+
+def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The numbers of one array after the other, row by row, in one vector; empty if there are none."""
+    return np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0)
 
 
 class Inverter(abc.ABC):

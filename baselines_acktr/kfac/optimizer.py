@@ -358,20 +358,21 @@ class Kfac:
     def _publish(self, refresh: Refresh | None) -> None:
         if refresh is None:
             return
-        if refresh.tensors is None:
+        if refresh.inverses is None:
             if self._inverse_step < 0:
                 raise NoInverseError(f"K-FAC cannot start: no inverse of the first factors of {refresh.failure}")
             self._skipped_refreshes += 1
             _LOG.warning("K-FAC keeps its inverses of update %d: %s", self._inverse_step, refresh.failure)
             return
-        self._take_inverses(refresh.tensors)
+        self._take_inverses(refresh.inverses)
         self._inverse_step = refresh.step
 
     @tf.function
-    def _take_inverses(self, inverses: list[tuple[tf.Tensor, ...]]) -> None:
-        for block, tensors in zip(self.blocks, inverses, strict=True):
-            for variable, tensor in zip(block.tensors, tensors, strict=True):
-                variable.assign(tensor)
+    def _take_inverses(self, inverses: tf.Tensor) -> None:
+        variables = [variable for block in self.blocks for variable in block.tensors]
+        parts = tf.split(inverses, [variable.shape.num_elements() for variable in variables])
+        for variable, part in zip(variables, parts, strict=True):
+            variable.assign(tf.reshape(part, variable.shape))
 
     # -- what it did --------------------------------------------------------------------------------------------------
 
