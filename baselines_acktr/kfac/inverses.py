@@ -45,8 +45,8 @@ class Refresh(NamedTuple):
 
     Attributes:
       step: of the snapshot.
-      inverses: the form's tensors of one layer after the other, row by row, in one vector: the learner takes it over
-        in one call, and a GPU's memory in one copy. None if there are none.
+      inverses: the form's tensors of one layer after the other, row by row, in one vector [N]: the learner takes it
+        over in one call, and a GPU's memory in one copy. None if there are none.
       failure: why.
     """
 
@@ -189,15 +189,15 @@ def _invert_each(snapshot: Snapshot, form: Form, damping: float) -> Refresh:
             arrays = form.invert(a.numpy(), s.numpy(), damping)
         except (NotPositiveDefiniteError, np.linalg.LinAlgError) as error:
             return Refresh(snapshot.step, None, f"layer {name!r}: {error}")
-        part = joined(arrays)
+        part = _joined(arrays)
         if not np.isfinite(part).all():
             return Refresh(snapshot.step, None, f"layer {name!r}: the inverse is not finite")
         parts.append(part)
-    return Refresh(snapshot.step, joined(parts))
+    return Refresh(snapshot.step, _joined(parts))
 
 
-def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The numbers of one array after the other, row by row, in one vector; empty if there are none."""
+def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The numbers of one array of any shape after the other, row by row, in one vector [N]; empty if there are none."""
     return np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0)
 
 
