@@ -51,16 +51,32 @@ class Model(SharedAgent):
         return self.optimizer.minimize(self._objective, *batch)
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Rows [B, ...] of observations, actions, returns and advantages, shuffled: the Fisher takes the first ones."""
-        order = self.row_order(returns.size)
-        return tuple(np.take(rows, order, axis=0) for rows in super()._batch(rollout, returns))
+        """Rows [B, ...] of observations, actions, returns and advantages, shuffled: the Fisher takes the first ones.
 
-    def _objective(self, observations, actions, returns, advantages) -> Objective:
+        Behind them the mean error R - V over the rows of all ranks that is left to the bias of the value head; 0 where
+        the whole network is to learn it.
+        """
+        order = self.row_order(returns.size)
+        rows = tuple(np.take(rows, order, axis=0) for rows in super()._batch(rollout, returns))
+        if self.config.vf_offset == "network":
+            return *rows, np.float32(0)
+        return *rows, np.float32(self.comm.mean(np.mean(returns - rollout.values)))
+
+    def _objective(self, observations, actions, returns, advantages, offset) -> Objective:
         """The A2C loss, and the log-likelihood of actions and values sampled from the model (section 3.1)."""
         parts = self._forward_in_parts(observations)
         parameters, values = (tf.concat(tensors, axis=0) for tensors in zip(*parts, strict=True))
         loss, metrics = self._loss(parameters, values, actions, returns, advantages)
+        loss += self._for_the_bias_alone(offset, values)
         return Objective(loss, self._sampled_log_likelihood(*parts[0]), metrics)
+
+    def _for_the_bias_alone(self, offset: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """Takes the mean error's part of the value loss' gradient from the network and gives it to the bias; 0.
+
+        The loss 0.5 (R - V)^2 has the gradient -offset dV of the mean value V beside that of the errors' deviations.
+        """
+        moved = tf.reduce_mean(values) - self.network.value_head.bias.value[0]
+        return self.config.vf_coef * offset * (moved - tf.stop_gradient(moved))
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""

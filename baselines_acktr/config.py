@@ -228,6 +228,12 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     vf_fisher_coef: float = option(
         1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
     )
+    vf_offset: str = option(
+        "bias",
+        "what learns the critic's mean error on a batch: the bias of its head alone, or the network",
+        source=TUNED + "; " + PAPER + ": network",
+        choices=("bias", "network"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

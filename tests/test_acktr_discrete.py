@@ -126,6 +126,31 @@ def test_loss_by_hand():
     np.testing.assert_allclose(model.update(rollout, 10**9)["loss"], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("vf_offset", ["bias", "network"])
+def test_the_critics_mean_error_moves_the_bias_of_its_head_alone(vf_offset):
+    """The network's gradient is that of 0.5 (R - mean error - V)^2, the bias keeps the one of 0.5 (R - V)^2."""
+    model = make_model(vf_offset=vf_offset, ent_coef=0.0, vf_coef=0.7)
+    rollout = make_rollout(model)
+    rollout = rollout._replace(values=model.value(rollout.observations.reshape(-1, 3)).reshape(4, 6))
+    returns = rollout.rewards + 3
+    observations, actions, targets, advantages, offset = model._batch(rollout, returns)
+    variables = [variable.value for variable in model.network.trainable_variables]
+    with tf.GradientTape(persistent=True) as tape:
+        objective = model._objective(observations, actions, targets, np.zeros_like(advantages), offset)
+        values = model.network(observations)[1]
+        whole = 0.7 * 0.5 * tf.reduce_mean(tf.square(targets - values))
+        deviation = 0.7 * 0.5 * tf.reduce_mean(tf.square(targets - advantages.mean() - values))
+    np.testing.assert_allclose(objective.loss, whole, rtol=1e-5)
+    bias = next(i for i, v in enumerate(model.network.trainable_variables) if v.path.endswith("value_head/bias"))
+    zero = tf.UnconnectedGradients.ZERO
+    gradients = tape.gradient(objective.loss, variables, unconnected_gradients=zero)
+    expected = tape.gradient(deviation if vf_offset == "bias" else whole, variables, unconnected_gradients=zero)
+    expected[bias] = tape.gradient(whole, variables[bias])
+    assert abs(float(expected[bias][0])) > 1
+    for gradient, wanted in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_every_row_is_as_likely_to_be_taken_for_the_fisher():
     model = make_model()
     rollout = make_rollout(model)
