@@ -58,9 +58,9 @@ class Model(SharedAgent):
         """
         order = self.row_order(returns.size)
         rows = tuple(np.take(rows, order, axis=0) for rows in super()._batch(rollout, returns))
-        if self.config.vf_offset == "network":
-            return *rows, np.float32(0)
-        return *rows, np.float32(self.comm.mean(np.mean(returns - rollout.values)))
+        alone = self.config.vf_offset == "bias"
+        offset = self.comm.mean(np.mean(returns - rollout.values)) if alone else 0
+        return *rows, np.asarray(offset, returns.dtype)
 
     def _objective(self, observations, actions, returns, advantages, offset) -> Objective:
         """The A2C loss, and the log-likelihood of actions and values sampled from the model (section 3.1)."""
