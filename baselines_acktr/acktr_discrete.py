@@ -16,6 +16,8 @@ from baselines_acktr.shared_agent import SharedAgent
 from common.distributions import make_distribution
 from common.named_arrays import with_prefix, without_prefix
 
+OFFSET_RATE = 0.5  # part of the critic's mean error on a batch that goes to its bias at once, at the schedule's start
+
 
 class Model(SharedAgent):
     """Policy, value function and their K-FAC optimizer; arguments and errors as for `Agent`."""
@@ -48,13 +50,16 @@ class Model(SharedAgent):
         filled = 1 - self.config.stats_decay ** (self.updates + 1)
         self.optimizer.learning_rate = lr * filled
         self.optimizer.delta = self.config.delta * filled**2
-        return self.optimizer.minimize(self._objective, *batch)
+        metrics = self.optimizer.minimize(self._objective, *batch)
+        offset = batch[-1]
+        self.network.value_head.bias.assign_add([OFFSET_RATE * lr / self.config.lr * offset])
+        return metrics
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:
         """Rows [B, ...] of observations, actions, returns and advantages, shuffled: the Fisher takes the first ones.
 
-        Behind them the mean error R - V over the rows of all ranks that is left to the bias of the value head; 0 where
-        the whole network is to learn it.
+        Behind them the mean error R - V of all ranks' rows that the bias of the value head follows; 0 where the whole
+        network is to learn it.
         """
         order = self.row_order(returns.size)
         rows = tuple(np.take(rows, order, axis=0) for rows in super()._batch(rollout, returns))
@@ -63,20 +68,16 @@ class Model(SharedAgent):
         return *rows, np.asarray(offset, returns.dtype)
 
     def _objective(self, observations, actions, returns, advantages, offset) -> Objective:
-        """The A2C loss, and the log-likelihood of actions and values sampled from the model (section 3.1)."""
+        """The A2C loss, and the log-likelihood of actions and values sampled from the model (section 3.1).
+
+        Of the critic's loss the gradient has the errors' deviations from their mean, the offset.
+        """
         parts = self._forward_in_parts(observations)
         parameters, values = (tf.concat(tensors, axis=0) for tensors in zip(*parts, strict=True))
         loss, metrics = self._loss(parameters, values, actions, returns, advantages)
-        loss += self._for_the_bias_alone(offset, values)
+        mean = tf.reduce_mean(values)
+        loss += self.config.vf_coef * offset * (mean - tf.stop_gradient(mean))
         return Objective(loss, self._sampled_log_likelihood(*parts[0]), metrics)
-
-    def _for_the_bias_alone(self, offset: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """Takes the mean error's part of the value loss' gradient from the network and gives it to the bias; 0.
-
-        The loss 0.5 (R - V)^2 has the gradient -offset dV of the mean value V beside that of the errors' deviations.
-        """
-        moved = tf.reduce_mean(values) - self.network.value_head.bias.value[0]
-        return self.config.vf_coef * offset * (moved - tf.stop_gradient(moved))
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""
