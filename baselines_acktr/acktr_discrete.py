@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from baselines_acktr import training
 from baselines_acktr.config import AcktrDiscreteConfig
-from baselines_acktr.kfac import Objective, gaussian_log_likelihood
+from baselines_acktr.kfac import KlLimit, Objective, gaussian_log_likelihood
 from baselines_acktr.optimizers import make_kfac
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.shared_agent import SharedAgent
@@ -50,7 +50,8 @@ class Model(SharedAgent):
         filled = 1 - self.config.stats_decay ** (self.updates + 1)
         self.optimizer.learning_rate = lr * filled
         self.optimizer.delta = self.config.delta * filled**2
-        metrics = self.optimizer.minimize(self._objective, *batch)
+        limit = KlLimit(self._fisher_outputs, self._mean_kl, self.config.max_kl) if self.config.max_kl else None
+        metrics = self.optimizer.minimize(self._objective, *batch, divergence=limit)
         offset = batch[-1]
         self.network.value_head.bias.assign_add([OFFSET_RATE * lr / self.config.lr * offset])
         return metrics
@@ -78,6 +79,11 @@ class Model(SharedAgent):
         mean = tf.reduce_mean(values)
         loss += self.config.vf_coef * offset * (mean - tf.stop_gradient(mean))
         return Objective(loss, self._sampled_log_likelihood(*parts[0]), metrics)
+
+    def _fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:
+        """The policy's parameters [F, P] on the rows that the Fisher is estimated from."""
+        rows = self.comm.share(self.config.fisher_rows)
+        return self.network(observations[:rows] if rows else observations)[0]
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""

@@ -219,6 +219,13 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     delta: float = option(
         0.002, "radius of the trust region", unit="nats of KL", source="tuned on Pong; " + PAPER + ": 0.001", above=0
     )
+    max_kl: float = option(
+        0.01,
+        "longest step by the policy's exact Fisher on fisher_rows, beside delta; 0: no such limit",
+        unit="nats of KL",
+        source=TUNED,
+        minimum=0,
+    )
     inverse_form: str = option(
         "eigen",
         "cholesky: factored Tikhonov damping; eigen: damping of the product in the eigenbasis",

@@ -14,7 +14,7 @@ from baselines_acktr.kfac.inverses import (
     NoInverseError,
 )
 from baselines_acktr.kfac.keras_model import KfacModel
-from baselines_acktr.kfac.optimizer import Divergence, Kfac, Objective, first_not_finite
+from baselines_acktr.kfac.optimizer import Divergence, Kfac, KlLimit, Objective, first_not_finite
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
 from baselines_acktr.kfac.trust_region import step_length
 
@@ -28,6 +28,7 @@ __all__ = [
     "InlineInverter",
     "Kfac",
     "KfacModel",
+    "KlLimit",
     "NoInverseError",
     "Objective",
     "UnsupportedLayerError",

@@ -70,6 +70,19 @@ class Divergence(NamedTuple):
     balance: float = 1.0
 
 
+class KlLimit(NamedTuple):
+    """How far a step may move a model's outputs, beside what K-FAC's own trust region allows.
+
+    Attributes:
+      outputs, mean_kl: as of `Divergence`; they need not be all outputs that the log-likelihood is of.
+      max_kl: no step is longer than this KL by the batch's exact Fisher, nats.
+    """
+
+    outputs: Callable[..., tf.Tensor]
+    mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    max_kl: float
+
+
 def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
     """Index of the first tensor with a number that is not finite, -1 if there is none; scalar."""
     bad = tf.stack([~tf.math.is_finite(tf.reduce_sum(tensor)) for tensor in tensors])
@@ -178,7 +191,7 @@ class Kfac:
         self,
         objective: Callable[..., Objective],
         *batch: Any,
-        divergence: Divergence | None = None,
+        divergence: Divergence | KlLimit | None = None,
     ) -> Metrics:
         """One update on one batch.
 
@@ -186,8 +199,9 @@ class Kfac:
           objective: `objective(*batch) -> Objective`, built from TensorFlow operations; pass the same function every
             time: it is traced once for a batch, and once more for batches of other numbers of rows.
           *batch: tensors or arrays, or structures of them.
-          divergence: with it the exact Fisher of the batch says how far D is followed at most, and D^T F D of the trust
-            region: K-FAC's own leaves out what layers do together (Martens & Grosse 2015, section 6.4). Like
+          divergence: with a `Divergence` the exact Fisher of the batch says how far D is followed at most, and
+            D^T F D of the trust region: K-FAC's own leaves out what layers do together (Martens & Grosse 2015, section
+            6.4). With a `KlLimit` it only shortens steps that K-FAC's trust region would let go too far. Like
             `objective` the same functions every time.
 
         Returns:
@@ -203,12 +217,13 @@ class Kfac:
             raise RuntimeError("Kfac.minimize cannot be part of a tf.function; Kfac.advance can")
         metrics, gradients = self._graph(self._differentiate, self._observe, objective, batch)
         self.refresh_inverses()
+        apply = self._apply_limited if isinstance(divergence, KlLimit) else self._apply_exactly
         if divergence is None:
             metrics |= self._apply(gradients)
         elif self._group:
-            metrics |= self._apply_exactly(divergence, gradients, *batch)
+            metrics |= apply(divergence, gradients, *batch)
         else:
-            metrics |= self._graph(self._apply_exactly, dict, divergence, (gradients, *batch))  # `dict`: as it is
+            metrics |= self._graph(apply, dict, divergence, (gradients, *batch))  # `dict`: as it is
         self._step += 1
         return metrics
 
@@ -239,7 +254,7 @@ class Kfac:
         """Publishes the inverses of the last snapshot as soon as they are there."""
         self._publish(self.inverter.poll(wait=True))
 
-    def _graph(self, differentiate: Callable, apply: Callable, function: Callable | Divergence, batch: tuple) -> Any:
+    def _graph(self, differentiate: Callable, apply: Callable, function: Callable | tuple, batch: tuple) -> Any:
         """`apply(mean over the ranks of differentiate(function, *batch))`; a graph for each function and row shape."""
         shapes = tuple(tuple(np.shape(part)[1:]) for part in tf.nest.flatten(batch))
         key = apply.__name__, function, shapes
@@ -302,8 +317,15 @@ class Kfac:
     @tf.function
     def _apply(self, gradients: list[tf.Tensor]) -> Metrics:
         directions = self._directions(gradients)
-        norm = tf.add_n([tf.reduce_sum(g * d) for g, d in zip(gradients, directions, strict=True)])
-        return self._move(gradients, directions, norm)
+        return self._move(gradients, directions, _inner_product(gradients, directions), self.learning_rate)
+
+    @tf.autograph.experimental.do_not_convert
+    def _apply_limited(self, limit: KlLimit, gradients: list[tf.Tensor], *batch: Any) -> Metrics:
+        """The update of K-FAC's length, or the limit's if that is shorter; a graph in a single process."""
+        directions = self._directions(gradients)
+        fisher = self._graph(self._curvature, tf.identity, limit, (directions, *batch))
+        longest = step_length(tf.reduce_sum(fisher), self.learning_rate, limit.max_kl)
+        return self._move(gradients, directions, _inner_product(gradients, directions), longest)
 
     @tf.autograph.experimental.do_not_convert
     def _apply_exactly(self, divergence: Divergence, gradients: list[tf.Tensor], *batch: Any) -> Metrics:
@@ -313,13 +335,14 @@ class Kfac:
         slopes, squares = (self._by_part(directions, others) for others in (gradients, directions))
         lengths = best_lengths(slopes, tf.linalg.diag_part(fisher) + self.damping * squares, divergence.balance)
         directions = [lengths[part] * d for part, d in zip(self._parts, directions, strict=True)]
-        return self._move(gradients, directions, tf.reduce_sum(lengths * tf.linalg.matvec(fisher, lengths)))
+        norm = tf.reduce_sum(lengths * tf.linalg.matvec(fisher, lengths))
+        return self._move(gradients, directions, norm, self.learning_rate)
 
     @tf.function
     def _directions(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         return [block.precondition(gradient) for block, gradient in zip(self.blocks, gradients, strict=True)]
 
-    def _curvature(self, divergence: Divergence, directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
+    def _curvature(self, divergence: Divergence | KlLimit, directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
         """D_i^T F D_j with the batch's exact Fisher, for the network and each FreeVector; [P, P]."""
         variables: list[list[tf.Variable]] = [[] for _ in range(1 + max(self._parts))]
         tangents: list[list[tf.Tensor]] = [[] for _ in variables]
@@ -334,10 +357,12 @@ class Kfac:
         return tf.math.unsorted_segment_sum(tf.stack(products), self._parts, 1 + max(self._parts))
 
     @tf.function
-    def _move(self, gradients: list[tf.Tensor], directions: list[tf.Tensor], norm: tf.Tensor) -> Metrics:
-        length = step_length(norm, self.learning_rate, self.delta)
+    def _move(
+        self, gradients: list[tf.Tensor], directions: list[tf.Tensor], norm: tf.Tensor, longest: tf.Tensor
+    ) -> Metrics:
+        length = step_length(norm, longest, self.delta)
         scale = tf.math.divide_no_nan(length, self.learning_rate)  # of a rate of 0: no step
-        if tf.math.is_finite(norm) and norm >= 0:
+        if tf.math.is_finite(norm) and norm >= 0 and tf.math.is_finite(length):
             for block, direction in zip(self.blocks, directions, strict=True):
                 block.velocity.assign(self.momentum * block.velocity + scale * direction)
                 block.move(self.learning_rate * (1 - self.momentum) * block.velocity)
@@ -455,6 +480,10 @@ class Kfac:
 
     def __exit__(self, *exception) -> None:
         self.close()
+
+
+def _inner_product(ours: list[tf.Tensor], theirs: list[tf.Tensor]) -> tf.Tensor:
+    return tf.add_n([tf.reduce_sum(a * b) for a, b in zip(ours, theirs, strict=True)])
 
 
 def _parts(layers: list[keras.layers.Layer]) -> list[int]:
