@@ -178,6 +178,18 @@ def test_exact_kl_is_that_of_the_policies_before_and_after():
     np.testing.assert_allclose(kl, (np.exp(before) * (before - after)).sum(axis=1).mean(), rtol=1e-3)
 
 
+@pytest.mark.parametrize(("max_kl", "moved"), [(1e-4, 1e-4), (0.0, 0.01)])
+def test_no_step_moves_the_policy_further_than_max_kl(max_kl, moved):
+    """On the rows of the Fisher, here all of them; without a limit it goes as far as delta lets it."""
+    model = make_model(max_kl=max_kl, delta=1e3, lr=1.0, vf_coef=0.0, fisher_rows=0, stats_decay=0.0)
+    rollout = make_rollout(model)
+    observations = rollout.observations.reshape(-1, 3)
+    before = model._parameters(observations)
+    model.update(rollout, 10**9)
+    kl = float(model._mean_kl(before, model._parameters(observations)))
+    assert kl == pytest.approx(moved, rel=0.1) if max_kl else kl > moved
+
+
 @pytest.mark.parametrize(("updates", "filled"), [(0, 0.1), (1, 0.19), (200, 1.0)])
 def test_the_first_steps_are_shorter(updates, filled):
     model = make_model(lr=0.5, lrschedule="constant", delta=0.002, stats_decay=0.9)

@@ -14,6 +14,7 @@ from baselines_acktr.kfac import (
     FreeVector,
     InlineInverter,
     Kfac,
+    KlLimit,
     NoInverseError,
     Objective,
     UnsupportedLayerError,
@@ -359,35 +360,71 @@ def test_continuing_from_state_equals_not_having_stopped():
     assert resumed.counters == optimizer.counters
 
 
+def flat(tensors) -> np.ndarray:
+    return np.concatenate([np.ravel(tensor) for tensor in tensors])
+
+
+def categorical_kl(old, new):
+    old, new = tf.nn.log_softmax(old), tf.nn.log_softmax(new)
+    return tf.reduce_mean(tf.reduce_sum(tf.exp(old) * (old - new), axis=1))
+
+
+def exact_fisher(model, x) -> np.ndarray:
+    """Of softmax(model(x)), mean over the rows: [P, P] for all weights one after the other."""
+    with tf.GradientTape() as tape:
+        log_probabilities = tf.nn.log_softmax(model(x))
+    parts = tape.jacobian(log_probabilities, [variable.value for variable in model.trainable_variables])
+    jacobian = np.concatenate([part.numpy().reshape(*log_probabilities.shape, -1) for part in parts], axis=2)
+    return np.einsum("bc,bcp,bcq->pq", np.exp(log_probabilities), jacobian, jacobian) / len(x)
+
+
 @pytest.mark.parametrize("form", [CholeskyForm(), EigenForm()])
 def test_with_a_divergence_the_trust_region_is_that_of_the_batchs_exact_fisher(form):
     model, delta = classifier(), 1e-9
     optimizer = make(model, learning_rate=10.0, delta=delta, momentum=0.0, damping=0.3, form=form)
     x, labels = data()
-    old = tf.nn.log_softmax(model(x))
-
-    def mean_kl(old, new):
-        old, new = tf.nn.log_softmax(old), tf.nn.log_softmax(new)
-        return tf.reduce_mean(tf.reduce_sum(tf.exp(old) * (old - new), axis=1))
-
-    divergence = Divergence(lambda x, labels: model(x), mean_kl)
-    with tf.GradientTape() as tape:
-        log_probabilities = tf.nn.log_softmax(model(x))
-    variables = [variable.value for variable in model.trainable_variables]
-    parts = tape.jacobian(log_probabilities, variables)
-    jacobian = np.concatenate([part.numpy().reshape(*old.shape, -1) for part in parts], axis=2)
-    fisher = np.einsum("bc,bcp,bcq->pq", np.exp(old), jacobian, jacobian) / len(x)
-    before = np.concatenate([array.ravel() for array in weights(model)])
+    old, fisher, before = model(x), exact_fisher(model, x), flat(weights(model))
+    divergence = Divergence(lambda x, labels: model(x), categorical_kl)
     metrics = optimizer.minimize(objective_of(optimizer, model), x, labels, divergence=divergence)
-    step = before - np.concatenate([array.ravel() for array in weights(model)])
+    step = before - flat(weights(model))
     assert 0.5 * step @ fisher @ step == pytest.approx(delta, rel=1e-6)
     assert float(metrics["model_kl"]) == pytest.approx(delta)
-    new = tf.nn.log_softmax(model(x))
-    assert float(tf.reduce_mean(tf.reduce_sum(tf.exp(old) * (old - new), axis=1))) == pytest.approx(delta, rel=1e-3)
+    assert float(categorical_kl(old, model(x))) == pytest.approx(delta, rel=1e-3)
 
 
-def flat(tensors) -> np.ndarray:
-    return np.concatenate([np.ravel(tensor) for tensor in tensors])
+@pytest.mark.parametrize("part", [0.1, 0.9, 1.1])
+def test_a_kl_limit_shortens_steps_that_kfac_would_let_go_too_far_and_no_others(part):
+    """`part` of the KL that the step has without a limit, by the exact Fisher."""
+    x, labels = data()
+
+    def step(limit=None):
+        model = classifier()
+        optimizer = make(model, learning_rate=1.0, delta=1e-3, momentum=0.0, damping=0.3)
+        fisher, before = exact_fisher(model, x), flat(weights(model))
+        limit = limit and KlLimit(lambda x, labels: model(x), categorical_kl, limit)
+        metrics = optimizer.minimize(objective_of(optimizer, model), x, labels, divergence=limit)
+        change = before - flat(weights(model))
+        return change, 0.5 * change @ fisher @ change, metrics
+
+    free, kl, free_metrics = step()
+    limited, limited_kl, metrics = step(part * kl)
+    length = min(1.0, np.sqrt(part))
+    np.testing.assert_allclose(limited, length * free, rtol=1e-9)
+    assert limited_kl == pytest.approx(min(1.0, part) * kl, rel=1e-9)
+    for name in ("step_length", "trust_region_scale"):
+        assert float(metrics[name]) == pytest.approx(length * float(free_metrics[name]))
+    assert float(metrics["model_kl"]) == pytest.approx(length**2 * float(free_metrics["model_kl"]))
+
+
+def test_a_step_whose_limit_is_not_finite_is_left_out():
+    model = classifier()
+    optimizer = make(model)
+    x, labels = data()
+    before = weights(model)
+    limit = KlLimit(lambda x, labels: model(x) * np.inf, categorical_kl, 0.1)
+    optimizer.minimize(objective_of(optimizer, model), x, labels, divergence=limit)
+    np.testing.assert_array_equal(flat(before), flat(weights(model)))
+    assert optimizer.counters["skipped_updates"] == 1
 
 
 def gaussian_policy() -> keras.Model:
