@@ -220,7 +220,7 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
         0.002, "radius of the trust region", unit="nats of KL", source="tuned on Pong; " + PAPER + ": 0.001", above=0
     )
     max_kl: float = option(
-        0.01,
+        0.05,
         "longest step by the policy's exact Fisher on fisher_rows, beside delta; 0: no such limit",
         unit="nats of KL",
         source=TUNED,
