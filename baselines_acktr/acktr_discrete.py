@@ -52,8 +52,9 @@ class Model(SharedAgent):
         self.optimizer.delta = self.config.delta * filled**2
         limit = KlLimit(self._fisher_outputs, self._mean_kl, self.config.max_kl) if self.config.max_kl else None
         metrics = self.optimizer.minimize(self._objective, *batch, divergence=limit)
-        offset = batch[-1]
-        self.network.value_head.bias.assign_add([OFFSET_RATE * lr / self.config.lr * offset])
+        offset = OFFSET_RATE * lr / self.config.lr * batch[-1]
+        if np.isfinite(offset):
+            self.network.value_head.bias.assign_add(np.asarray([offset], batch[-1].dtype))
         return metrics
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -159,6 +159,17 @@ def test_half_of_the_critics_mean_error_goes_to_its_bias(timesteps, part):
     np.testing.assert_allclose(model.value(rollout.observations[0]) - before, part * errors.mean(), atol=1e-5)
 
 
+def test_returns_that_are_not_finite_leave_the_weights_alone():
+    model = make_model()
+    rollout = make_rollout(model)
+    model.update(rollout, 10**9)
+    before = model.state()
+    rollout.rewards[0, 0] = np.nan
+    model.update(rollout, 10**9)
+    for name in (name for name in before if name.startswith("parameters/")):
+        np.testing.assert_array_equal(model.state()[name], before[name])
+
+
 def test_every_row_is_as_likely_to_be_taken_for_the_fisher():
     model = make_model()
     rollout = make_rollout(model)
