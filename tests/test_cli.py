@@ -112,10 +112,11 @@ def test_every_value_knows_where_it_came_from():
     assert set(settings_.values()) == set(origins)
 
 
-def test_a_flag_of_the_other_learner_is_refused():
-    settings_ = settle(FLAGS.parse(["--env=X-v0", "--nsteps=5"]))
-    assert settings_.with_learner(DISCRETE, {}).config.nsteps == 5
-    with pytest.raises(UserError, match="--nsteps: acktr with continuous actions does not have it"):
+@pytest.mark.parametrize(("flag", "value"), [("nsteps", 5), ("max_kl", 0.1), ("vf_offset", "network")])
+def test_a_flag_of_the_other_learner_is_refused(flag, value):
+    settings_ = settle(FLAGS.parse(["--env=X-v0", f"--{flag}={value}"]))
+    assert getattr(settings_.with_learner(DISCRETE, {}).config, flag) == value
+    with pytest.raises(UserError, match=f"--{flag}: acktr with continuous actions does not have it"):
         settings_.with_learner(CONTINUOUS, {})
 
 
@@ -125,7 +126,7 @@ def test_a_flag_of_the_other_learner_is_refused():
         (["--alg=a2c", "--delta=0.1"], "--delta: a2c does not have it"),
         (["--alg=a2c", "--lr=0.1", "--inverses=inline"], "--inverses: a2c does not have it"),
         (["--alg=trpo", "--lr=0.1", "--max_kl=0.1", "--nsteps=5"], "--lr, --nsteps: trpo does not have them together"),
-        (["--alg=acktr", "--max_kl=0.1"], "--max_kl: acktr does not have it"),
+        (["--alg=acktr", "--cg_iters=5"], "--cg_iters: acktr does not have it"),
         (["--alg=acktr", "--nsteps=5", "--lam=0.9"], "--nsteps, --lam: acktr does not have them together"),
         (
             ["--alg=trpo", "--conv_filters=8,16,32"],
