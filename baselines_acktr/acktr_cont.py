@@ -11,7 +11,7 @@ from baselines_acktr import training
 from baselines_acktr.config import AcktrContConfig
 from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.kfac import Divergence, Objective
-from baselines_acktr.optimizers import make_kfac
+from baselines_acktr.optimizers import fisher_part, make_kfac
 from baselines_acktr.policies import Critic
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.value_functions import ValueFunction, make_value_function
@@ -85,20 +85,15 @@ class Model(DisjointAgent):
 
     def _fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:
         """The policy's outputs [F, P] on the rows that the Fisher is estimated from."""
-        return self.policy(self._fisher_part(observations))
+        return self.policy(fisher_part(observations, self.comm.share(self.config.fisher_rows)))
 
     def _objective(self, observations: tf.Tensor, actions: tf.Tensor, advantages: tf.Tensor) -> Objective:
         """The policy-gradient loss, and the log-likelihood of actions sampled from the model."""
         parameters = self.policy(observations)
         loss, metrics = self._loss(parameters, actions, advantages)
-        part = self._fisher_part(observations)
+        part = fisher_part(observations, self.comm.share(self.config.fisher_rows))
         pi = self._pi(parameters if part is observations else self.policy(part))
         return Objective(loss, tf.reduce_sum(pi.log_prob(pi.sample(self.optimizer.generator))), metrics)
-
-    def _fisher_part(self, observations: tf.Tensor) -> tf.Tensor:
-        """The first `fisher_rows` of the observations, whose order is random."""
-        rows = self.comm.share(self.config.fisher_rows)
-        return observations[:rows] if rows else observations
 
     def state(self) -> dict[str, np.ndarray]:
         own = {"lr": self.optimizer.learning_rate.numpy().copy()}

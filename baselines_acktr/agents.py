@@ -187,13 +187,15 @@ class Agent(abc.ABC):
 
 
 def parameters(owner: keras.Model | keras.Optimizer) -> dict[str, np.ndarray]:
-    """Copies of the variables of a model (the trainable ones) or an optimizer (all), by their position."""
-    variables = owner.trainable_variables if isinstance(owner, keras.Model) else owner.variables
-    return {str(i): variable.numpy().copy() for i, variable in enumerate(variables)}
+    """Copies of the weights of a model, frozen ones too, or of the variables of an optimizer, by their position."""
+    return {str(i): variable.numpy().copy() for i, variable in enumerate(_variables(owner))}
 
 
 def set_parameters(owner: keras.Model | keras.Optimizer, arrays: dict[str, np.ndarray]) -> None:
     """Takes back what `parameters` returned; raises KeyError or ValueError if one is missing or a shape differs."""
-    variables = owner.trainable_variables if isinstance(owner, keras.Model) else owner.variables
-    for i, variable in enumerate(variables):
+    for i, variable in enumerate(_variables(owner)):
         variable.assign(arrays[str(i)])
+
+
+def _variables(owner: keras.Model | keras.Optimizer) -> list[keras.Variable]:
+    return owner.weights if isinstance(owner, keras.Model) else owner.variables

@@ -235,11 +235,13 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     vf_fisher_coef: float = option(
         1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
     )
-    vf_offset: str = option(
-        "bias",
-        "what learns the critic's mean error on a batch: the bias of its head alone, or the network",
-        source=TUNED + "; " + PAPER + ": network",
-        choices=("bias", "network"),
+    vf_bias_rate: float = option(
+        0.5,
+        "part of the critic's mean error on a batch that the bias of its head alone takes at once, falling as lr; 0: "
+        "the whole network learns it",
+        source=TUNED + "; " + PAPER + ": 0",
+        minimum=0,
+        maximum=1,
     )
 
 

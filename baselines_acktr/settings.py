@@ -173,9 +173,13 @@ class Settings:
         """
         config_class = LEARNERS[self.options.alg, kind].config_class
         names = {field.name for field in dataclasses.fields(config_class)}
-        for name in dict(self.layers)["command line"]:
+        layers = dict(self.layers)
+        for name in layers["command line"]:
             if name not in names:
                 raise UserError(f"--{name}: {self.options.alg} with {kind} actions does not have it")
+        unknown = sorted(names - layers["checkpoint"].keys() - layers["command line"].keys())
+        if layers["checkpoint"] and unknown:
+            print(f"the checkpoint is older than --{', --'.join(unknown)}: now as by default", file=sys.stderr)
         defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
         values, origins = cli.resolve(("default", defaults), ("environment preset", preset), *self.layers)
         config = config_class(**cli.only(config_class, values))

@@ -20,7 +20,7 @@ from baselines_acktr.agents import parameters, set_parameters
 from baselines_acktr.config import AcktrContConfig, DisjointConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.losses import l2_penalty, value_loss
-from baselines_acktr.optimizers import GuardedOptimizer, make_kfac
+from baselines_acktr.optimizers import GuardedOptimizer, fisher_part, make_kfac
 from baselines_acktr.policies import Critic
 from common.mpi import Communicator
 from common.named_arrays import with_prefix, without_prefix
@@ -214,8 +214,8 @@ class GaussNewton(ValueFunction):
 
     def _first_step(self, batch: Rows, minibatch: Rows) -> dict[str, Any]:
         """With it the Fisher is estimated and inverted: once for a batch."""
-        rows = self.comm.share(self.config.vf_fisher_rows)
-        metrics = self.optimizer.minimize(self._objective, *minibatch, batch[0][:rows] if rows else batch[0])
+        part = fisher_part(batch[0], self.comm.share(self.config.vf_fisher_rows))
+        metrics = self.optimizer.minimize(self._objective, *minibatch, part)
         self.optimizer.await_inverses()
         return _logged(metrics)
 

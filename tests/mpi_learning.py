@@ -26,10 +26,12 @@ BOX = gym.spaces.Box(-1, 1, (2,), np.float32)
 SMALL = {"hidden_sizes": (8,)}
 CNN = {"conv_filters": (4, 4), "conv_kernels": (4, 2), "conv_strides": (2, 1), "fisher_sites": 6} | SMALL
 KFAC = {"inverses": "inline", "inverse_interval": 2, "fisher_rows": 0}
+LIMITED = {"delta": 1.0, "max_kl": 1e-5, "stats_decay": 0.0}  # every step is shortened
 CRITIC = {"vf_iters": 3, "vf_rows": 0}
 TRPO = SMALL | CRITIC | {"fisher_fraction": 1.0}
 CASES = {
     "acktr-discrete": (acktr_discrete.Model, VECTOR, gym.spaces.MultiDiscrete([3, 2]), KFAC | SMALL),
+    "acktr-limited": (acktr_discrete.Model, VECTOR, gym.spaces.Discrete(3), KFAC | SMALL | LIMITED),
     "acktr-images": (acktr_discrete.Model, IMAGE, gym.spaces.Discrete(3), KFAC | CNN | {"inverse_form": "cholesky"}),
     "acktr-continuous": (acktr_cont.Model, VECTOR, BOX, KFAC | SMALL | {"vf_iters": 3, "critic": "adaptive"}),
     "a2c-discrete": (a2c.DiscreteModel, VECTOR, gym.spaces.Discrete(3), SMALL),
@@ -105,6 +107,7 @@ def background(comm) -> int:
     """Age of the inverses after training with a background thread in each rank, whose results all ranks share."""
     _use("float32")
     model = learn(make_model("acktr-discrete", comm, inverses="background"))
+    model.optimizer.await_inverses()
     ranks.check_in_sync(model)
     model.close()
     return model.status()["inverse_age"]

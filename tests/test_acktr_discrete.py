@@ -126,31 +126,40 @@ def test_loss_by_hand():
     np.testing.assert_allclose(model.update(rollout, 10**9)["loss"], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("vf_offset", ["bias", "network"])
-def test_the_network_learns_the_deviations_of_the_critics_error_from_their_mean(vf_offset):
+@pytest.mark.parametrize("vf_bias_rate", [0.1, 0.0])
+def test_the_network_learns_the_deviations_of_the_critics_error_from_their_mean(vf_bias_rate):
     """The gradient is that of 0.5 (R - mean error - V)^2, or of 0.5 (R - V)^2."""
-    model = make_model(vf_offset=vf_offset, ent_coef=0.0, vf_coef=0.7)
+    model = make_model(vf_bias_rate=vf_bias_rate, ent_coef=0.0, vf_coef=0.7)
     rollout = make_rollout(model)
     rollout = rollout._replace(values=model.value(rollout.observations.reshape(-1, 3)).reshape(4, 6))
-    observations, actions, returns, advantages, offset = model._batch(rollout, rollout.rewards + 3)
+    observations, actions, returns, advantages, mean_error = model._batch(rollout, rollout.rewards + 3)
     variables = [variable.value for variable in model.network.trainable_variables]
     with tf.GradientTape(persistent=True) as tape:
-        objective = model._objective(observations, actions, returns, np.zeros_like(advantages), offset)
+        objective = model._objective(observations, actions, returns, np.zeros_like(advantages), mean_error)
         values = model.network(observations)[1]
         whole = 0.7 * 0.5 * tf.reduce_mean(tf.square(returns - values))
         deviations = 0.7 * 0.5 * tf.reduce_mean(tf.square(returns - advantages.mean() - values))
     np.testing.assert_allclose(objective.loss, whole, rtol=1e-5)
     zero = tf.UnconnectedGradients.ZERO
     gradients = tape.gradient(objective.loss, variables, unconnected_gradients=zero)
-    expected = tape.gradient(deviations if vf_offset == "bias" else whole, variables, unconnected_gradients=zero)
+    expected = tape.gradient(deviations if vf_bias_rate else whole, variables, unconnected_gradients=zero)
     for gradient, wanted in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("timesteps", "part"), [(0, 0.5), (50, 0.25)])
-def test_half_of_the_critics_mean_error_goes_to_its_bias(timesteps, part):
+@pytest.mark.parametrize(
+    ("timesteps", "options", "part"),
+    [
+        (0, {}, 0.5),
+        (50, {}, 0.25),
+        (0, {"vf_bias_rate": 0.2}, 0.2),
+        (0, {"vf_bias_rate": 0.0}, 0),
+        (0, {"vf_coef": 0.0}, 0),
+    ],
+)
+def test_part_of_the_critics_mean_error_goes_to_its_bias(timesteps, options, part):
     """At the start of the schedule; 50 of 100 timesteps later half as much. Steps of no length leave nothing else."""
-    model = make_model(delta=1e-20)
+    model = make_model(delta=1e-20, **options)
     model.timesteps = timesteps
     rollout = make_rollout(model)
     errors = rollout.rewards - rollout.values
@@ -159,13 +168,16 @@ def test_half_of_the_critics_mean_error_goes_to_its_bias(timesteps, part):
     np.testing.assert_allclose(model.value(rollout.observations[0]) - before, part * errors.mean(), atol=1e-5)
 
 
-def test_returns_that_are_not_finite_leave_the_weights_alone():
+@pytest.mark.parametrize("name", ["rewards", "observations"])
+def test_an_update_that_is_left_out_leaves_the_weights_alone(name):
+    """Rewards that are not finite make the critic's mean error so too, observations only the step."""
     model = make_model()
     rollout = make_rollout(model)
     model.update(rollout, 10**9)
     before = model.state()
-    rollout.rewards[0, 0] = np.nan
+    getattr(rollout, name)[0, 0] = np.nan
     model.update(rollout, 10**9)
+    assert model.status()["skipped_updates"] == 1
     for name in (name for name in before if name.startswith("parameters/")):
         np.testing.assert_array_equal(model.state()[name], before[name])
 
@@ -325,6 +337,30 @@ def test_network_with_a_normalization_learns_its_scale_and_shift():
 
     layer = train(network="normalised").network.features.get_layer("norm")
     assert np.all(layer.gamma != 1) and np.all(layer.beta != 0)
+
+
+def test_a_checkpoint_has_the_weights_that_are_frozen(tmp_path):
+    @networks.register("half_frozen")
+    def half_frozen(observation_space, config):
+        inputs = keras.Input(observation_space.shape)
+        return keras.Model(inputs, keras.layers.Dense(8)(keras.layers.Dense(8, trainable=False)(inputs)))
+
+    def model_of(seed):
+        config = AcktrDiscreteConfig(inverses="inline")
+        return Model(VECTOR, gym.spaces.Discrete(3), "half_frozen", config, seed)
+
+    observations = np.random.default_rng(0).uniform(-1, 1, (5, 3)).astype(np.float32)
+    saved, loaded = model_of(0), model_of(1)
+    saved.save(str(tmp_path / "model"))
+    assert not np.allclose(loaded.value(observations), saved.value(observations))
+    loaded.load(str(tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.value(observations), saved.value(observations))
+
+
+def test_batches_may_differ_in_their_numbers_of_rows():
+    model = make_model(fisher_rows=8)
+    for steps in (4, 1, 5):
+        assert np.isfinite(model.update(make_rollout(model, steps=steps), 10**9)["loss"])
 
 
 HASH_AFTER_30_UPDATES = """

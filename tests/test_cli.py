@@ -112,7 +112,7 @@ def test_every_value_knows_where_it_came_from():
     assert set(settings_.values()) == set(origins)
 
 
-@pytest.mark.parametrize(("flag", "value"), [("nsteps", 5), ("max_kl", 0.1), ("vf_offset", "network")])
+@pytest.mark.parametrize(("flag", "value"), [("nsteps", 5), ("max_kl", 0.1), ("vf_bias_rate", 0.1)])
 def test_a_flag_of_the_other_learner_is_refused(flag, value):
     settings_ = settle(FLAGS.parse(["--env=X-v0", f"--{flag}={value}"]))
     assert getattr(settings_.with_learner(DISCRETE, {}).config, flag) == value

@@ -221,6 +221,8 @@ def test_several_outputs_need_a_likelihood_of_their_own():
         (ValueError, lambda model: kfac(classifier()), "mse", "optimizer: trains other layers than"),
         (ValueError, kfac, "hinge", "loss='hinge': has no likelihood here; must be"),
         (ValueError, kfac, keras.losses.MeanSquaredError(reduction="sum"), "its reduction is 'sum'; must be"),
+        (ValueError, kfac, keras.losses.CategoricalCrossentropy(axis=1), "its classes are on axis 1; must be on the"),
+        (ValueError, kfac, keras.losses.SparseCategoricalCrossentropy(axis=0), "its classes are on axis 0; must be"),
     ],
 )
 def test_what_cannot_be_compiled_is_named(error, optimizer, loss, message):

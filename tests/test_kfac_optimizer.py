@@ -265,6 +265,12 @@ def test_functions_made_anew_for_every_step_are_warned_about(caplog):
     assert caplog.text.count("pass the same function") == 1
 
 
+def test_weights_with_a_constraint_are_refused():
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, bias_constraint="non_neg", name="layer")])
+    with pytest.raises(UnsupportedLayerError, match="layer/bias has a constraint"):
+        make(model)
+
+
 def test_mixed_precision_is_refused():
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, dtype="mixed_float16")])
     with pytest.raises(UnsupportedLayerError, match="no mixed precision"):
@@ -360,6 +366,29 @@ def test_continuing_from_state_equals_not_having_stopped():
     assert resumed.counters == optimizer.counters
 
 
+class OneAtATime(InlineInverter):
+    """Inverts at once, but hands a result out only where it is waited for."""
+
+    idle = property(lambda self: self._finished is None)
+
+    def poll(self, wait=False):
+        return super().poll() if wait else None
+
+
+def test_a_snapshot_in_work_does_not_outlive_a_return_to_an_earlier_state():
+    model = classifier()
+    optimizer = make(model, inverter=OneAtATime())
+    run_steps(optimizer, model, 1)
+    state = optimizer.state()
+    run_steps(optimizer, model, 3, start=1)
+    assert not optimizer.inverter.idle
+    optimizer.set_state(state)
+    optimizer.await_inverses()
+    assert optimizer.counters["inverse_age"] == 0
+    for name, array in optimizer.state().items():
+        np.testing.assert_array_equal(array, state[name])
+
+
 def flat(tensors) -> np.ndarray:
     return np.concatenate([np.ravel(tensor) for tensor in tensors])
 
@@ -401,8 +430,8 @@ def test_a_kl_limit_shortens_steps_that_kfac_would_let_go_too_far_and_no_others(
         model = classifier()
         optimizer = make(model, learning_rate=1.0, delta=1e-3, momentum=0.0, damping=0.3)
         fisher, before = exact_fisher(model, x), flat(weights(model))
-        limit = limit and KlLimit(lambda x, labels: model(x), categorical_kl, limit)
-        metrics = optimizer.minimize(objective_of(optimizer, model), x, labels, divergence=limit)
+        limit = limit and KlLimit(Divergence(lambda x, labels: model(x), categorical_kl), limit)
+        metrics = optimizer.minimize(objective_of(optimizer, model), x, labels, limit=limit)
         change = before - flat(weights(model))
         return change, 0.5 * change @ fisher @ change, metrics
 
@@ -421,10 +450,54 @@ def test_a_step_whose_limit_is_not_finite_is_left_out():
     optimizer = make(model)
     x, labels = data()
     before = weights(model)
-    limit = KlLimit(lambda x, labels: model(x) * np.inf, categorical_kl, 0.1)
-    optimizer.minimize(objective_of(optimizer, model), x, labels, divergence=limit)
+    limit = KlLimit(Divergence(lambda x, labels: model(x) * np.inf, categorical_kl), 0.1)
+    optimizer.minimize(objective_of(optimizer, model), x, labels, limit=limit)
     np.testing.assert_array_equal(flat(before), flat(weights(model)))
     assert optimizer.counters["skipped_updates"] == 1
+
+
+@pytest.mark.parametrize(("delta", "max_kl", "kl"), [(1e-9, 1e-8, 1e-9), (1e-8, 1e-9, 1e-9)])
+def test_with_a_divergence_and_a_limit_the_smaller_kl_decides(delta, max_kl, kl):
+    """The limit follows a schedule: its second value needs no new graph."""
+    model = classifier()
+    optimizer = make(model, learning_rate=10.0, delta=delta, momentum=0.0, damping=0.3)
+    x, labels = data()
+    objective, divergence = objective_of(optimizer, model), Divergence(lambda x, labels: model(x), categorical_kl)
+    graphs = []
+    for share in (1.0, 0.5):
+        optimizer.delta = share * delta
+        fisher, before = exact_fisher(model, x), flat(weights(model))
+        limit = KlLimit(divergence, share * max_kl)
+        optimizer.minimize(objective, x, labels, divergence=divergence, limit=limit)
+        step = before - flat(weights(model))
+        assert 0.5 * step @ fisher @ step == pytest.approx(share * kl, rel=1e-6)
+        graphs.append(len(optimizer._graphs))
+    assert graphs[0] == graphs[1]
+
+
+def test_a_limit_on_outputs_that_no_longer_change_takes_nothing_from_the_step():
+    """The KL of a policy that has become certain is 0, or rounds to less."""
+    x, labels = data()
+
+    def step(limited):
+        model = classifier()
+        optimizer = make(model, learning_rate=0.1, delta=1e-3)
+        certain = Divergence(lambda x, labels: 100 * tf.sign(model(x)) + 1e-9 * model(x), categorical_kl)
+        before = flat(weights(model))
+        limit = KlLimit(certain, 1.0) if limited else None
+        optimizer.minimize(objective_of(optimizer, model), x, labels, limit=limit)
+        return before - flat(weights(model))
+
+    np.testing.assert_allclose(step(limited=True), step(limited=False))
+
+
+@pytest.mark.parametrize("max_kl", [0.0, -1.0, np.nan])
+def test_a_limit_that_is_not_above_zero_is_refused(max_kl):
+    model = classifier()
+    optimizer = make(model)
+    limit = KlLimit(Divergence(lambda x, labels: model(x), categorical_kl), max_kl)
+    with pytest.raises(ValueError, match=rf"max_kl={max_kl}: must be above 0"):
+        optimizer.minimize(objective_of(optimizer, model), *data(), limit=limit)
 
 
 def gaussian_policy() -> keras.Model:

@@ -1,4 +1,7 @@
-"""Imports go one way: run -> learners -> {checkpoint, rollouts, kfac} -> {policies, losses, returns} -> common."""
+"""Imports go one way.
+
+run -> learners -> {agents, optimizers} -> {rollouts, policies, losses, returns} -> kfac -> common
+"""
 
 import ast
 from pathlib import Path
@@ -53,7 +56,18 @@ def test_environments_know_nothing_of_tensorflow():
 
 
 PURE = ["losses.py", "returns.py", "networks.py", "policies.py", "rollouts.py", "conjugate_gradient.py", "rmsprop.py"]
-BASES = ["agents.py", "shared_agent.py", "disjoint_agent.py", "actors.py", "gaussian_actor.py", "value_functions.py"]
+PURE += ["checkpoint.py"]
+BASES = [
+    "optimizers.py",
+    "ranks.py",
+    "keeper.py",
+    "agents.py",
+    "shared_agent.py",
+    "disjoint_agent.py",
+    "actors.py",
+    "gaussian_actor.py",
+    "value_functions.py",
+]
 
 
 @pytest.mark.parametrize("name", PURE + BASES)

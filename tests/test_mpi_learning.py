@@ -47,7 +47,8 @@ def test_that_holds_for_every_learner_in_both_types(tmp_path, ranks):
 
 @pytest.mark.parametrize("ranks", QUICK)
 def test_background_inverses_are_taken_over_by_all_ranks_in_the_same_update(results, ranks):
-    assert 0 <= results(ranks)["background"] < 20
+    """Not the first ones alone, whose age would be 19."""
+    assert 0 <= results(ranks)["background"] < 19
 
 
 @pytest.mark.parametrize("ranks", QUICK)

@@ -30,12 +30,13 @@ from pathlib import Path
 
 sys.path.insert(0, {str(ROOT)!r})
 from baselines_acktr import checkpoint, keeper, run_info
-from baselines_acktr.settings import FLAGS
+from baselines_acktr.settings import CONTINUOUS, FLAGS, settle
 
 flags = FLAGS.parse(sys.argv[1:])
 folder, total = Path(flags["log_path"]), flags["num_timesteps"]
 folder.mkdir(parents=True, exist_ok=True)
-run_info.write(folder, {{"settings": {{name: {{"value": value}} for name, value in flags.items()}}}})
+settings = settle({{name: value for name, value in flags.items() if name != "resume"}}).with_learner(CONTINUOUS, {{}})
+run_info.write(folder, run_info.collect(sys.argv[1:], settings.values(), settings.origins, flags["seed"]))
 (folder / "0.0.monitor.csv").write_text('# {{"t_start": 1.0}}\\nr,l,t\\n' + "1,5,1\\n" * 20)
 
 
@@ -175,7 +176,7 @@ def test_a_run_made_with_another_default_in_its_place_is_refused(fake, gamma, me
     assert launch([run], fake) == []
     path = fake / run.name / "run.json"
     info = json.loads(path.read_text())
-    info["settings"] |= {"gamma": {"value": gamma, "from": "default"}, "hidden_sizes": {"value": [], "from": "default"}}
+    info["settings"]["gamma"]["value"] = gamma
     path.write_text(json.dumps(info))
     if message is None:
         assert job.state_of(run, fake / run.name) == job.FINISHED
@@ -184,13 +185,25 @@ def test_a_run_made_with_another_default_in_its_place_is_refused(fake, gamma, me
             job.state_of(run, fake / run.name)
 
 
+def test_a_run_made_before_a_hyperparameter_existed_is_refused(fake):
+    (run,) = runs_of(DONE)
+    launch([run], fake)
+    path = fake / run.name / "run.json"
+    info = json.loads(path.read_text())
+    del info["settings"]["log_std_balance"]
+    path.write_text(json.dumps(info))
+    with pytest.raises(UserError, match=r"was made with log_std_balance=nothing, now 0\.5; move it away"):
+        job.state_of(run, fake / run.name)
+
+
 def test_runs_with_another_default_are_not_tabulated_either(fake, capsys):
     """Not even by a command that only measures."""
     (run,) = runs_of(DONE)
     launch([run], fake)
     path = fake / run.name / "run.json"
     info = json.loads(path.read_text())
-    path.write_text(json.dumps(info | {"settings": info["settings"] | {"gamma": {"value": 0.9, "from": "default"}}}))
+    info["settings"]["gamma"]["value"] = 0.9
+    path.write_text(json.dumps(info))
     argv = ["fig3", "--envs=Hopper", "--algs=acktr", f"--seeds={DONE}", "--num_timesteps=10000"]
     assert main([*argv, f"--out={fake.parent}", "--jobs=0"]) == 2
     assert "was made with gamma=0.9, now 0.995" in capsys.readouterr().err

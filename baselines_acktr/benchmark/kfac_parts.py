@@ -79,6 +79,7 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 20) -> dict[str, flo
         return optimizer._graph(optimizer._differentiate, optimizer._observe, model._objective, batch)
 
     _, matrices = full(*batch)
+    limit = model.kl_limit()
     parts = seconds(
         lambda: env.step(actions),
         lambda: model.step(observations),
@@ -86,7 +87,7 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 20) -> dict[str, flo
         lambda: gradients(*batch)[0].numpy(),
         lambda: gradients_and_fisher(*batch)[0][0].numpy(),
         lambda: full(*batch)[1][0].numpy(),
-        lambda: optimizer._apply(matrices)["step_length"].numpy(),
+        lambda: optimizer.follow(matrices, *batch, limit=limit)["step_length"].numpy(),
         lambda: invert_all(optimizer._snapshot(), optimizer.form, config.damping),
         repeats=repeats,
     )

@@ -1,7 +1,8 @@
 """K-FAC on several ranks: what one packed buffer carries, whose rows get which draws, and who inverts what.
 
 Every rank has as many rows of a batch as the others, and all of them the same model. Gradients and factors are means
-over rows, so those of the batch are the means over the ranks; they go from rank to rank in one vector for an update.
+over rows, so those of the batch are the means over the ranks; they go from rank to rank in one vector for an update,
+and so does what the exact Fisher says of a step, where that is asked for.
 """
 
 from __future__ import annotations

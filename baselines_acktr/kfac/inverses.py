@@ -108,7 +108,7 @@ class EigenForm(Form):
     """Damping of the product in its eigenbasis, as in the OpenAI Baselines implementation of ACKTR.
 
     U = Q_A [(Q_A^T V Q_S) / (a_i s_j + lambda)] Q_S^T  with A = Q_A diag(a) Q_A^T and S = Q_S diag(s) Q_S^T.
-    This is the exact solve with A (x) S + lambda I.
+    Where no eigenvalues are left out this is the exact solve with A (x) S + lambda I.
 
     Args:
       rank: of an `a` at least 4 times as large, only so many of the largest eigenvalues are computed, by a randomized

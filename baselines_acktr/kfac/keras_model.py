@@ -60,7 +60,8 @@ def likelihood_of(loss: str | keras.Loss | Callable) -> LogLikelihood:
       summed over rows; scalar.
 
     Raises:
-      ValueError: for another loss, or one that is not a mean, with those that are supported.
+      ValueError: for another loss, with those that are supported, or one that is not a mean or whose classes are not
+        on the last axis.
     """
     found = keras.losses.get(loss)
     likelihood = _LIKELIHOODS.get(type(found) if isinstance(found, keras.Loss) else found)
@@ -70,6 +71,8 @@ def likelihood_of(loss: str | keras.Loss | Callable) -> LogLikelihood:
             "mean_squared_error, or come with log_likelihood"
         )
     config = found.get_config() if isinstance(found, keras.Loss) else {}
+    if (axis := getattr(found, "_fn_kwargs", {}).get("axis", -1)) != -1:
+        raise ValueError(f"loss={loss!r}: its classes are on axis {axis}; must be on the last one, -1")
     if (reduction := config.get("reduction", "sum_over_batch_size")) != "sum_over_batch_size":
         raise ValueError(f"loss={loss!r}: its reduction is {reduction!r}; must be 'sum_over_batch_size'")
     return functools.partial(likelihood, from_logits=config.get("from_logits", False))

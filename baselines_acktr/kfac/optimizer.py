@@ -36,7 +36,7 @@ MANY = 32  # graphs, from which on a warning is given
 _LOG = logging.getLogger(__name__)
 Metrics = dict[str, tf.Tensor]
 Loss = tuple[tf.Tensor, Metrics]
-Parts = tuple[Metrics, list[tf.Tensor], list[tf.Tensor]]  # metrics, gradients, factors
+Derivatives = tuple[Metrics, list[tf.Tensor], list[tf.Tensor]]  # metrics, gradients, factors
 
 
 class Objective(NamedTuple):
@@ -71,15 +71,14 @@ class Divergence(NamedTuple):
 
 
 class KlLimit(NamedTuple):
-    """How far a step may move a model's outputs, beside what K-FAC's own trust region allows.
+    """How far a step may move a model's outputs, beside what the trust region allows.
 
     Attributes:
-      outputs, mean_kl: as of `Divergence`; they need not be all outputs that the log-likelihood is of.
-      max_kl: no step is longer than this KL by the batch's exact Fisher, nats.
+      divergence: of any outputs, such as the policy's alone; its balance has no meaning here.
+      max_kl: the longest step before momentum by the batch's exact Fisher, nats; above 0.
     """
 
-    outputs: Callable[..., tf.Tensor]
-    mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    divergence: Divergence
     max_kl: float
 
 
@@ -191,7 +190,8 @@ class Kfac:
         self,
         objective: Callable[..., Objective],
         *batch: Any,
-        divergence: Divergence | KlLimit | None = None,
+        divergence: Divergence | None = None,
+        limit: KlLimit | None = None,
     ) -> Metrics:
         """One update on one batch.
 
@@ -199,10 +199,10 @@ class Kfac:
           objective: `objective(*batch) -> Objective`, built from TensorFlow operations; pass the same function every
             time: it is traced once for a batch, and once more for batches of other numbers of rows.
           *batch: tensors or arrays, or structures of them.
-          divergence: with a `Divergence` the exact Fisher of the batch says how far D is followed at most, and
+          divergence: of all outputs; its exact Fisher of the batch says how far D is followed at most, and gives the
             D^T F D of the trust region: K-FAC's own leaves out what layers do together (Martens & Grosse 2015, section
-            6.4). With a `KlLimit` it only shortens steps that K-FAC's trust region would let go too far. Like
-            `objective` the same functions every time.
+            6.4). Like `objective` the same functions every time.
+          limit: shortens steps that the trust region would let go too far; the same functions every time.
 
         Returns:
           The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
@@ -210,20 +210,14 @@ class Kfac:
 
         Raises:
           NoInverseError: if there are no inverses at all yet because the first factors are bad.
-          ValueError: if a layer has no influence on the sampled log-likelihood.
+          ValueError: if a layer has no influence on the sampled log-likelihood, or `max_kl` is not above 0.
           RuntimeError: inside a `tf.function`.
         """
         if not tf.executing_eagerly():
             raise RuntimeError("Kfac.minimize cannot be part of a tf.function; Kfac.advance can")
         metrics, gradients = self._graph(self._differentiate, self._observe, objective, batch)
         self.refresh_inverses()
-        apply = self._apply_limited if isinstance(divergence, KlLimit) else self._apply_exactly
-        if divergence is None:
-            metrics |= self._apply(gradients)
-        elif self._group:
-            metrics |= apply(divergence, gradients, *batch)
-        else:
-            metrics |= self._graph(apply, dict, divergence, (gradients, *batch))  # `dict`: as it is
+        metrics |= self.follow(gradients, *batch, divergence=divergence, limit=limit)
         self._step += 1
         return metrics
 
@@ -264,7 +258,7 @@ class Kfac:
                 _LOG.warning("K-FAC has %d graphs, each for another function or shape: pass the same function", MANY)
         return self._graphs[key](*batch)
 
-    def _differentiate(self, objective: Callable[..., Objective], *batch: Any) -> Parts:
+    def _differentiate(self, objective: Callable[..., Objective], *batch: Any) -> Derivatives:
         """Metrics, gradients of the loss as matrices and factors, from one forward and two backward passes."""
         with tf.GradientTape(persistent=True) as tape, tap_layers(self.layers) as taps:
             loss, log_likelihood, metrics = objective(*batch)
@@ -295,9 +289,9 @@ class Kfac:
             factors += kronecker_factors([t for t, _ in calls], [g for _, g in calls], self.max_sites, self._draws)
         return factors
 
-    def _observe(self, parts: Parts) -> tuple[Metrics, list[tf.Tensor]]:
+    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, list[tf.Tensor]]:
         """Takes a batch's factors into the running averages, unless one of them is not finite; returns the rest."""
-        metrics, gradients, factors = parts
+        metrics, gradients, factors = derivatives
         if self._group:
             factors = [symmetric(factor) for factor in factors]
         bad = first_not_finite(factors)
@@ -310,9 +304,33 @@ class Kfac:
             self._bad_factor.assign(bad)
         return metrics, gradients
 
-    def _advance(self, parts: tuple[Metrics, list[tf.Tensor]]) -> Metrics:
-        metrics, gradients = parts
+    def _advance(self, derivatives: tuple[Metrics, list[tf.Tensor]]) -> Metrics:
+        metrics, gradients = derivatives
         return metrics | self._apply(gradients)
+
+    def follow(
+        self,
+        gradients: list[tf.Tensor],
+        *batch: Any,
+        divergence: Divergence | None = None,
+        limit: KlLimit | None = None,
+    ) -> Metrics:
+        """The part of `minimize` behind the gradients: preconditions them and moves the weights.
+
+        Args:
+          gradients: the mean over the ranks, a matrix [I, O] for each layer.
+          *batch: as for `minimize`, like the others and the result.
+        """
+        if divergence is None and limit is None:
+            return self._apply(gradients)
+        divergences = divergence, limit and limit.divergence
+        max_kl = limit.max_kl if limit else np.inf
+        if not max_kl > 0:
+            raise ValueError(f"max_kl={max_kl}: must be above 0")
+        arguments = gradients, np.asarray(max_kl, gradients[0].dtype.as_numpy_dtype), *batch
+        if self._group:
+            return self._apply_measured(divergences, *arguments)
+        return self._graph(self._apply_measured, dict, divergences, arguments)  # `dict`: as it is
 
     @tf.function
     def _apply(self, gradients: list[tf.Tensor]) -> Metrics:
@@ -320,29 +338,33 @@ class Kfac:
         return self._move(gradients, directions, _inner_product(gradients, directions), self.learning_rate)
 
     @tf.autograph.experimental.do_not_convert
-    def _apply_limited(self, limit: KlLimit, gradients: list[tf.Tensor], *batch: Any) -> Metrics:
-        """The update of K-FAC's length, or the limit's if that is shorter; a graph in a single process."""
+    def _apply_measured(
+        self,
+        divergences: tuple[Divergence | None, Divergence | None],
+        gradients: list[tf.Tensor],
+        max_kl: float,
+        *batch: Any,
+    ) -> Metrics:
+        """The update whose length the batch's exact Fisher measures, or limits, or both."""
+        measure, limit = divergences
         directions = self._directions(gradients)
-        fisher = self._graph(self._curvature, tf.identity, limit, (directions, *batch))
-        longest = step_length(tf.reduce_sum(fisher), self.learning_rate, limit.max_kl)
-        return self._move(gradients, directions, _inner_product(gradients, directions), longest)
-
-    @tf.autograph.experimental.do_not_convert
-    def _apply_exactly(self, divergence: Divergence, gradients: list[tf.Tensor], *batch: Any) -> Metrics:
-        """The update whose length is measured by the batch's exact Fisher; a graph in a single process."""
-        directions = self._directions(gradients)
-        fisher = self._graph(self._curvature, tf.identity, divergence, (directions, *batch))
-        slopes, squares = (self._by_part(directions, others) for others in (gradients, directions))
-        lengths = best_lengths(slopes, tf.linalg.diag_part(fisher) + self.damping * squares, divergence.balance)
-        directions = [lengths[part] * d for part, d in zip(self._parts, directions, strict=True)]
-        norm = tf.reduce_sum(lengths * tf.linalg.matvec(fisher, lengths))
-        return self._move(gradients, directions, norm, self.learning_rate)
+        norm, longest = _inner_product(gradients, directions), self.learning_rate
+        if measure:
+            fisher = self._graph(self._curvature, tf.identity, measure, (directions, *batch))
+            slopes, squares = (self._by_part(directions, others) for others in (gradients, directions))
+            lengths = best_lengths(slopes, tf.linalg.diag_part(fisher) + self.damping * squares, measure.balance)
+            directions = [lengths[part] * d for part, d in zip(self._parts, directions, strict=True)]
+            norm = tf.reduce_sum(lengths * tf.linalg.matvec(fisher, lengths))
+        if limit:
+            fisher = self._graph(self._curvature, tf.identity, limit, (directions, *batch))
+            longest = step_length(tf.nn.relu(tf.reduce_sum(fisher)), longest, max_kl)
+        return self._move(gradients, directions, norm, longest)
 
     @tf.function
     def _directions(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         return [block.precondition(gradient) for block, gradient in zip(self.blocks, gradients, strict=True)]
 
-    def _curvature(self, divergence: Divergence | KlLimit, directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
+    def _curvature(self, divergence: Divergence, directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
         """D_i^T F D_j with the batch's exact Fisher, for the network and each FreeVector; [P, P]."""
         variables: list[list[tf.Variable]] = [[] for _ in range(1 + max(self._parts))]
         tangents: list[list[tf.Tensor]] = [[] for _ in variables]
@@ -463,7 +485,11 @@ class Kfac:
         return arrays | {"counters": np.array(counters, np.int64)}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs.
+
+        A snapshot that the background thread is working on is given up.
+        """
+        self.inverter.close()
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = map(int, arrays["counters"])

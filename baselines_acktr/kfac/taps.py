@@ -104,6 +104,9 @@ def supported_layers(model: keras.Model) -> list[keras.layers.Layer]:
                 f"layer {layer.name!r} computes in {layer.compute_dtype} with weights in {layer.variable_dtype}: K-FAC "
                 "has no mixed precision"
             )
+        constrained = [variable.path for variable in layer._trainable_variables if variable.constraint]
+        if constrained:
+            raise UnsupportedLayerError(f"{constrained[0]} has a constraint, which K-FAC's steps do not keep to")
         if layer not in layers:
             layers.append(layer)
     return layers

@@ -33,9 +33,10 @@ def state_of(run: Run, folder: Path) -> str:
         made = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}/run.json: damaged; move the folder away or choose another --out") from error
-    unchosen = {name: value for name, value in run.defaults.items() if made.get(name, {}).get("from") == "default"}
+    missing = {"value": "nothing", "from": "default"}  # of a version that did not have it
+    unchosen = {name: value for name, value in run.defaults.items() if made.get(name, missing).get("from") == "default"}
     for name, value in json.loads(json.dumps(unchosen | run.settings)).items():
-        was = made.get(name, {}).get("value")
+        was = made.get(name, missing).get("value")
         if was != value:
             raise UserError(f"{folder}: was made with {name}={was}, now {value}; move it away or choose another --out")
     timesteps = checkpoint.load_meta(model_of(folder))["counters"]["timesteps"] if saved else 0
