@@ -20,7 +20,7 @@ from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, Sett
 from common import cli
 from common.errors import RunFailedError, UserError
 from common.mpi import ALONE, Communicator, connect
-from common.process import Interruption, quiet_tensorflow, suit_tensorflow
+from common.process import Interruption, output_closed, quiet_tensorflow, suit_tensorflow
 
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
@@ -36,14 +36,14 @@ USAGE = """usage: python run.py --env=ID [--flag=value ...]
 Train ACKTR on Seaquest and keep the result:
   python run.py --alg=acktr --env=SeaquestNoFrameskip-v4 --num_timesteps=1e7 --save_path=models/seaquest
 Watch it:
-  python run.py --load_path=models/seaquest --num_timesteps=0 --play --video=seaquest.mp4
+  python run.py --load_path=models/seaquest --play --video=seaquest.mp4
 All flags:
   python run.py --help"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0 done, 1 stopped by a bad number or a failed environment, 2 a
-    mistake of the user, 128 + signal interrupted."""
+    mistake of the user, 128 + signal interrupted, or read no more (SIGPIPE)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv:
         print(USAGE, file=sys.stderr)
@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return run(argv, interruption, comm)
         except (KeyboardInterrupt, SystemExit, Exception) as error:
+            if isinstance(error, BrokenPipeError) and comm.size == 1:
+                return output_closed()
             if comm.size > 1:
                 return explain_to_ranks(error, interruption.signal, comm)
             return explain(error, interruption.signal)
@@ -104,12 +106,11 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
     """Parses, builds the environments, learns and saves, plays."""
     settled = comm.on_root(lambda: prepare(argv))
     settings, learn = comm.everywhere(lambda: probe(settled, comm))
-    comm.on_root(lambda: set_aside_logs(settings))
-    with (
-        comm.everywhere(lambda: training_env(settings, comm.rank)) as env,
-        open_logger(argv, settings, comm) as logger,
-        open_keeper(settings, comm.rank) as keeper,
-    ):
+    with contextlib.ExitStack() as stack:
+        comm.on_root(lambda: take_log_folder(settings, stack))
+        env = stack.enter_context(comm.everywhere(lambda: training_env(settings, comm.rank)))
+        logger = stack.enter_context(open_logger(argv, settings, comm))
+        keeper = stack.enter_context(open_keeper(settings, comm.rank))
         interruption.deferred = True
         callback = after_update(settings, interruption, comm.rank)
         model = learn(env=env, logger=logger, keeper=keeper, callback=callback, comm=comm)
@@ -127,17 +128,25 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
 
 def prepare(argv: Sequence[str]) -> Settings:
     """Settles the flags and looks at the files that they name; creates nothing."""
-    settings = settle(FLAGS.parse(argv))
-    check_files(settings.options)
-    return settings.preset(log_path=default_log_path())
+    settings = settle(FLAGS.parse(argv)).preset(log_path=default_log_path())
+    check_files(settings)
+    return settings
 
 
-def set_aside_logs(settings: Settings) -> None:
-    """Moves the logs of an earlier run out of the way of one that goes on with nothing."""
+def take_log_folder(settings: Settings, stack: contextlib.ExitStack) -> None:
+    """Keeps other runs out of the log folder until `stack` is left, where this one trains.
+
+    The logs of an earlier run are moved out of the way of one that goes on with nothing.
+    """
     from baselines_acktr import run_info
 
-    if settings.options.num_timesteps and not settings.options.load_path:
-        run_info.set_aside(Path(settings.log_path))
+    options = settings.options
+    if options.num_timesteps:
+        stack.enter_context(run_info.lock(Path(settings.log_path)))
+        if not options.load_path:
+            run_info.set_aside(Path(settings.log_path))
+    elif not (options.play or options.save_path):
+        print("run.py: nothing to do: --num_timesteps=0 without --play or --save_path", file=sys.stderr)
 
 
 def training_env(settings: Settings, rank: int = 0) -> SeededVectorEnv:
@@ -175,10 +184,11 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Cal
         the checkpoint was trained on other spaces, or a video is wanted and there are no frames.
     """
     from baselines_acktr.play import require_frames
+    from common.vec_env.rendering import window_problem
 
     options = settings.options
     videos = options.video or options.save_video_interval
-    with make_env(settings, 1, **(FRAMES if videos else {})) as env:
+    with make_env(settings, 1, **(FRAMES if videos else {"backend": options.env_backend})) as env:
         kind = _kind_of_actions(settings.env, env.single_action_space)
         observations = env.single_observation_space
         suit_tensorflow(observations)
@@ -195,6 +205,9 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Cal
             _check_spaces(options.load_path, env)
         if videos:
             require_frames(env)
+        elif comm.rank == 0 and _in_window(settings) and (problem := window_problem(_open_game(settings))):
+            hint = "give --video=FILE.mp4, or unset DISPLAY to see the scores alone"
+            raise UserError(f"--play: no window can be opened: {problem}; {hint}")
         _check_network(settings, env, model_class)
     return settings, functools.partial(module.learn, **_arguments(settings))
 
@@ -235,15 +248,32 @@ def after_update(settings: Settings, interruption: Interruption, rank: int = 0) 
 def replay(model: Any, settings: Settings) -> None:
     """Plays the model in new environments, in a window where there is a display, or into the video."""
     from baselines_acktr.play import play
+
+    options = settings.options
+    if not (options.video or _in_window(settings)):
+        print("no display: scores only; --video=FILE.mp4 shows the games", file=sys.stderr)
+    with _open_game(settings)() as env:
+        play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)
+
+
+def _open_game(settings: Settings) -> Callable[[], SeededVectorEnv]:
+    """Returns what opens the environments to play in."""
+    render_mode = "rgb_array" if settings.options.video else "human" if _in_window(settings) else None
+    backend = "auto" if render_mode else settings.options.env_backend
+    return functools.partial(make_env, settings, _num_games(settings), backend=backend, render_mode=render_mode)
+
+
+def _num_games(settings: Settings) -> int:
+    return settings.num_env if settings.origins["num_env"] == "command line" else 1
+
+
+def _in_window(settings: Settings) -> bool:
+    """Returns whether the model is played in a window."""
     from common.vec_env.rendering import has_display
 
     options = settings.options
-    num_env = settings.num_env if settings.origins["num_env"] == "command line" else 1
-    window = num_env == 1 and not options.pixels and has_display()
-    render_mode = "rgb_array" if options.video else "human" if window else None
-    backend = "auto" if render_mode else options.env_backend
-    with make_env(settings, num_env, backend=backend, render_mode=render_mode) as env:
-        play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)
+    alone = _num_games(settings) == 1 and not options.pixels
+    return options.play and not options.video and alone and has_display()
 
 
 def open_logger(
@@ -316,14 +346,15 @@ def _kind_of_actions(env_id: str, space: gym.Space) -> str:
 
 
 def _check_budget(settings: Settings, comm: Communicator) -> None:
+    from baselines_acktr.training import check_budget
+
     total, trained = settings.options.num_timesteps, settings.trained
     batch = settings.config.batch_size(settings.num_env * comm.size)
     if settings.options.resume and total < trained + batch:
         if comm.rank == 0:
             print(f"nothing is left to train: {trained} of {total} timesteps are done", file=sys.stderr)
-    elif 0 < total < trained + batch:
-        done = f"the checkpoint's {trained} timesteps, which count, plus " if trained else ""
-        raise UserError(f"--num_timesteps={total}: must be 0, or at least {done}one batch of {batch}")
+    else:
+        check_budget("--num_timesteps", total, trained, batch)
 
 
 def _check_network(settings: Settings, env: gym.vector.VectorEnv, model_class: type) -> None:

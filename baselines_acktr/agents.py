@@ -83,6 +83,24 @@ class Agent(abc.ABC):
           -log pi(a|s) [N].
         """
 
+    def predict(
+        self, observation: np.ndarray, state: None = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, None]:
+        """The actions of `step`, in the form of Stable-Baselines3.
+
+        Args:
+          observation: one observation, or a batch [N, ...].
+          state, episode_start: of recurrent policies, which there are none of here.
+          deterministic: the most likely action instead of a sampled one.
+
+        Returns:
+          The action, or actions [N, ...], for the environment, and None.
+        """
+        observations = np.asarray(observation)
+        alone = observations.shape == self.observation_space.shape
+        actions = self.step(observations[None] if alone else observations, deterministic)[0]
+        return (actions[0] if alone else actions), None
+
     @abc.abstractmethod
     def act(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Sampled actions [N, ...] as the learner keeps them, and values [N] where they come for free."""
@@ -161,6 +179,8 @@ class Agent(abc.ABC):
 
     def load(self, path: str) -> None:
         """Takes everything that training changes from a checkpoint; ranks above 0 keep what each has for itself.
+
+        `baselines_acktr.load` makes a model from a checkpoint alone.
 
         Raises:
           UserError: if the file is damaged or was trained by another algorithm, on other spaces or another network.

@@ -18,6 +18,33 @@ CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # one number ea
 ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "critic", "inverse_form")
 FORMS = ("cholesky", "eigen")
 ACTIVATIONS = ("", "relu", "tanh", "elu")
+# What other libraries call a flag or hyperparameter -> what to write here, for hints.
+SYNONYMS = {
+    name: ours
+    for ours, theirs in {
+        "num_timesteps": "total_timesteps timesteps num_steps max_timesteps num_env_steps total_steps",
+        "num_env": "n_envs num_envs nenv nenvs num_workers num_processes n_env",
+        "env": "env_id env_name gym_id environment game task",
+        "alg": "algo algorithm agent",
+        "log_path": "log_dir logdir log_folder tensorboard_log output_dir out_dir logger",
+        "save_path": "save_dir model_path save_model output",
+        "load_path": "load load_model checkpoint restore model trained_agent",
+        "play": "render enjoy watch eval",
+        "greedy": "deterministic",
+        "video": "capture_video record_video video_path",
+        "network": "policy net arch",
+        "hidden_sizes": "net_arch hidden_size num_hidden hidden hid",
+        "lr": "learning_rate learningrate step_size",
+        "lam": "gae_lambda lambda_ gae",
+        "gamma": "discount discount_factor",
+        "ent_coef": "entropy_coef ent_coeff entropy_weight entropy_loss_weight",
+        "vf_coef": "value_coef value_loss_coef value_loss_weight vf_loss_coef",
+        "delta": "target_kl trust_region_radius",
+        "frame_stack": "n_stack num_stack framestack",
+        "nsteps, or --timesteps_per_batch with continuous actions": "n_steps batch_size batchsize num_steps_per_env",
+    }.items()
+    for name in theirs.split()
+}
 VF_ROWS = "rows of the batch that each of them is computed from, every pass over it in a new order; 0: all"
 
 

@@ -173,11 +173,11 @@ class Keeper:
                 self._kept.remove(kept)
 
 
-def newest(folder: Path) -> Checkpoint | None:
+def newest(folder: Path, argument: str = "--resume") -> Checkpoint | None:
     """The newest checkpoint in `folder` that is whole, or None if there is none at all; names the damaged ones.
 
     Raises:
-      UserError: all of them are damaged.
+      UserError: all of them are damaged, naming `argument`, which asked for one.
     """
     numbers = _numbers(folder)
     for updates in reversed(numbers):
@@ -190,8 +190,21 @@ def newest(folder: Path) -> Checkpoint | None:
         except UserError as error:
             print(f"{error}; trying the one before", file=sys.stderr, flush=True)
     if numbers:
-        raise UserError(f"--resume: no checkpoint in {folder} is whole")
+        raise UserError(f"{argument}: no checkpoint in {folder} is whole")
     return None
+
+
+def find_model(path: str, argument: str = "path") -> str:
+    """`path` itself; of a log folder, or its folder of checkpoints, the newest model that is whole, which is named.
+
+    Raises:
+      UserError: all of them are damaged, naming `argument`.
+    """
+    for folder in (Path(path), Path(path) / FOLDER):
+        if folder.is_dir() and (found := newest(folder, argument)):
+            print(f"loading {found.model}", file=sys.stderr)
+            return str(found.model)
+    return path
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -209,7 +222,10 @@ def _set_aside(folder: Path) -> None:
     if folder.exists():
         stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(folder.stat().st_mtime))
         names = (folder.with_name(f"{folder.name}-{stamp}{suffix}") for suffix in ("", *(f"-{k}" for k in range(1000))))
-        folder.rename(next(name for name in names if not name.exists()))
+        target, full = next(name for name in names if not name.exists()), has_checkpoint(folder)
+        folder.rename(target)
+        if full:
+            print(f"an earlier run's checkpoints are now in {target}", file=sys.stderr, flush=True)
 
 
 def _numbers(folder: Path) -> list[int]:

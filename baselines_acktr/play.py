@@ -34,7 +34,7 @@ class Episode(NamedTuple):
 def play(
     model: Actor,
     env: gym.vector.VectorEnv,
-    seed: int,
+    seed: int | None = None,
     episodes: int | None = None,
     greedy: bool = False,
     video: str | None = None,
@@ -45,7 +45,7 @@ def play(
       model: chooses the actions.
       env: of any number of environments, with `episode` in its infos (see `common.vec_env`) and, for a video, with
         `render_mode="rgb_array"`.
-      seed: of the first games.
+      seed: of the first games; None: as the environment has been made.
       episodes: how many games in all, shared out equally so that short games are not favoured; None: one in each
         environment.
       greedy: the most likely action instead of a sampled one.

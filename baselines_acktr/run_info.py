@@ -5,13 +5,16 @@ A new run in the log folder of another one first moves that one's logs out of it
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,26 @@ def write(folder: Path, info: Mapping[str, Any]) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a log folder, which it creates; ends with the process, whatever becomes of it.
+
+    Raises:
+      UserError: another run is in it, or it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"--log_path={folder}: another run is going on there; choose another folder") from error
+        except OSError as error:
+            raise UserError(f"--log_path={folder}: cannot be written: {error.strerror}") from error
+        yield
+
+
 def set_aside(folder: Path) -> None:
     """Moves the logs of an earlier run in `folder`, where there are some, to a folder run-<time of their last change>.
 
@@ -75,6 +98,7 @@ def set_aside(folder: Path) -> None:
         target.mkdir()
         for path in found:
             path.rename(target / path.name)
+        print(f"an earlier run's logs are now in {target}", file=sys.stderr, flush=True)
     except OSError as error:
         raise UserError(f"--log_path={folder}: an earlier run's logs cannot be moved: {error.strerror}") from error
 

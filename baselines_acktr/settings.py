@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from baselines_acktr.config import (
     ARCHITECTURE,
+    SYNONYMS,
     A2cContConfig,
     A2cDiscreteConfig,
     AcktrContConfig,
@@ -60,7 +61,9 @@ class RunOptions:
     alg: str = option("acktr", "learning algorithm, in its form for discrete or continuous actions", choices=ALGORITHMS)
     env: str | None = option(None, "id of the environment, or module:id; required unless --load_path names one")
     num_timesteps: int = option(
-        1_000_000, "steps of all environments of all MPI ranks together; 0: no training", minimum=0
+        1_000_000,
+        "steps of all environments of all MPI ranks together; 0, and --play --load_path: no training",
+        minimum=0,
     )
     seed: int | None = option(
         None, "of every random draw; drawn and recorded if not given", minimum=0, maximum=2**31 - 1
@@ -91,7 +94,8 @@ class RunOptions:
     keep_every: int = option(0, "timesteps between checkpoints that are kept for ever; 0: none", minimum=0)
     load_path: str | None = option(
         None,
-        "checkpoint to go on from; it brings alg, env, frame_stack, reward_scale, pixels, network and hyperparameters",
+        "checkpoint to go on from, or a log folder: its newest; it brings alg, env, frame_stack, reward_scale, pixels, "
+        "network and hyperparameters",
     )
     resume: bool = option(False, "go on with the run in the log folder, exactly as if it had not been interrupted")
     play: bool = option(False, "replay the model after training")
@@ -108,7 +112,8 @@ class RunOptions:
 
 FLAGS = cli.Flags(
     {"the run": RunOptions}
-    | {f"{alg} with {kind} actions": learner.config_class for (alg, kind), learner in LEARNERS.items()}
+    | {f"{alg} with {kind} actions": learner.config_class for (alg, kind), learner in LEARNERS.items()},
+    SYNONYMS,
 )
 
 
@@ -121,7 +126,7 @@ class Settings:
 
     Attributes:
       options: the run's flags, as typed or from the checkpoint.
-      origins: {name of a flag: "default", "checkpoint", "environment preset", "drawn" or "command line"}.
+      origins: {name of a flag: "default", "replay", "checkpoint", "environment preset", "drawn" or "command line"}.
       trained: timesteps that the checkpoint has behind it.
       layers: (origin, hyperparameters), those of the checkpoint and those that were typed.
       config: the learner's hyperparameters, once `with_learner` has settled them.
@@ -202,18 +207,23 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     """
     typed = _without_alias({n: os.path.expanduser(v) if n in PATHS else v for n, v in typed.items()})
     typed, resumed = _resumed(typed)
+    if "load_path" in typed and not resumed:
+        from baselines_acktr import keeper  # late: NumPy
+
+        typed["load_path"] = keeper.find_model(typed["load_path"], "--load_path")
     path = typed.get("load_path")
     meta = _read_checkpoint(path, typed) if path else {}
     drawn = {"seed": secrets.randbelow(2**31)}
     layers = (
         ("default", dataclasses.asdict(RunOptions())),
+        ("replay", {"num_timesteps": 0} if path and typed.get("play") and not resumed else {}),
         ("drawn", drawn),
         ("checkpoint", _options_of(meta) | resumed),
     )
     values, origins = cli.resolve(*layers, ("command line", cli.only(RunOptions, typed)))
     options = RunOptions(**values)
     typed = {name: value for name, value in typed.items() if name not in values}
-    loaded = _tuples(meta.get("config", {}))
+    loaded = cli.tuples(meta.get("config", {}))
     _check_hyperparameters(options.alg, loaded, typed)
     if options.env is None:
         raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
@@ -244,7 +254,7 @@ def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             raise UserError(f"--resume: no checkpoint in {folder}")
         print(f"no checkpoint in {folder} yet: the run starts from its beginning", file=sys.stderr)
         return {**typed, "resume": False}, {}
-    saved = _tuples(cli.only(RunOptions, found.settings))
+    saved = cli.tuples(cli.only(RunOptions, found.settings))
     for name in FIXED:
         if name in typed and typed[name] != saved[name]:
             raise UserError(f"--{name}={typed[name]}: the run to be resumed has {saved[name]}")
@@ -252,13 +262,9 @@ def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {**typed, "load_path": str(found.model)}, saved | {"log_path": None}
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Undoes what JSON does to tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def check_files(options: RunOptions) -> None:
+def check_files(settings: Settings) -> None:
     """Raises `UserError` if a file or folder of the run cannot be written; creates nothing."""
+    options = settings.options
     if options.video is not None and not options.play:
         raise UserError(f"--video={options.video}: shows the replay, so it needs --play")
     if options.video is not None:
@@ -269,11 +275,18 @@ def check_files(options: RunOptions) -> None:
         path = getattr(options, name)
         if path is not None:
             _check_file(name, path)
+    if options.log_path is not None:
+        typed = settings.origins["log_path"] != "environment preset"
+        check_folder("--log_path" if typed else "OPENAI_LOGDIR", options.log_path, options.log_path)
     from common.logger import check_formats, default_formats  # late: rich and tqdm
 
-    check_formats(options.log_format or default_formats())
-    if options.log_path is not None:
-        check_folder("log_path", options.log_path, options.log_path)
+    if options.log_format:
+        check_formats(options.log_format, "--log_format")
+    else:
+        check_formats(default_formats(), "OPENAI_LOG_FORMAT")
+    for name, needs in (("play_episodes", "--play"), ("greedy", "--play or --save_video_interval")):
+        if getattr(options, name) and not (options.play or (name == "greedy" and options.save_video_interval)):
+            raise UserError(f"--{name}: has no effect without {needs}")
 
 
 def _settled(value: T | None) -> T:
@@ -313,7 +326,12 @@ def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the meta of a checkpoint that the typed flags do not contradict."""
     from baselines_acktr import checkpoint  # late: NumPy
 
-    meta = checkpoint.load(path)[1]  # the whole file, so that damage is found before anything is built
+    try:
+        meta = checkpoint.load(path)[1]  # the whole file, so that damage is found before anything is built
+    except UserError as error:
+        raise UserError(f"--load_path: {error}") from error
+    if "algorithm" not in meta:
+        raise UserError(f"--load_path={path}: the part of a checkpoint that --resume needs; the model ends in .model")
     shape = {name: value for name, value in typed.items() if name in ARCHITECTURE}
     env_id = typed["env"].rpartition(":")[2] if "env" in typed else None
     alg = typed.get("alg")
@@ -334,11 +352,17 @@ def _check_file(name: str, path: str) -> None:
         raise UserError(f"--{name}={path}: is a folder; must be a file")
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"--{name}={path}: is not a regular file")
-    check_folder(name, path, os.path.dirname(path))
+    check_folder(f"--{name}", path, os.path.dirname(path))
 
 
-def check_folder(name: str, path: str, folder: str) -> None:
-    """Raises unless files can be made in `folder`, or in the nearest folder above it that exists."""
+def check_folder(argument: str, path: str, folder: str) -> None:
+    """Raises unless files can be made in `folder`, or in the nearest folder above it that exists.
+
+    Args:
+      argument: what `path` was given by, for the message.
+      path: as given.
+      folder: the one that files shall be in.
+    """
     folder = os.path.abspath(folder)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
@@ -348,4 +372,4 @@ def check_folder(name: str, path: str, folder: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"--{name}={path}: cannot be written: {error.strerror}") from error
+        raise UserError(f"{argument}={path}: cannot be written: {error.strerror}") from error

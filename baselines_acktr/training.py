@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 import gymnasium as gym
 import keras
 
-from baselines_acktr import ranks
+from baselines_acktr import checkpoint, ranks
 from baselines_acktr.agents import Agent
+from baselines_acktr.config import SYNONYMS
 from baselines_acktr.keeper import Keeper, load_run
 from baselines_acktr.kfac import NoInverseError
 from baselines_acktr.rollouts import state_gap
+from common import cli
 from common.errors import RunFailedError, UserError, closest
 from common.logger import Logger
 from common.mpi import ALONE, Communicator
@@ -53,7 +55,11 @@ class Run:
 
 def require_same_step(env: gym.vector.VectorEnv) -> None:
     """Raises UserError unless `env` resets a finished episode within the step that ends it."""
-    mode = env.metadata.get("autoreset_mode")
+    mode = getattr(env, "metadata", {}).get("autoreset_mode")
+    if not isinstance(env, gym.vector.VectorEnv):
+        raise UserError(
+            f'env={env}: must be a vector environment, such as common.vec_env.make_vec_env("CartPole-v1", 8)'
+        )
     if mode != gym.vector.AutoresetMode.SAME_STEP:
         raise UserError(f"env: its autoreset mode is {mode}; must be AutoresetMode.SAME_STEP")
 
@@ -63,8 +69,18 @@ def make_config(config_class: type, **hyperparameters: Any) -> Any:
     names = [field.name for field in dataclasses.fields(config_class)]
     for name in hyperparameters:
         if name not in names:
-            raise UserError(f"{name}: unknown hyperparameter.{closest(name, names)}")
-    return config_class(**hyperparameters)
+            hint = (
+                f" Did you mean {SYNONYMS[name]}?" if SYNONYMS.get(name) in names else closest(name, names, cutoff=0.7)
+            )
+            raise UserError(f"{name}: unknown hyperparameter.{hint}")
+    return config_class(**cli.tuples(hyperparameters))
+
+
+def check_budget(argument: str, total: int, trained: int, batch: int) -> None:
+    """Raises UserError, naming `argument`, where timesteps are not 0 and yet too few for a batch beyond `trained`."""
+    if 0 < total < trained + batch:
+        done = f"the checkpoint's {trained} timesteps, which count, plus " if trained else ""
+        raise UserError(f"{argument}={total}: must be 0, or at least {done}one batch of {batch}")
 
 
 def learn(
@@ -89,7 +105,8 @@ def learn(
 
     Args:
       agent_class: the learner's `Model`.
-      network: `cnn`, `mlp`, a registered name or `module:function`; None chooses by the observation space.
+      network: `cnn`, `mlp`, a registered name or `module:function`; None takes that of the checkpoint, or chooses by
+        the observation space.
       env: SAME_STEP vector environment (see `common.vec_env.make_vec_env`).
       seed: of the weights and of every draw of the learner.
       total_timesteps: steps of all environments of all ranks together, those of a loaded checkpoint included.
@@ -101,7 +118,7 @@ def learn(
       callback: called after each update; a true result, in any rank, ends the training.
       sync_check_interval: updates between two looks at whether all ranks have the same model; 0: none.
       comm: the ranks that train together (`common.mpi.connect`), each of which calls this.
-      **hyperparameters: fields of the learner's config.
+      **hyperparameters: fields of the learner's config; those that are not given are the checkpoint's, else defaults.
 
     Raises:
       UserError: for a mistake in the arguments, named.
@@ -109,8 +126,10 @@ def learn(
     """
     require_same_step(env)
     preset = agent_class.preset(env.single_observation_space)
-    config = make_config(agent_class.config_class, **preset | hyperparameters)
-    network = network or agent_class.default_network(env.single_observation_space)
+    meta = checkpoint.load_meta(load_path) if load_path else {}
+    loaded = cli.only(agent_class.config_class, cli.tuples(meta.get("config", {})))
+    config = make_config(agent_class.config_class, **preset | loaded | hyperparameters)
+    network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)
     env_id = env.spec.id if env.spec else None
     model = agent_class(env.single_observation_space, env.single_action_space, network, config, seed, env_id, comm)
     model.env_arguments = getattr(env, "arguments", {})
@@ -119,6 +138,9 @@ def learn(
     with contextlib.closing(model):
         if load_path:
             model.load(load_path)
+        if not resume:
+            batch = config.batch_size(env.num_envs * comm.size)
+            check_budget("total_timesteps", total_timesteps, model.timesteps, batch)
         resumed = Path(load_path) if load_path and resume else None
         goal = Run(total_timesteps, logger, log_interval, save_path, keeper, callback, sync_check_interval, resumed)
         try:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from common.errors import UserError, closest
-from common.options import Option, limits
+from common.options import Option, limits, one_of
 
 HELP_FLAGS = ("-h", "--help")
 _MAX_INT = 2**63 - 1
@@ -37,9 +37,11 @@ class Flags:
 
     Attributes:
       groups: title of each group -> the dataclass whose fields are its flags.
+      synonyms: names that other programs have for them -> what to write here, for the hint behind an unknown flag.
     """
 
     groups: Mapping[str, type]
+    synonyms: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
         """Returns {flag: converted value} of the flags that were typed; the last of a repeated flag counts.
@@ -50,14 +52,14 @@ class Flags:
         """
         words, typed = self.parse_with_words(argv)
         if words:
-            hint = _hint(words[0], self._kinds())
+            hint = self._hint(words[0])
             raise UserError(f"{_show(words[0])}: not a flag; flags are written --name=value.{hint}")
         return typed
 
     def parse_with_words(self, argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         """Returns the words that belong to no flag, and what `parse` returns."""
         kinds = self._kinds()
-        words, flags = _normalise(argv, kinds)
+        words, flags = self._normalise(argv)
         namespace = _parser(self._fields(), kinds).parse_args(flags)
         return words, {name: convert(name, text, kinds[name]) for name, text in vars(namespace).items()}
 
@@ -72,6 +74,37 @@ class Flags:
             formatter.add_arguments(parser._actions)
             formatter.end_section()
         return formatter.format_help()
+
+    def _normalise(self, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Returns the words that belong to no flag, and every flag as one known `--name=value`."""
+        words, flags, kinds = [], [], self._kinds()
+        tokens = list(argv)
+        while tokens:
+            token = tokens.pop(0)
+            if not token.startswith("-"):
+                words.append(token)
+                continue
+            name, equals, value = token.partition("=")
+            flag = self._known(name)
+            if not equals:
+                value = _detached_value(flag, tokens, _inner(kinds[flag]) is bool)
+            flags.append(f"--{flag}={value}")
+        return words, flags
+
+    def _known(self, token: str) -> str:
+        name = token.removeprefix("--").replace("-", "_")
+        if token.startswith("--") and name in self._kinds():
+            return name
+        raise UserError(f"{_show(token)}: unknown flag.{self._hint(token) or ' --help lists the flags.'}")
+
+    def _hint(self, token: str) -> str:
+        name = token.partition("=")[0].lstrip("-").replace("-", "_")
+        found = (
+            f" Did you mean {self.synonyms[name]}?"
+            if name in self.synonyms
+            else closest(name, self._kinds(), cutoff=0.7)
+        )
+        return found.replace("mean ", "mean --")
 
     def _kinds(self) -> dict[str, Any]:
         return {name: kind for group in self.groups.values() for name, kind in _kinds(group).items()}
@@ -103,6 +136,11 @@ def only(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names}
 
 
+def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `values` with tuples for lists, which JSON makes of them."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
 def resolve(*layers: tuple[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, str]]:
     """Merges layers of settings, of which later ones win.
 
@@ -130,8 +168,14 @@ def convert(name: str, text: str, kind: Any) -> Any:
     """
     kind = _inner(kind)
     if typing.get_origin(kind) is tuple:
-        inner = typing.get_args(kind)[0]
-        return tuple(convert(name, part.strip(), inner) for part in text.split(",")) if text.strip() else ()
+        convert_part = _CONVERTERS[typing.get_args(kind)[0]]
+        parts = (
+            [convert_part(part.strip()) if part.strip() else None for part in text.split(",")] if text.strip() else []
+        )
+        if None in parts:
+            expected = _EXPECTED[typing.get_args(kind)[0]]
+            raise UserError(f"--{name}={_show(text)}: each of its parts, between commas, must be {expected}")
+        return tuple(parts)
     if not text.strip():
         raise UserError(f"--{name}: its value is missing; write --{name}=VALUE")
     value = _CONVERTERS[kind](text.strip())
@@ -176,35 +220,6 @@ _EXPECTED = {
 }
 
 
-def _normalise(argv: Sequence[str], kinds: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Returns the words that belong to no flag, and every flag as one known `--name=value`."""
-    words, flags = [], []
-    tokens = list(argv)
-    while tokens:
-        token = tokens.pop(0)
-        if not token.startswith("-"):
-            words.append(token)
-            continue
-        name, equals, value = token.partition("=")
-        flag = _known(name, kinds)
-        if not equals:
-            value = _detached_value(flag, tokens, _inner(kinds[flag]) is bool)
-        flags.append(f"--{flag}={value}")
-    return words, flags
-
-
-def _known(token: str, kinds: Mapping[str, Any]) -> str:
-    name = token.removeprefix("--").replace("-", "_")
-    if token.startswith("--") and name in kinds:
-        return name
-    raise UserError(f"{_show(token)}: unknown flag.{_hint(token, kinds) or ' --help lists the flags.'}")
-
-
-def _hint(token: str, kinds: Mapping[str, Any]) -> str:
-    name = token.partition("=")[0].lstrip("-").replace("-", "_")
-    return closest(name, kinds).replace("mean ", "mean --")
-
-
 def _detached_value(name: str, tokens: list[str], is_bool: bool) -> str:
     """Takes the value of the flag `name` from the head of `tokens`; a boolean flag needs none."""
     follows = bool(tokens) and not tokens[0].startswith("--")
@@ -236,7 +251,7 @@ def _describe(field: dataclasses.Field[Any]) -> str:
 
 
 def _default(value: Any) -> str:
-    if value is None or value == ():
+    if value is None or value in ((), ""):
         return ""
     if isinstance(value, bool):
         return f"default {str(value).lower()}"
@@ -245,7 +260,7 @@ def _default(value: Any) -> str:
 
 def _allowed(spec: Option) -> str:
     if spec.choices is not None:
-        return f"one of {', '.join(spec.choices)}"
+        return one_of(spec.choices)
     return limits(spec)
 
 

@@ -31,9 +31,15 @@ class RunFailedError(RuntimeError):
     agreed = False
 
 
-def closest(word: str, allowed: Iterable[str]) -> str:
-    """Returns " Did you mean X?" for the entry of `allowed` nearest to `word`, or "" where none is near."""
-    matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+def closest(word: str, allowed: Iterable[str], cutoff: float = 0.6) -> str:
+    """Returns " Did you mean X?" for the entry of `allowed` nearest to `word`, or "" where none is near.
+
+    Args:
+      word: what was given.
+      allowed: what may be.
+      cutoff: from 0 to 1, how similar is near (`difflib.get_close_matches`).
+    """
+    matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=cutoff)
     return f" Did you mean {matches[0]}?" if matches else ""
 
 

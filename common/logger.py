@@ -193,14 +193,15 @@ class Logger:
 
     Args:
       folder: where the files go; it is created.
-      formats: some of `FORMATS`.
+      formats: some of `FORMATS`; None: those of `default_formats`.
       rank: number of this process among those that train together; above 0 the files' names carry it.
 
     Raises:
       UserError: an unknown format, or a folder that cannot be made.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], formats: Sequence[str], rank: int = 0) -> None:
+    def __init__(self, folder: str | os.PathLike[str], formats: Sequence[str] | None = None, rank: int = 0) -> None:
+        formats = default_formats(rank) if formats is None else formats
         check_formats(formats)
         self.folder = Path(folder)
         self.rank = rank
@@ -278,11 +279,11 @@ def default_formats(rank: int = 0) -> tuple[str, ...]:
     return tuple(name.strip() for name in os.environ.get(variable, usual).split(",") if name.strip())
 
 
-def check_formats(formats: Sequence[str]) -> None:
-    """Raises `UserError` for a name that is not in `FORMATS`."""
+def check_formats(formats: Sequence[str], argument: str = "formats") -> None:
+    """Raises `UserError` for a name that is not in `FORMATS`; `argument` is where it comes from."""
     for name in formats:
         if name not in FORMATS:
-            raise UserError(f"log format {name}: unknown; allowed: {', '.join(FORMATS)}.{closest(name, FORMATS)}")
+            raise UserError(f"{argument}={name}: must be of {', '.join(FORMATS)}.{closest(name, FORMATS)}")
 
 
 def readable(value: float | int | str) -> str:

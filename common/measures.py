@@ -28,8 +28,12 @@ def load_monitor(folder: Path) -> pd.DataFrame:
       UserError: there is no monitor file, or one is not in the format of Baselines.
     """
     paths = sorted(folder.glob("*.monitor.csv"))
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
     if not paths:
-        raise UserError(f"{folder}: has no monitor files (*.monitor.csv)")
+        below = sorted({path.parent.name for path in folder.glob("*/*.monitor.csv")})
+        hint = f"; {len(below)} folders in it have some, such as {folder / below[0]}" if below else ""
+        raise UserError(f"{folder}: has no monitor files (*.monitor.csv){hint}")
     games = pd.concat([_read_monitor(path) for path in paths], ignore_index=True)
     games = games.sort_values("ended", kind="stable", ignore_index=True)
     start = games["started"].min()

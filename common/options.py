@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import types
+import typing
 from typing import Any
 
 from common.errors import UserError
@@ -38,7 +41,16 @@ def option(default: Any, help: str, **details: Any) -> Any:
 def limits(spec: Option) -> str:
     """The limits of a number in words, such as "at least 0 and below 1"; "" where there are none."""
     bounds = (("above", spec.above), ("at least", spec.minimum), ("at most", spec.maximum), ("below", spec.below))
-    return " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+    return " and ".join(f"{word} {_plain(bound)}" for word, bound in bounds if bound is not None)
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
+
+
+def one_of(choices: tuple[str, ...]) -> str:
+    """The choices in words; an empty one, which stands for a default, is not among them."""
+    return f"one of {', '.join(filter(None, choices))}"
 
 
 def _check_number(name: str, value: float, spec: Option) -> None:
@@ -53,17 +65,43 @@ def _check_number(name: str, value: float, spec: Option) -> None:
         raise UserError(f"--{name}={value}: must be {limits(spec) or 'a finite number'}")
 
 
+_TYPES: dict[type, tuple[type, str]] = {
+    bool: (bool, "True or False"),
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    str: (str, "text"),
+}
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    """Raises UserError for a value that is not of the type, which is one of `_TYPES`, a tuple of it, or it or None."""
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return
+        kind = typing.get_args(kind)[0]
+    several = typing.get_origin(kind) is tuple
+    expected, words = _TYPES[typing.get_args(kind)[0] if several else kind]
+    if several and not isinstance(value, tuple):
+        raise UserError(f"--{name}={value!r}: must be a sequence, each of it {words}")
+    for part in value if several else (value,):
+        if not isinstance(part, expected) or (isinstance(part, bool) and expected is not bool):
+            raise UserError(f"--{name}={value!r}: must be {'a sequence, each of it ' if several else ''}{words}")
+
+
 def validate(config: Any) -> None:
     """Checks every field of a dataclass made with `option`.
 
     Raises:
-      UserError: naming the first field whose value is outside its choices or limits, and what is allowed.
+      UserError: naming the first field whose value is of another type or outside its choices or limits, and what is
+        allowed.
     """
+    kinds = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         spec: Option = field.metadata["option"]
         value = getattr(config, field.name)
+        _check_type(field.name, value, kinds[field.name])
         if spec.choices is not None and value not in spec.choices:
-            raise UserError(f"--{field.name}={value}: must be one of {', '.join(spec.choices)}")
+            raise UserError(f"--{field.name}={value}: must be {one_of(spec.choices)}")
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not isinstance(number, bool):
                 _check_number(field.name, number, spec)

@@ -60,6 +60,12 @@ class Interruption:
             os.write(2, b"\nstopping after this update; once more to stop at once\n")  # `print` may be at work already
 
 
+def output_closed() -> int:
+    """The exit code of a program whose standard output is read no more, as by `head`; what follows goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+
+
 def suit_tensorflow(observation_space: Any) -> None:
     """Has TensorFlow, if it is not imported yet, compute in the way that suits a Gymnasium space of observations.
 

@@ -1,4 +1,5 @@
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -298,6 +299,34 @@ def test_second_learn_in_the_same_process_works():
 def test_unknown_hyperparameter_gets_the_closest_one():
     with pytest.raises(UserError, match=r"ent_coeff.*ent_coef"):
         train(ent_coeff=0.1)
+
+
+def test_the_name_that_other_libraries_have_for_a_hyperparameter_is_known():
+    with pytest.raises(UserError, match=r"learning_rate: unknown hyperparameter\. Did you mean lr\?"):
+        train(learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": "0.1"}, "--lr='0.1': must be a number"),
+        ({"nsteps": 2.5}, "--nsteps=2.5: must be a whole number"),
+        ({"nsteps": True}, "--nsteps=True: must be a whole number"),
+        ({"hidden_sizes": 32}, "--hidden_sizes=32: must be a sequence, each of it a whole number"),
+        ({"hidden_sizes": [-1]}, "--hidden_sizes=-1: must be at least 1"),
+        ({"total_timesteps": 10}, "total_timesteps=10: must be 0, or at least one batch of 60"),
+    ],
+)
+def test_a_mistake_in_an_argument_is_named(options, message):
+    arguments = {"total_timesteps": 120, "nsteps": 20} | options
+    with make_vec_env("CartPole-v1", 3, 0) as env, pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        learn(env=env, **arguments)
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", gym.make("CartPole-v1")])
+def test_an_environment_that_is_no_vector_of_them_is_refused(env):
+    with pytest.raises(UserError, match="must be a vector environment, such as"):
+        learn(env=env, total_timesteps=1000)
 
 
 def test_environment_with_another_autoreset_mode_is_refused():

@@ -70,8 +70,8 @@ def test_values_are_read_by_the_type_of_their_field(argv, expected):
         ("--num_timesteps=1e999999999", ("--num_timesteps=1e999999999", "whole number")),
         ("--num_timesteps=-1", ("--num_timesteps=-1", "at least 0")),
         ("--num_timesteps=nan", ("--num_timesteps=nan", "whole number")),
-        ("--conv_filters=32,x", ("--conv_filters=x", "whole number")),
-        ("--conv_filters=32,,32", ("--conv_filters", "missing")),
+        ("--conv_filters=32,x", ("--conv_filters=32,x", "each of its parts", "whole number")),
+        ("--conv_filters=32,,32", ("--conv_filters=32,,32", "each of its parts", "whole number")),
         ("--conv_kernels=8,4", ("of the same length", "3 of conv_filters, 2 of conv_kernels")),
         ("--play=maybe", ("--play=maybe", "true or false")),
         ("--lrschedule=cosine", ("--lrschedule=cosine", "linear", "constant")),
@@ -153,7 +153,7 @@ def test_every_learner_has_its_module_class_and_defaults(alg, kind):
 def test_typed_convolutions_are_compared_with_those_of_the_checkpoint(tmp_path):
     path = str(tmp_path / "model")
     config = {"conv_filters": (8,), "conv_kernels": (3,), "conv_strides": (1,)}
-    checkpoint.save(path, {}, {"env_id": "X-v0", "config": config})
+    checkpoint.save(path, {}, {"algorithm": "acktr", "env_id": "X-v0", "config": config})
     assert settle({"load_path": path, "conv_filters": (8,)}).with_learner(DISCRETE, {}).config.conv_kernels == (3,)
 
 

@@ -120,7 +120,7 @@ def test_tensorboard_events_hold_the_scalars_at_their_step(tmp_path):
 
 
 def test_an_unknown_format_is_named_with_the_closest(tmp_path):
-    with pytest.raises(UserError, match=r"log format cvs: unknown; allowed: stdout.*Did you mean csv\?"):
+    with pytest.raises(UserError, match=r"formats=cvs: must be of stdout.*Did you mean csv\?"):
         Logger(tmp_path / "new", ["cvs"])
     assert not (tmp_path / "new").exists()
 

@@ -57,7 +57,8 @@ def test_the_table_gives_n_timesteps_then_and_the_final_mean(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["{}/nothing"], "has no monitor files"),
+        (["{}/nothing"], "nothing: no such folder"),
+        (["{}"], "has no monitor files (*.monitor.csv); 3 folders in it have some, such as"),
         (["{}/bad"], "not a monitor file"),
         (["{}/empty"], "no game has ended yet"),
         (["{}/good", "--out={}/x.nonsense"], "--out="),

@@ -126,11 +126,24 @@ def test_without_arguments_the_usage_has_an_example(capsys):
         (["--env=Lights-v0", "--save_path=/dev/null"], "--save_path=/dev/null: is not a regular file"),
         (["--resume"], "--resume: no checkpoint in"),
         (["--resume", "--load_path=file"], "--resume: finds its checkpoint in the log folder"),
-        (["--env=Lights-v0", "--load_path=nothing"], "checkpoint nothing: no such file"),
-        (["--env=Lights-v0", "--load_path=file"], "checkpoint file: not a checkpoint"),
+        (["--env=Lights-v0", "--load_path=nothing"], "--load_path: checkpoint nothing: no such file"),
+        (["--env=Lights-v0", "--load_path=file"], "--load_path: checkpoint file: not a checkpoint"),
+        (["--env=Lights-v0", "--learning_rate=1"], "--learning_rate: unknown flag. Did you mean --lr?"),
+        (["--env=Lights-v0", "--batch-size=1"], "Did you mean --nsteps, or --timesteps_per_batch with continuous"),
+        (["--env=Lights-v0", "--verbose=1"], "--verbose: unknown flag. --help lists the flags."),
+        (["--env=Pong"], "--env=Pong: no such environment is registered. Did you mean ALE/Pong-v5?"),
+        (["--env=Lights-v0", "--greedy"], "--greedy: has no effect without --play or --save_video_interval"),
+        (["--env=Lights-v0", "--play_episodes=3"], "--play_episodes: has no effect without --play"),
+        (["--env=Lights-v0", "--env_backend=native"], "--env_backend=native: needs a preprocessed Atari game"),
+        (["--env=Lights-v0", "--activation=sin"], "--activation=sin: must be one of relu, tanh, elu"),
+        (["--env=Lights-v0", "--seed=2147483648"], "--seed=2147483648: must be at least 0 and at most 2147483647"),
+        (["--env=Lights-v0", "--hidden_sizes=64,,64"], "--hidden_sizes=64,,64: each of its parts, between commas"),
         (["--env=Lights-v0", "--video=a.mp4"], "--video=a.mp4: shows the replay, so it needs --play"),
         (["--env=Lights-v0", "--play", "--video=a.avi"], "--video=a.avi: must end in .mp4 or .gif"),
-        (["--env=Lights-v0", "--log_format=cvs"], "Did you mean csv?"),
+        (
+            ["--env=Lights-v0", "--log_format=cvs"],
+            "--log_format=cvs: must be of stdout, log, csv, json, tensorboard. Did you mean csv?",
+        ),
         (["--env=Lights-v0", "--num_timesteps=nan"], "--num_timesteps=nan: must be a whole number"),
         (["--env=Lights-v0", "--num_timesteps=159"], "--num_timesteps=159: must be 0, or at least one batch"),
         (["--env=Lights-v0", "--num_env=0"], "--num_env=0: must be at least 1"),
@@ -146,6 +159,20 @@ def test_a_mistake_is_one_clear_line_with_exit_code_two_and_writes_nothing(tmp_p
     assert message in err
     assert (out, err.count("\n")) == ("", 1), err
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("OPENAI_LOGDIR", "/proc/nothing", "OPENAI_LOGDIR=/proc/nothing: cannot be written"),
+        ("OPENAI_LOG_FORMAT", "cvs", "OPENAI_LOG_FORMAT=cvs: must be of stdout, log"),
+    ],
+)
+def test_a_mistake_in_a_variable_is_named_by_it(monkeypatch, capfd, variable, value, message):
+    monkeypatch.setenv(variable, value)
+    assert run.main(["--env=Lights-v0"]) == 2
+    out, err = capfd.readouterr()
+    assert message in err and (out, err.count("\n")) == ("", 1)
 
 
 @pytest.mark.parametrize("size", ["1", "", "nonsense"])
@@ -183,6 +210,74 @@ def test_a_new_run_moves_the_logs_of_an_earlier_one_out_of_its_way(trained, tmp_
     assert (folder / "notes.txt").read_text() == "mine"
     assert run.main([*argv[2:], "--resume", "--num_timesteps=20"]) == 0
     assert len((folder / "progress.csv").read_text().splitlines()) == 3
+
+
+def test_a_second_run_in_the_same_log_folder_is_refused(trained, tmp_path, capsys):
+    folder = tmp_path / "logs"
+    shutil.copytree(trained, folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with run_info.lock(folder):
+        for words in (["--env=Lights-v0", "--num_timesteps=10", *SMALL], ["--resume", "--num_timesteps=100"]):
+            assert run.main([*words, f"--log_path={folder}"]) == 2
+            assert f"--log_path={folder}: another run is going on there" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_where_earlier_logs_and_checkpoints_have_gone_is_said(trained, tmp_path, capsys):
+    folder = tmp_path / "logs"
+    shutil.copytree(trained, folder)
+    assert run.main(["--env=Lights-v0", "--num_timesteps=10", f"--log_path={folder}", *SMALL]) == 0
+    err = capsys.readouterr().err
+    (logs,), (checkpoints,) = folder.glob("run-*"), folder.glob("checkpoints-*")
+    assert f"an earlier run's logs are now in {logs}\n" in err
+    assert f"an earlier run's checkpoints are now in {checkpoints}\n" in err
+
+
+@pytest.mark.parametrize("place", ["model", ".", "checkpoints", "checkpoints/00000003.model"])
+def test_a_model_is_watched_without_further_training(trained, tmp_path, monkeypatch, capsys, place):
+    monkeypatch.setenv("OPENAI_LOGDIR", str(tmp_path / "logs"))
+    assert run.main([f"--load_path={trained / place}", "--play"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "episode 1: score 4, length 4\nmean of 1: score 4, length 4\n"
+    assert "no display: scores only" in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_wrong_half_of_a_checkpoint_is_named(trained, capsys):
+    assert run.main([f"--load_path={trained}/checkpoints/00000003.run", "--play"]) == 2
+    assert "the part of a checkpoint that --resume needs; the model ends in .model" in capsys.readouterr().err
+
+
+def test_a_checkpoint_from_before_a_hyperparameter_existed_says_so(trained, tmp_path, capsys):
+    arrays, meta = checkpoint.load(trained / "model")
+    del meta["config"]["max_kl"]
+    checkpoint.save(tmp_path / "model", arrays, meta)
+    assert run.main([f"--load_path={tmp_path}/model", "--num_timesteps=0", "--play"]) == 0
+    assert "the checkpoint is older than --max_kl: now as by default\n" in capsys.readouterr().err
+
+
+def test_nothing_to_do_is_said(capsys):
+    assert run.main(["--env=Lights-v0", "--num_timesteps=0"]) == 0
+    assert "nothing to do: --num_timesteps=0 without --play or --save_path" in capsys.readouterr().err
+
+
+def test_a_display_that_does_not_answer_is_noticed_before_the_training(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("DISPLAY", ":99")
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["--env=Hopper-v4", "--num_timesteps=1e5", "--play", "--log_path=logs"]) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+    assert "--play: no window can be opened: the display :99 does not answer; give --video=FILE.mp4" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_seen_enough_ends_the_replay(trained):
+    command = f"{sys.executable} run.py --load_path={trained}/model --play --play_episodes=5000 | head -n 1"
+    command = f"{command.replace('--load_path', '--env=test_run:Lights-v0 --load_path')}; exit ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert (ended.stdout, ended.returncode) == ("episode 1: score 4, length 4\n", 128 + signal.SIGPIPE), ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_checkpoint_brings_what_makes_its_environment(tmp_path, monkeypatch):
@@ -257,10 +352,8 @@ def test_what_contradicts_the_checkpoint_is_refused(trained, capfd, argv, messag
 def test_a_damaged_checkpoint_is_refused(trained, tmp_path, capsys):
     (tmp_path / "model").write_bytes((trained / "model").read_bytes()[:-1000])
     assert run.main([f"--load_path={tmp_path}/model", "--play", "--num_timesteps=0"]) == 2
-    assert (
-        capsys.readouterr().err == f"run.py: checkpoint {tmp_path}/model: damaged or incomplete (its checksum does "
-        "not match)\n"
-    )
+    problem = "damaged or incomplete (its checksum does not match)"
+    assert capsys.readouterr().err == f"run.py: --load_path: checkpoint {tmp_path}/model: {problem}\n"
 
 
 def test_a_play_can_follow_the_training_of_an_unsaved_model(tmp_path, capsys):

@@ -20,6 +20,7 @@ from baselines_acktr.settings import ALGORITHMS, check_folder
 from common import cli
 from common.errors import RunFailedError, UserError, closest
 from common.options import option, validate
+from common.process import output_closed
 
 PROGRAM = "python -m baselines_acktr.paper"
 USAGE = "ITEM... [--flag=value ...]"
@@ -70,9 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("paper: interrupted; the same command goes on", file=sys.stderr)
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # what reads the output has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except BrokenPipeError:
+        return output_closed()
 
 
 def listing() -> str:
@@ -96,7 +96,7 @@ def run(names: Sequence[str], options: PaperOptions) -> int:
     if options.dry_run:
         print("\n".join(line for name, runs in plans.items() for line in commands(name, runs, out)), flush=True)
         return 0
-    check_folder("out", options.out, str(out))
+    check_folder("--out", options.out, str(out))
     missing = unfinished(
         [run for name, runs in plans.items() if ITEMS[name].kind != SPEED for run in runs], out / "runs"
     )

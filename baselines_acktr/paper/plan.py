@@ -123,7 +123,9 @@ def plan(item: Item, selection: Selection) -> list[Run]:
     runs = [run for seed in seeds for group in item.groups for run in _runs(group, selection, seed)]
     for run in runs:
         if item.kind != SPEED and run.timesteps < run.batch:
-            raise UserError(f"--scale={selection.scale:g}: {run.name} would have less than one batch of {run.batch}")
+            total = selection.num_timesteps
+            flag = f"--num_timesteps={total}" if total else f"--scale={selection.scale:g}"
+            raise UserError(f"{flag}: {run.name} would have less than one batch of {run.batch}")
     return runs
 
 

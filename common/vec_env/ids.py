@@ -34,13 +34,19 @@ def find_spec(env_id: str) -> EnvSpec:
     if name not in gym.registry:
         _register_atari()
     if name not in gym.registry:
-        raise UserError(f"--env={env_id}: no such environment is registered.{closest(name, registered_ids())}")
+        allowed = [known for known in registered_ids() if not skips_at_random(gym.registry[known])]
+        raise UserError(f"--env={env_id}: no such environment is registered.{closest(name, allowed, cutoff=0.5)}")
     return gym.registry[name]
 
 
 def is_atari(spec: EnvSpec) -> bool:
     """Says whether an environment is an Atari game of ale-py."""
     return spec.entry_point == "ale_py.env:AtariEnv"
+
+
+def skips_at_random(spec: EnvSpec) -> bool:
+    """Says whether an environment is an Atari game such as `Pong-v4`, whose emulator skips frames at random."""
+    return isinstance(spec.kwargs.get("frameskip"), tuple)
 
 
 def newer_version(spec: EnvSpec) -> str:

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from common.errors import UserError, closest
 from common.random_state import rank_seed
 from common.vec_env.env_state import ResumableEnv
-from common.vec_env.ids import find_spec, is_atari, newer_version, split_module
+from common.vec_env.ids import find_spec, is_atari, newer_version, skips_at_random, split_module
 from common.vec_env.rendering import ensure_offscreen_rendering, follow_body
 from common.vec_env.wrappers import EpisodeInfo, EpisodeStatistics, FlatObservation, SeededVectorEnv, owned_float32
 
@@ -32,7 +33,7 @@ _NATIVE_OPTIONS = {"game", "frameskip", "max_num_frames_per_episode", "repeat_ac
 def make_vec_env(
     env_id: str,
     num_env: int,
-    seed: int | None,
+    seed: int | None = None,
     *,
     backend: str = "auto",
     frame_stack: int = 4,
@@ -53,13 +54,13 @@ def make_vec_env(
 
     Args:
       env_id: an id registered with Gymnasium, or `module:Id`; the module is also imported by worker processes.
-      num_env: number of environments.
+      num_env: number of environments, at least 1.
       seed: environment `i` of rank `k` starts with `seed + 1000003 k + i`; None for random seeds.
       backend: "native" (Atari games in a few worker processes, Gymnasium's MuJoCo tasks in C++ threads),
         "subproc" (one worker process each), "sync" (in this process), or "auto": native where it can be and nothing is
         rendered, subproc for frames of a MuJoCo task, which TensorFlow bars from its process, else sync.
       frame_stack: frames per observation of an Atari game.
-      reward_scale: factor on the rewards.
+      reward_scale: factor on the rewards, above 0.
       log_dir: folder for monitor files; None writes none.
       rank: MPI rank.
       render_mode: Gymnasium's render mode, for the backends sync and subproc; with `pixels` "rgb_array" shows what the
@@ -192,35 +193,32 @@ def _construction_errors(spec: EnvSpec, env_id: str) -> Iterator[None]:
 
 def _choose_backend(backend: str, env_id: str, native_fits: bool, offscreen: bool) -> str:
     if backend not in BACKENDS:
-        raise UserError(f"backend={backend}: must be one of {', '.join(BACKENDS)}.{closest(backend, BACKENDS)}")
+        raise UserError(f"--env_backend={backend}: must be one of {', '.join(BACKENDS)}.{closest(backend, BACKENDS)}")
     if backend == "native" and not native_fits:
         raise UserError(
-            "backend=native: needs a preprocessed Atari game or a MuJoCo task of Gymnasium, v4 or v5, that is not "
-            f"rendered, got {env_id}"
+            "--env_backend=native: needs a preprocessed Atari game or a MuJoCo task of Gymnasium, v4 or v5, that is "
+            f"not rendered, got {env_id}"
         )
     if backend == "auto":
         return "native" if native_fits else "subproc" if offscreen else "sync"
     if backend == "sync" and offscreen and "tensorflow" in sys.modules:
         raise UserError(
-            f"backend=sync: cannot render {env_id} in a process that has TensorFlow, which would crash: use subproc"
+            f"--env_backend=sync: cannot render {env_id} in a process that has TensorFlow, which would crash: use "
+            "subproc"
         )
     return backend
 
 
 def _check(num_env: int, frame_stack: int, reward_scale: float, seed: int | None, step_timeout: float) -> None:
-    if num_env < 1:
-        raise UserError(f"--num_env={num_env}: must be at least 1")
-    if frame_stack < 1:
-        raise UserError(f"frame_stack={frame_stack}: must be at least 1")
-    if not math.isfinite(reward_scale):
-        raise UserError(f"--reward_scale={reward_scale}: must be a finite number")
-    if seed is not None and seed < 0:
-        raise UserError(f"--seed={seed}: must be at least 0")
-    if not step_timeout > 0:
-        raise UserError(f"step_timeout={step_timeout:g}: must be above 0")
+    numbers = [("num_env", num_env, 1), ("frame_stack", frame_stack, 1), ("seed", 0 if seed is None else seed, 0)]
+    for name, number, least in numbers:
+        if not (isinstance(number, Integral) and number >= least):
+            raise UserError(f"--{name}={number}: must be a whole number of at least {least}")
+    for name, factor in (("reward_scale", reward_scale), ("step_timeout", step_timeout)):
+        if not (isinstance(factor, Real) and math.isfinite(factor) and factor > 0):
+            raise UserError(f"--{name}={factor}: must be a finite number above 0")
 
 
 def _check_atari(spec: EnvSpec) -> None:
-    """Refuses ids like `Pong-v4`, whose emulator skips a random number of frames itself."""
-    if isinstance(spec.kwargs.get("frameskip"), tuple):
+    if skips_at_random(spec):
         raise UserError(f"--env={spec.id}: skips frames at random. Did you mean {spec.name}NoFrameskip-v4?")

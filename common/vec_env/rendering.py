@@ -7,7 +7,11 @@ both functions create a context where they are called, and are for worker proces
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
@@ -22,6 +26,37 @@ PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libgles2"
 def has_display() -> bool:
     """Whether a window can be opened here."""
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def window_problem(open_env: Callable[[], gym.vector.VectorEnv]) -> str:
+    """Why no window can be opened, "" where one can.
+
+    It is tried in a process of its own, because graphics libraries end theirs where a display does not answer.
+
+    Args:
+      open_env: opens the environment with `render_mode="human"`; can be pickled.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_open_window, args=(open_env, sender))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        return f"the display {os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')} does not answer"
+    finally:
+        process.join()
+
+
+def _open_window(open_env: Callable[[], gym.vector.VectorEnv], result: Connection) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        with contextlib.closing(open_env()) as env:
+            env.reset()
+        result.send("")
+    except Exception as error:
+        result.send(" ".join(str(error).split()))
 
 
 def ensure_offscreen_rendering() -> None:
