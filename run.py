@@ -146,7 +146,7 @@ def take_log_folder(settings: Settings, stack: contextlib.ExitStack) -> None:
         if not options.load_path:
             run_info.set_aside(Path(settings.log_path))
     elif not (options.play or options.save_path):
-        print("run.py: nothing to do: --num_timesteps=0 without --play or --save_path", file=sys.stderr)
+        print("nothing to do: --num_timesteps=0 without --play or --save_path", file=sys.stderr)
 
 
 def training_env(settings: Settings, rank: int = 0) -> SeededVectorEnv:
@@ -248,9 +248,10 @@ def after_update(settings: Settings, interruption: Interruption, rank: int = 0) 
 def replay(model: Any, settings: Settings) -> None:
     """Plays the model in new environments, in a window where there is a display, or into the video."""
     from baselines_acktr.play import play
+    from common.vec_env.rendering import has_display
 
     options = settings.options
-    if not (options.video or _in_window(settings)):
+    if not (options.video or has_display()):
         print("no display: scores only; --video=FILE.mp4 shows the games", file=sys.stderr)
     with _open_game(settings)() as env:
         play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)

@@ -138,9 +138,8 @@ def learn(
     with contextlib.closing(model):
         if load_path:
             model.load(load_path)
-        if not resume:
-            batch = config.batch_size(env.num_envs * comm.size)
-            check_budget("total_timesteps", total_timesteps, model.timesteps, batch)
+        else:
+            check_budget("total_timesteps", total_timesteps, 0, config.batch_size(env.num_envs * comm.size))
         resumed = Path(load_path) if load_path and resume else None
         goal = Run(total_timesteps, logger, log_interval, save_path, keeper, callback, sync_check_interval, resumed)
         try:

@@ -326,7 +326,7 @@ print("alive")
 
 def test_rendering_in_a_process_that_has_tensorflow_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", type(sys)("tensorflow"))
-    with pytest.raises(UserError, match=r"^backend=sync: .*HalfCheetah-v4 .*TensorFlow.*use subproc$"):
+    with pytest.raises(UserError, match=r"^--env_backend=sync: .*HalfCheetah-v4 .*TensorFlow.*use subproc$"):
         make_vec_env("HalfCheetah-v4", 1, 0, backend="sync", render_mode="rgb_array")
 
 
