@@ -201,6 +201,8 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Cal
             num_env=default_num_env(settings),
         )
         _check_budget(settings, comm)
+        if comm.rank == 0 and (names := settings.unknown_to_checkpoint()):
+            print(f"the checkpoint is older than --{', --'.join(names)}: now as by default", file=sys.stderr)
         if options.load_path:
             _check_spaces(options.load_path, env)
         if videos:

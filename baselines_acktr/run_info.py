@@ -74,13 +74,15 @@ def lock(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"--log_path={folder}: another run is going on there; choose another folder") from error
+            file = stack.enter_context((folder / ".run.lock").open("a"))  # NFS locks no folder, and no file to be read
         except OSError as error:
             raise UserError(f"--log_path={folder}: cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"--log_path={folder}: another run is going on there; choose another folder") from error
+        except OSError:
+            pass  # a file system without locks: nobody is kept out
         yield
 
 

@@ -178,17 +178,19 @@ class Settings:
         """
         config_class = LEARNERS[self.options.alg, kind].config_class
         names = {field.name for field in dataclasses.fields(config_class)}
-        layers = dict(self.layers)
-        for name in layers["command line"]:
+        for name in dict(self.layers)["command line"]:
             if name not in names:
                 raise UserError(f"--{name}: {self.options.alg} with {kind} actions does not have it")
-        unknown = sorted(names - layers["checkpoint"].keys() - layers["command line"].keys())
-        if layers["checkpoint"] and unknown:
-            print(f"the checkpoint is older than --{', --'.join(unknown)}: now as by default", file=sys.stderr)
         defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
         values, origins = cli.resolve(("default", defaults), ("environment preset", preset), *self.layers)
         config = config_class(**cli.only(config_class, values))
         return dataclasses.replace(self, config=config, origins={**self.origins, **cli.only(config_class, origins)})
+
+    def unknown_to_checkpoint(self) -> list[str]:
+        """Returns the hyperparameters that the checkpoint, where there is one, is too old to have."""
+        loaded = dict(self.layers)["checkpoint"]
+        names = [field.name for field in dataclasses.fields(self.config)]
+        return [n for n in names if n not in loaded and self.origins[n] != "command line"] if loaded else []
 
     def preset(self, **values: Any) -> Settings:
         """Returns the settings with options that follow from the environment, unless they were given."""

@@ -182,7 +182,7 @@ def test_one_process_under_mpirun_is_fine(monkeypatch, size):
 
 
 def test_a_run_leaves_checkpoint_logs_monitor_files_and_videos(trained):
-    names = {path.name for path in trained.iterdir()}
+    names = {path.name for path in trained.iterdir() if path.name != ".run.lock"}
     logs = {"0.0.monitor.csv", "0.1.monitor.csv", "log.txt", "progress.csv", "run.json"}
     assert names == logs | {"checkpoints", "model", "videos"}
     steps = [line.split(",") for line in (trained / "progress.csv").read_text().splitlines()]
