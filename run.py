@@ -210,7 +210,8 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Cal
         elif comm.rank == 0 and _in_window(settings) and (problem := window_problem(_open_game(settings))):
             hint = "give --video=FILE.mp4, or unset DISPLAY to see the scores alone"
             raise UserError(f"--play: no window can be opened: {problem}; {hint}")
-        _check_network(settings, env, model_class)
+        actions, config = env.single_action_space, settings.config
+        model_class(observations, actions, settings.network, config, settings.seed).close()  # whether it can be built
     return settings, functools.partial(module.learn, **_arguments(settings))
 
 
@@ -358,21 +359,6 @@ def _check_budget(settings: Settings, comm: Communicator) -> None:
             print(f"nothing is left to train: {trained} of {total} timesteps are done", file=sys.stderr)
     else:
         check_budget("--num_timesteps", total, trained, batch)
-
-
-def _check_network(settings: Settings, env: gym.vector.VectorEnv, model_class: type) -> None:
-    """Builds the model once; mistakes inside a network of the user's own keep their traceback."""
-    name, space = settings.network, env.single_observation_space
-    try:
-        model_class(space, env.single_action_space, name, settings.config, settings.seed).close()
-    except UserError:
-        raise
-    except ValueError as error:
-        if ":" in name:
-            raise
-        raise UserError(
-            f"--network={name}: its sizes do not fit observations of shape {space.shape}: {error}"
-        ) from error
 
 
 def _check_spaces(path: str, env: gym.vector.VectorEnv) -> None:

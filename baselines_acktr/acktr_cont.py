@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
@@ -15,6 +16,7 @@ from baselines_acktr.optimizers import fisher_part, make_kfac
 from baselines_acktr.policies import Critic
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.value_functions import ValueFunction, make_value_function
+from common.errors import UserError
 from common.named_arrays import with_prefix, without_prefix
 from common.running_mean_std import RunningMeanStd
 from common.schedules import scheduled
@@ -30,8 +32,10 @@ class Model(DisjointAgent):
     config_class = AcktrContConfig
     for_images = DisjointAgent.for_images | {"fisher_rows": 64, "vf_fisher_rows": 1000, "delta": 0.06, "lr": 3.0}
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, *arguments: Any, **options: Any) -> None:
+        if not isinstance(action_space, gym.spaces.Box):
+            raise UserError(f"action space {action_space}: must be a Box; acktr_discrete has the others")
+        super().__init__(observation_space, action_space, *arguments, **options)
         self.optimizer = make_kfac(self.policy, self.config, self.seed, self.comm)
         self._advantage_moments = RunningMeanStd((), memory=MEMORY)
         self._trust = 1.0  # what the schedule leaves of desired_kl and delta
@@ -104,7 +108,8 @@ class Model(DisjointAgent):
         super().set_state(arrays)
         self.optimizer.set_state(without_prefix("kfac", arrays))
         self._advantage_moments.set_state(without_prefix("advantages", arrays))
-        self.optimizer.learning_rate = arrays["lr"]
+        if self.config.desired_kl:
+            self.optimizer.learning_rate = arrays["lr"]
 
     def close(self) -> None:
         super().close()

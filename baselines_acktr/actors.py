@@ -16,6 +16,13 @@ from common.named_arrays import with_prefix, without_prefix
 from common.running_mean_std import ObservationFilter
 
 
+def filtered_space(observation_space: gym.Space) -> gym.Space:
+    """What the networks see of a space: vectors are standardised, whatever their type and limits."""
+    if not (isinstance(observation_space, gym.spaces.Box) and len(observation_space.shape) == 1):
+        return observation_space
+    return gym.spaces.Box(-np.inf, np.inf, observation_space.shape, np.float32)
+
+
 class Actor(abc.ABC):
     """Samples actions.
 

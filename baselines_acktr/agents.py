@@ -89,15 +89,24 @@ class Agent(abc.ABC):
         """The actions of `step`, in the form of Stable-Baselines3.
 
         Args:
-          observation: one observation, or a batch [N, ...].
+          observation: one observation, or a batch [N, ...], as `make_vec_env` gives them: those of another space than a
+            Box are flattened (`gymnasium.spaces.flatten`).
           state, episode_start: of recurrent policies, which there are none of here.
           deterministic: the most likely action instead of a sampled one.
 
         Returns:
           The action, or actions [N, ...], for the environment, and None.
+
+        Raises:
+          UserError: the observation is of another shape.
         """
-        observations = np.asarray(observation)
-        alone = observations.shape == self.observation_space.shape
+        observations, shape = np.asarray(observation), self.observation_space.shape
+        alone = observations.shape == shape
+        if not (alone or observations.shape[1:] == shape):
+            raise UserError(
+                f"observation of shape {observations.shape}: must be of shape {shape}, or a batch of such, as from "
+                "make_vec_env (gymnasium.spaces.flatten makes it of other spaces than a Box)"
+            )
         actions = self.step(observations[None] if alone else observations, deterministic)[0]
         return (actions[0] if alone else actions), None
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-TOLERANCE = 1e-10  # squared residual at which conjugate gradient stops
+TOLERANCE = 1e-10  # squared residual, as a part of the squared target, at which conjugate gradient stops
 TRIES = 10  # lengths that the line search tries, each half the one before
 
 
@@ -64,14 +64,16 @@ def conjugate_gradient(
       product: v -> A v for a symmetric positive definite A, [P] -> [P].
       target: b, [P].
       iterations: most that are made.
-      tolerance: |b - A x|^2 at which no more are made.
+      tolerance: |b - A x|^2 / |b|^2 at which no more are made.
 
     Returns:
       [P].
     """
 
+    first_norm = tf.reduce_sum(tf.square(target))
+
     def unfinished(x: tf.Tensor, residual: tf.Tensor, direction: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
-        return norm > tolerance
+        return norm > tolerance * first_norm
 
     def iterate(x: tf.Tensor, residual: tf.Tensor, direction: tf.Tensor, norm: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image = product(direction)
@@ -80,7 +82,7 @@ def conjugate_gradient(
         new_norm = tf.reduce_sum(tf.square(residual))
         return x + length * direction, residual, residual + new_norm / norm * direction, new_norm
 
-    start = tf.zeros_like(target), target, target, tf.reduce_sum(tf.square(target))
+    start = tf.zeros_like(target), target, target, first_norm
     return tf.while_loop(unfinished, iterate, start, maximum_iterations=iterations)[0]
 
 

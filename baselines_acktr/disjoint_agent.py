@@ -11,12 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.actors import Actor, CategoricalActor
+from baselines_acktr.actors import Actor, CategoricalActor, filtered_space
 from baselines_acktr.agents import Agent, parameters, set_parameters
 from baselines_acktr.config import DisjointConfig
 from baselines_acktr.gaussian_actor import GaussianActor
 from baselines_acktr.losses import l2_penalty, policy_gradient_loss
-from baselines_acktr.networks import default_network
+from baselines_acktr.networks import default_network, find_network, mlp
 from baselines_acktr.policies import CategoricalPolicy, Critic, GaussianPolicy
 from baselines_acktr.returns import explained_variance, generalized_advantages
 from baselines_acktr.rollouts import EPISODES, Rollout, Runner
@@ -56,7 +56,8 @@ class DisjointAgent(Agent):
         super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
         keras.utils.set_random_seed(seed)
         self.policy, self.actor = _make_policy(observation_space, action_space, network, config, seed, comm)
-        critic = Critic(observation_space, network, dataclasses.replace(config, activation=config.vf_activation))
+        vf_config = dataclasses.replace(config, activation=config.vf_activation)
+        critic = Critic(filtered_space(observation_space), network, vf_config)
         self.value_function = self._make_value_function(critic)
 
     @classmethod
@@ -193,9 +194,9 @@ def _make_policy(
     comm: Communicator,
 ) -> tuple[keras.Model, Actor]:
     """A new policy for the action space, and what acts with it."""
-    own_seed = rank_seed(seed, comm.rank)
+    own_seed, seen = rank_seed(seed, comm.rank), filtered_space(observation_space)
     if isinstance(action_space, gym.spaces.Box):
-        gaussian = GaussianPolicy(observation_space, action_space, network, config)
-        return gaussian, GaussianActor(gaussian, observation_space, action_space, own_seed)
-    categorical = CategoricalPolicy(observation_space, action_space, network, config)
+        gaussian, in_numpy = GaussianPolicy(seen, action_space, network, config), find_network(network) is mlp
+        return gaussian, GaussianActor(gaussian, observation_space, action_space, own_seed, in_numpy)
+    categorical = CategoricalPolicy(seen, action_space, network, config)
     return categorical, CategoricalActor(categorical, observation_space, action_space, own_seed)

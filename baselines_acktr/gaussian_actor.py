@@ -27,32 +27,38 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @final
 class GaussianActor(Actor):
-    """Samples actions in NumPy; a policy of dense layers is evaluated there too, on a copy of its weights.
+    """Samples actions in NumPy; the `mlp` is evaluated there too, on a copy of its weights.
 
-    A step of many environments takes such a policy less time than a call of TensorFlow costs. Other policies run where
-    TensorFlow puts them.
+    A step of many environments takes it less time than a call of TensorFlow costs. Other policies run where TensorFlow
+    puts them.
 
     Args:
       policy: its actions in [-1, 1] stand for the action space; those beyond are clipped.
       observation_space, action_space: of one environment.
       seed: of the noise.
+      in_numpy: the policy's features are those of `networks.mlp`.
 
     Raises:
       UserError: if actions are a Box of integers.
     """
 
     def __init__(
-        self, policy: GaussianPolicy, observation_space: gym.Space, action_space: gym.spaces.Box, seed: int
+        self,
+        policy: GaussianPolicy,
+        observation_space: gym.Space,
+        action_space: gym.spaces.Box,
+        seed: int,
+        in_numpy: bool = False,
     ) -> None:
         super().__init__(observation_space)
         if not np.issubdtype(action_space.dtype, np.floating):
             raise UserError(f"action space {action_space}: a Box of actions must be of floating-point numbers")
         self._policy = policy
-        self._layers = _dense_chain([*policy.features.layers, policy.mean])
+        layers = [*policy.features.layers, policy.mean] if in_numpy else []
+        self._layers = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
         self._rng = np.random.default_rng([seed, 1])
         self._low, self._high = action_space.low, action_space.high
-        bounded = np.isfinite(self._low) & np.isfinite(self._high)
-        low, high = np.where(bounded, self._low, -1), np.where(bounded, self._high, 1)
+        low, high = _range(self._low, self._high)
         self._scale = ((high - low) / 2).astype(action_space.dtype)
         self._shift = ((high + low) / 2).astype(action_space.dtype)
         self._copy_weights()
@@ -70,7 +76,7 @@ class GaussianActor(Actor):
         return mean + self._std * noise, neglogps
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
-        """Actions [N, D] of the environment: [-1, 1] mapped to its box (where that is bounded) and clipped to it."""
+        """Actions [N, D] of the environment: [-1, 1] mapped to its box, or to 2 units of one that has no end."""
         return np.clip(self._shift + self._scale * actions, self._low, self._high)
 
     def refresh(self, observations: np.ndarray, comm: Communicator = ALONE) -> None:
@@ -87,7 +93,7 @@ class GaussianActor(Actor):
     def _mean(self, x: np.ndarray) -> np.ndarray:
         if not self._layers:
             return self._mean_in_tensorflow(x).numpy()
-        x = x.reshape(len(x), -1)
+        x = x.reshape(len(x), -1).astype(self._weights[0][0].dtype, copy=False)
         for kernel, bias, activation in self._weights:
             x = activation(x @ kernel + bias)
         return x
@@ -105,11 +111,13 @@ class GaussianActor(Actor):
         self._copy_weights()
 
 
-def _dense_chain(layers: list[keras.layers.Layer]) -> list[keras.layers.Dense]:
-    """The dense layers of a chain that NumPy can evaluate on vectors; empty if it has other layers."""
-    passive = keras.layers.InputLayer | keras.layers.Flatten
-    for layer in layers:
-        known = isinstance(layer, keras.layers.Dense) and layer.use_bias and layer.activation.__name__ in _ACTIVATIONS
-        if not known and not isinstance(layer, passive):
-            return []
-    return [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
+def _range(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ends [D] that actions of -1 and 1 stand for, given the box's.
+
+    A box with one end: the 2 units inside it; with none, or ends so far apart that their distance overflows: -1 and 1.
+    """
+    with np.errstate(over="ignore"):
+        endless = np.isfinite(low) & np.isfinite(high) & ~np.isfinite(high - low)
+    low, high = np.where(endless, -np.inf, low), np.where(endless, np.inf, high)
+    first = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high - 2, -1))
+    return first, np.where(np.isfinite(high), high, first + 2)

@@ -45,16 +45,14 @@ def space_of(description: Mapping[str, Any]) -> gym.Space:
     shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
 
     def bounds(name: str) -> np.ndarray:
-        return np.broadcast_to(np.asarray(description[name], float).ravel(), (int(np.prod(shape)),)).reshape(shape)
+        return np.broadcast_to(np.asarray(description[name], dtype).ravel(), (int(np.prod(shape)),)).reshape(shape)
 
     match description["type"]:
         case "Box":
-            return gym.spaces.Box(bounds("low").astype(dtype), bounds("high").astype(dtype), shape, dtype.type)
+            return gym.spaces.Box(bounds("low"), bounds("high"), shape, dtype.type)
         case "Discrete":
             return gym.spaces.Discrete(description["n"], start=description["start"], dtype=dtype.type)
         case "MultiDiscrete":
-            return gym.spaces.MultiDiscrete(
-                bounds("nvec").astype(dtype), dtype.type, start=bounds("start").astype(dtype)
-            )
+            return gym.spaces.MultiDiscrete(bounds("nvec"), dtype.type, start=bounds("start"))
         case other:
             raise ValueError(f"its space is a {other}")

@@ -1,7 +1,8 @@
 """Networks from observations to features, by name.
 
 A network is a function `(observation_space, config) -> keras.Model` whose model maps a batch of observations [B, ...]
-to features [B, D]; `config` is the learner's (see `config`). Register your own and name it in `--network=`:
+to features [B, D]; `config` is the learner's (see `config`). The space is what the network sees: vectors that the
+learner standardises are float32 whatever the environment's are. Register your own and name it in `--network=`:
 
     @register("wide")
     def wide(observation_space, config):
@@ -85,9 +86,14 @@ def _image_input(observation_space: gym.spaces.Box, name: str):
     return inputs, x * (1 / 255) if observation_space.dtype == np.uint8 else x
 
 
-def _convolutions(x, sizes: Sequence[tuple[int, int, int]], activation: str):
-    """Convolutions of (filters, kernel size, stride) each."""
+def _convolutions(x, sizes: Sequence[tuple[int, int, int]], activation: str, name: str):
+    """Convolutions of (filters, kernel size, stride) each, of the network `name`."""
     for i, (filters, kernel_size, stride) in enumerate(sizes):
+        if min(x.shape[1:3]) < kernel_size:
+            raise UserError(
+                f"--network={name}: convolution {i + 1} of {kernel_size}x{kernel_size} sees {x.shape[1]}x{x.shape[2]} "
+                "pixels; the images are too small for its sizes"
+            )
         kernel = orthogonal(np.sqrt(2))
         x = keras.layers.Conv2D(
             filters, kernel_size, stride, activation=activation, kernel_initializer=kernel, name=f"conv{i + 1}"
@@ -105,7 +111,7 @@ def cnn(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     activation = config.activation or "relu"
     inputs, x = _image_input(observation_space, "cnn")
     sizes = list(zip(config.conv_filters, config.conv_kernels, config.conv_strides, strict=True))
-    x = _dense_layers(_convolutions(x, sizes, activation), config.hidden_sizes or (512,), activation)
+    x = _dense_layers(_convolutions(x, sizes, activation, "cnn"), config.hidden_sizes or (512,), activation)
     return keras.Model(inputs, x, name="cnn")
 
 
@@ -114,11 +120,11 @@ def pixels(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     """Two 3x3 convolutions of stride 2 and 256 units, for small images [H, W, C] (Wu et al. 2017, section 5.4).
 
     Raises:
-      UserError: if observations are not images.
+      UserError: if observations are not images, or the image is too small for the convolutions.
     """
     activation = config.activation or "relu"
     inputs, x = _image_input(observation_space, "pixels")
-    x = _convolutions(x, [(32, 3, 2), (32, 3, 2)], activation)
+    x = _convolutions(x, [(32, 3, 2), (32, 3, 2)], activation, "pixels")
     return keras.Model(inputs, _dense_layers(x, config.hidden_sizes or (256,), activation), name="pixels")
 
 

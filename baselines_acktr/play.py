@@ -7,11 +7,12 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 
+from baselines_acktr.rollouts import NO_STATISTICS, Episode, FinishedEpisodes, require_same_step
 from common.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
@@ -22,13 +23,6 @@ class Actor(Protocol):
     """What playing needs of a model."""
 
     def step(self, observations: np.ndarray, deterministic: bool = False) -> tuple[np.ndarray, Any, Any, Any]: ...
-
-
-class Episode(NamedTuple):
-    """One finished game: its own score, and its length in steps of the agent."""
-
-    score: float
-    length: int
 
 
 def play(
@@ -43,8 +37,7 @@ def play(
 
     Args:
       model: chooses the actions.
-      env: of any number of environments, with `episode` in its infos (see `common.vec_env`) and, for a video, with
-        `render_mode="rgb_array"`.
+      env: of any number of environments, as for `learn` and, for a video, with `render_mode="rgb_array"`.
       seed: of the first games; None: as the environment has been made.
       episodes: how many games in all, shared out equally so that short games are not favoured; None: one in each
         environment.
@@ -55,24 +48,28 @@ def play(
       The games in the order in which they ended.
 
     Raises:
-      UserError: the video has another suffix or cannot be written, or the environment cannot be rendered.
+      UserError: it is no vector environment with statistics of its episodes, it cannot be rendered, or the video has
+        another suffix or cannot be written.
     """
+    require_same_step(env)
     left = _share(episodes or env.num_envs, env.num_envs)
-    played: list[Episode] = []
+    finished, played = FinishedEpisodes(env.num_envs), list[Episode]()
     with _show_frames(env, video) as show, _rendering_errors():
         observations, _ = env.reset(seed=seed)
         show()
         while left.any():
             actions = model.step(observations, deterministic=greedy)[0]
-            observations, _, _, _, infos = env.step(actions)
+            observations, _, terminated, truncated, infos = env.step(actions)
             show()
-            for i in _ended(infos):
+            for i, episode in finished(infos, terminated | truncated).items():
                 if left[i]:
                     left[i] -= 1
-                    played.append(Episode(float(infos["episode"]["r"][i]), int(infos["episode"]["l"][i])))
-                    print(f"episode {len(played)}: score {played[-1].score:g}, length {played[-1].length}", flush=True)
-    scores, lengths = zip(*played, strict=True)
-    print(f"mean of {len(played)}: score {np.mean(scores):.6g}, length {np.mean(lengths):.6g}", flush=True)
+                    played.append(episode)
+                    print(f"episode {len(played)}: score {episode.score:g}, length {episode.length}", flush=True)
+            if finished.missing:
+                raise UserError(f"env: {NO_STATISTICS}")
+    score, length = (np.mean([getattr(episode, name) for episode in played]) for name in ("score", "length"))
+    print(f"mean of {len(played)}: score {score:.6g}, length {length:.6g}", flush=True)
     return played
 
 
@@ -142,10 +139,6 @@ def tile(frames: Sequence[np.ndarray]) -> np.ndarray:
 def _share(episodes: int, num_envs: int) -> np.ndarray:
     """Returns how many games each environment plays, [num_envs]."""
     return np.array([episodes // num_envs + (i < episodes % num_envs) for i in range(num_envs)])
-
-
-def _ended(infos: dict[str, Any]) -> np.ndarray:
-    return np.flatnonzero(infos["_episode"]) if "episode" in infos else np.array([], int)
 
 
 def _frames(env: gym.vector.VectorEnv) -> list[np.ndarray]:

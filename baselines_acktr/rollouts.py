@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +13,11 @@ from common.errors import RunFailedError, UserError
 from common.named_arrays import Arrays, with_prefix, without_prefix
 
 EPISODES = 100  # so many last ones count for the mean score
+_ENDS = 100  # of episodes or lives in each environment, after which statistics of an episode are missed
+NO_STATISTICS = (
+    "the environment does not say what an episode has brought; wrap it in "
+    "gymnasium.wrappers.vector.RecordEpisodeStatistics"
+)
 
 
 class Policy(Protocol):
@@ -67,6 +73,55 @@ def state_gap(env: gym.vector.VectorEnv) -> str:
     return getattr(env, "state_gap", f"{type(env).__name__} has no get_state")
 
 
+def require_same_step(env: gym.vector.VectorEnv) -> None:
+    """Raises UserError unless `env` resets a finished episode within the step that ends it."""
+    mode = getattr(env, "metadata", {}).get("autoreset_mode")
+    if not isinstance(env, gym.vector.VectorEnv):
+        raise UserError(
+            f'env={env}: must be a vector environment, such as common.vec_env.make_vec_env("CartPole-v1", 8)'
+        )
+    if mode != gym.vector.AutoresetMode.SAME_STEP:
+        raise UserError(f"env: its autoreset mode is {mode}; must be AutoresetMode.SAME_STEP")
+
+
+class Episode(NamedTuple):
+    """One finished episode: its own score, and its length in steps of the agent."""
+
+    score: float
+    length: int
+
+
+class FinishedEpisodes:
+    """Reads from the infos of a vector environment which episodes have ended.
+
+    Their statistics are in `episode`, or in `final_info` where each environment keeps them itself.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self._ends, self._patience, self._found = 0, _ENDS * num_envs, False
+
+    def __call__(self, infos: dict[str, Any], ended: np.ndarray) -> dict[int, Episode]:
+        """{environment: its episode} of those that a step has finished.
+
+        Args:
+          infos: of the step.
+          ended: where an episode was terminated or truncated, or a life in it, bool [N].
+        """
+        self._ends += int(np.count_nonzero(ended))
+        found = infos if "episode" in infos else infos.get("final_info", {})
+        if "episode" not in found:
+            return {}
+        self._found = True
+        scores, lengths = found["episode"]["r"], found["episode"]["l"]
+        which = np.flatnonzero(found["_episode"]).tolist()
+        return {i: Episode(float(scores[i]), int(lengths[i])) for i in which}
+
+    @property
+    def missing(self) -> bool:
+        """Whether many ends went by without any statistics."""
+        return not self._found and self._ends >= self._patience
+
+
 class Runner:
     """Steps a SAME_STEP vector environment with a policy.
 
@@ -75,7 +130,7 @@ class Runner:
       episodes: how many have ended.
 
     Args:
-      env: vector environment whose infos carry `final_obs` and `episode` (see `common.vec_env`).
+      env: vector environment whose infos carry `final_obs` and the statistics of episodes (see `FinishedEpisodes`).
       policy: chooses actions and predicts values.
       nsteps: T.
       whole_episodes: go on after `nsteps`, for at most as many again, until an episode ends, so that batches of one
@@ -95,7 +150,8 @@ class Runner:
         self.episode_rewards: deque[float] = deque(maxlen=episodes)
         self.episode_lengths: deque[int] = deque(maxlen=episodes)
         self.episodes = 0
-        self._steps = 0
+        self._finished = FinishedEpisodes(env.num_envs)
+        self._steps, self._told = 0, False
         self._observations = np.empty(0)  # until the first step
 
     def run(self) -> Rollout:
@@ -118,9 +174,9 @@ class Runner:
             self._require_finite("reward", rewards)
             self._require_finite("observation", following)
             for i in np.flatnonzero(truncated & ~terminated).tolist():
-                final_obs[len(steps), i] = infos["final_obs"][i]
-                self._require_finite("final observation", infos["final_obs"][i][None], first=i)
-            self._note_episodes(infos)
+                final_obs[len(steps), i] = np.asarray(infos["final_obs"][i])
+                self._require_finite("final observation", final_obs[len(steps), i][None], first=i)
+            self._note_episodes(infos, terminated | truncated)
             steps.append(_Step(self._observations, actions, values, rewards, terminated, terminated | truncated))
             self._observations = following
             self._steps += 1
@@ -163,6 +219,8 @@ class Runner:
         else:
             values = self.policy.value(observations.reshape(-1, *observations.shape[2:])).reshape(rewards.shape)
         next_values = self._next_values(values, np.stack([step.terminated for step in steps]), final_obs)
+        for predicted in (values, next_values):
+            self._require_finite("predicted value", predicted.T)
         actions, ended = np.stack([step.actions for step in steps]), np.stack([step.ended for step in steps])
         return Rollout(observations, actions, rewards, ended, values, next_values)
 
@@ -184,10 +242,11 @@ class Runner:
                 f"environment {first + bad.argmax()}: its {what} is not finite in step {self._steps} of this run"
             )
 
-    def _note_episodes(self, infos: dict) -> None:
-        if "episode" not in infos:
-            return
-        ended = np.flatnonzero(infos["_episode"])
-        self.episodes += len(ended)
-        self.episode_rewards.extend(infos["episode"]["r"][ended].tolist())
-        self.episode_lengths.extend(infos["episode"]["l"][ended].tolist())
+    def _note_episodes(self, infos: dict[str, Any], ended: np.ndarray) -> None:
+        episodes = self._finished(infos, ended).values()
+        self.episodes += len(episodes)
+        self.episode_rewards.extend(episode.score for episode in episodes)
+        self.episode_lengths.extend(episode.length for episode in episodes)
+        if self._finished.missing and not self._told:
+            self._told = True
+            print(f"no scores will be known: {NO_STATISTICS}", file=sys.stderr, flush=True)

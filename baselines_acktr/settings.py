@@ -30,7 +30,7 @@ DISCRETE, CONTINUOUS = "discrete", "continuous"
 PATHS = ("log_path", "save_path", "load_path", "video")
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "seed")
-ENVIRONMENT = {"env": str, "frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
+ENVIRONMENT = {"frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
 T = TypeVar("T")
 
 
@@ -343,8 +343,9 @@ def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
 
 def _options_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options that a checkpoint brings: algorithm, network, environment and what makes it."""
-    names = {"alg": meta.get("algorithm"), "env": meta.get("env_id"), "network": meta.get("network")}
     found = meta.get("env_arguments", {})
+    env_id = found.get("env_id", meta.get("env_id"))  # the first has the module, too
+    names = {"alg": meta.get("algorithm"), "env": env_id, "network": meta.get("network")}
     names |= {name: found[name] for name, kind in ENVIRONMENT.items() if isinstance(found.get(name), kind)}
     return {name: value for name, value in names.items() if value is not None}
 

@@ -17,9 +17,9 @@ import keras
 from baselines_acktr import checkpoint, ranks
 from baselines_acktr.agents import Agent
 from baselines_acktr.config import SYNONYMS
-from baselines_acktr.keeper import Keeper, load_run
+from baselines_acktr.keeper import Keeper, find_model, load_run
 from baselines_acktr.kfac import NoInverseError
-from baselines_acktr.rollouts import state_gap
+from baselines_acktr.rollouts import require_same_step, state_gap
 from common import cli
 from common.errors import RunFailedError, UserError, closest
 from common.logger import Logger
@@ -51,17 +51,6 @@ class Run:
     callback: Callable[[Any], bool | None] | None = None
     sync_check_interval: int = 100
     resumed: Path | None = None
-
-
-def require_same_step(env: gym.vector.VectorEnv) -> None:
-    """Raises UserError unless `env` resets a finished episode within the step that ends it."""
-    mode = getattr(env, "metadata", {}).get("autoreset_mode")
-    if not isinstance(env, gym.vector.VectorEnv):
-        raise UserError(
-            f'env={env}: must be a vector environment, such as common.vec_env.make_vec_env("CartPole-v1", 8)'
-        )
-    if mode != gym.vector.AutoresetMode.SAME_STEP:
-        raise UserError(f"env: its autoreset mode is {mode}; must be AutoresetMode.SAME_STEP")
 
 
 def make_config(config_class: type, **hyperparameters: Any) -> Any:
@@ -113,7 +102,8 @@ def learn(
       logger: takes the numbers every `log_interval` updates (and after the first and the last).
       save_path: where rank 0 writes the model at the end.
       keeper: writes checkpoints to resume from, on the way and at the end; in rank 0 alone.
-      load_path: checkpoint to go on from: parameters, optimizers, counters, schedule and random generators.
+      load_path: checkpoint, or log folder of run.py, to go on from: parameters, optimizers, counters, schedule and
+        random generators.
       resume: `load_path` is one of a `Keeper`: go on with its environments, unfinished episodes and log files, too.
       callback: called after each update; a true result, in any rank, ends the training.
       sync_check_interval: updates between two looks at whether all ranks have the same model; 0: none.
@@ -125,12 +115,16 @@ def learn(
       RunFailedError: if a number is not finite, naming where it comes from; nothing is saved then.
     """
     require_same_step(env)
+    if load_path and not resume:
+        load_path = find_model(load_path, "load_path")
     preset = agent_class.preset(env.single_observation_space)
     meta = checkpoint.load_meta(load_path) if load_path else {}
     loaded = cli.only(agent_class.config_class, cli.tuples(meta.get("config", {})))
     config = make_config(agent_class.config_class, **preset | loaded | hyperparameters)
     network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)
     env_id = env.spec.id if env.spec else None
+    if logger is not None and logger.rank == 0 and not load_path and any(logger.positions().values()):
+        print(f"{logger.folder} has the logs of another run, which this one's follow", file=sys.stderr, flush=True)
     model = agent_class(env.single_observation_space, env.single_action_space, network, config, seed, env_id, comm)
     model.env_arguments = getattr(env, "arguments", {})
     if comm.rank:

@@ -28,6 +28,7 @@ from common.random_state import get_random_state, set_random_state
 from common.running_mean_std import RunningMeanStd
 
 MEMORY = 10  # batches that the moments of the returns reach back
+MIN_VARIANCE = 1e-4  # of the Bellman error of standardised targets, that sigma^2 may fall to
 Rows = tuple[tf.Tensor, ...]  # observations [B, ...] and targets [B]
 
 
@@ -182,7 +183,8 @@ class GaussNewton(ValueFunction):
     """Trained by K-FAC as a Gaussian N(V(s), sigma^2) (Wu et al. 2017, section 3.1).
 
     Args:
-      adaptive: sigma^2 is the running variance of the Bellman error (appendix D); else it is 1.
+      adaptive: sigma^2 is the running variance of the Bellman error (appendix D), at least MIN_VARIANCE: where returns
+        are all alike for a while the Fisher would grow without limit; else it is 1.
     """
 
     config: AcktrContConfig
@@ -209,7 +211,7 @@ class GaussNewton(ValueFunction):
         if self._adaptive:
             error = self.comm.mean(tf.reduce_mean(tf.square(targets - self._predict(observations))).numpy())
             decay = self.config.vf_stats_decay
-            variance = decay * self.sigma.numpy() ** 2 + (1 - decay) * error
+            variance = max(decay * self.sigma.numpy() ** 2 + (1 - decay) * error, MIN_VARIANCE)
             self.sigma.assign(np.sqrt(variance).astype(self.critic.compute_dtype))
 
     def _first_step(self, batch: Rows, minibatch: Rows) -> dict[str, Any]:

@@ -56,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = cli.Flags({"options": PlotOptions})
     if not argv or any(flag in argv for flag in cli.HELP_FLAGS):
         print(
-            flags.help("python -m common.plots", "LOGDIR... [--flag=value ...]", "Learning curves and tables of runs.")
+            flags.help(
+                "python -m common.plots",
+                "LOGDIR... [--flag=value ...]",
+                "Learning curves and tables of runs; folders that differ in a last -<number> only are seeds of one.",
+            )
         )
         return 0 if argv else 2
     try:
@@ -123,10 +127,12 @@ def figure(path: Path, panels: int, title: str | None = None) -> Iterator[list[A
 
 def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: Path, options: PlotOptions) -> None:
     """Writes the curves of {experiment: games of each seed} as an image; raises as `figure`."""
+    short = [Path(name).name for name in runs]
+    labels = [last if short.count(last) == 1 else name for last, name in zip(short, runs, strict=True)]
     with figure(path, len(runs) if options.panels else 1, options.title) as panels:
-        for i, (name, seeds) in enumerate(runs.items()):
+        for i, (label, seeds) in enumerate(zip(labels, runs.values(), strict=True)):
             axes = panels[i % len(panels)]
-            draw_curves(axes, Path(name).name, [curve(games, options.xaxis, options.window) for games in seeds])
+            draw_curves(axes, label, [curve(games, options.xaxis, options.window) for games in seeds])
             axes.set(xlabel=options.xaxis, ylabel=f"score, mean of {options.window} games")
         for axes in panels:
             axes.grid(alpha=0.3)
@@ -137,7 +143,7 @@ def draw_curves(axes: Axes, label: str, curves: Sequence[pd.Series], **style: An
     """Adds the mean of the curves of one experiment, and the band between its lowest and highest seed."""
     lines = band(curves)
     (line,) = axes.plot(
-        lines.index, lines["mean"], label=f"{label} ({len(curves)})" if len(curves) > 1 else label, **style
+        lines.index, lines["mean"], label=f"{label} ({len(curves)} seeds)" if len(curves) > 1 else label, **style
     )
     if len(curves) > 1:
         axes.fill_between(lines.index, lines["low"], lines["high"], color=line.get_color(), alpha=0.2)
@@ -160,6 +166,7 @@ def summary(runs: Mapping[str, pd.DataFrame], threshold: float | None, window: i
 def _run(folders: Sequence[Path], options: PlotOptions) -> None:
     if not folders:
         raise UserError("LOGDIR: missing; name one or more log folders")
+    folders = list(dict.fromkeys(folders))
     games = {folder: load_monitor(folder) for folder in folders}
     for folder, table in games.items():
         if table.empty:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import gymnasium as gym
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -31,7 +32,7 @@ def make_rollout(model: Model, steps=5, envs=8, seed=0) -> Rollout:
     rng = np.random.default_rng(seed)
     observations = model.observation_space
     shape = (steps, envs, *observations.shape)
-    seen = rng.integers(0, 256, shape) if observations.dtype == np.uint8 else rng.normal(1, 3, shape)
+    seen = rng.integers(0, 256, shape) if observations.dtype.kind in "iu" else rng.normal(1, 3, shape)
     seen = seen.astype(observations.dtype)
     rewards, values, next_values = rng.normal(size=(3, steps, envs)).astype(np.float32)
     actions = np.stack([model.act(row)[0] for row in seen])
@@ -61,10 +62,13 @@ def test_actions_of_plus_minus_one_are_the_corners_of_the_box_and_others_are_cli
     np.testing.assert_allclose(model.to_env(actions), [[-2, 0], [2, 1], [0, 0.5], [-2, 1]])
 
 
-def test_an_unbounded_action_space_is_used_as_it_is():
-    space = gym.spaces.Box(np.array([-np.inf, 0], np.float32), np.array([np.inf, 4], np.float32))
-    model = Model(OBSERVATIONS, space, "mlp", AcktrContConfig(inverses="inline"))
-    np.testing.assert_allclose(model.to_env(np.array([[7.0, -1.0]], np.float32)), [[7, 0]])
+def test_an_action_space_without_ends_is_used_as_it_is_and_one_with_one_end_beside_that():
+    most = np.finfo(np.float32).max
+    low, high = np.array([[-np.inf, 0, 5, -np.inf, -most], [np.inf, 4, np.inf, 5, most]], np.float32)
+    model = Model(OBSERVATIONS, gym.spaces.Box(low, high), "mlp", AcktrContConfig(inverses="inline"))
+    np.testing.assert_allclose(model.to_env(np.full((1, 5), 7, np.float32)), [[7, 4, 13, 5, 7]])
+    np.testing.assert_allclose(model.to_env(np.full((1, 5), -1, np.float32)), [[-1, 0, 5, 3, -1]])
+    assert model.action_space.contains(model.to_env(np.full((1, 5), -7, np.float32))[0])
 
 
 @pytest.mark.parametrize("activation", ["", "relu", "elu"])
@@ -80,13 +84,15 @@ def test_acting_in_numpy_equals_the_network(activation):
     )
 
 
-@pytest.mark.parametrize("shape", [(), (1, 3), (4, 3)])
-def test_observations_of_any_shape_are_acted_on(shape):
-    model = make_model(gym.spaces.Box(-np.inf, np.inf, shape, np.float32))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.uint8])
+@pytest.mark.parametrize("shape", [(), (3,), (1, 3), (4, 3)])
+def test_observations_of_any_shape_and_type_are_acted_on(shape, dtype):
+    low, high = (-np.inf, np.inf) if np.issubdtype(dtype, np.floating) else (0, 255)
+    model = make_model(gym.spaces.Box(low, high, shape, dtype))
     model.update(make_rollout(model), 10**9)
     observations = make_rollout(model, seed=1).observations[0]
     mean = DiagonalGaussian(model.policy(model.actor.filtered(observations))).mode().numpy()
-    assert mean.shape == (len(observations), 2)
+    assert mean.shape == (len(observations), 2) and np.ptp(mean, axis=0).all()
     np.testing.assert_allclose(model.actor.act(observations, deterministic=True)[0], mean, rtol=1e-5, atol=1e-6)
 
 
@@ -94,6 +100,11 @@ def test_pictures_may_be_seen_by_the_cnn_of_the_atari_games():
     sizes = {"conv_filters": (4,), "conv_kernels": (4,), "conv_strides": (2,), "hidden_sizes": (8,)}
     model = Model(PICTURES, ACTIONS, "cnn", AcktrContConfig(inverses="inline", vf_iters=2, **sizes))
     assert np.isfinite(model.update(make_rollout(model), 10**9, report=True)["kl"])
+
+
+def test_discrete_actions_are_refused():
+    with pytest.raises(UserError, match="must be a Box; acktr_discrete has the others"):
+        Model(OBSERVATIONS, gym.spaces.Discrete(3), "mlp", AcktrContConfig())
 
 
 def test_actions_of_whole_numbers_are_refused():
@@ -281,16 +292,25 @@ def test_batches_of_a_single_environment_that_never_ends_are_of_twice_the_length
     assert not rollout.ended.any()
 
 
-def test_a_custom_network_that_numpy_cannot_evaluate_acts_too():
-    @networks.register("residual")
-    def residual(observation_space, config):
-        import keras
+@networks.register("residual")
+def residual(observation_space, config):
+    inputs = keras.Input(observation_space.shape)
+    hidden = keras.layers.Dense(8, "tanh")(inputs)
+    return keras.Model(inputs, hidden + keras.layers.Dense(8)(hidden))
 
-        inputs = keras.Input(observation_space.shape)
-        hidden = keras.layers.Dense(8, "tanh")(inputs)
-        return keras.Model(inputs, keras.layers.Add()([hidden, keras.layers.Dense(8)(inputs)]))
 
-    assert train(updates=2, network="residual").updates == 2
+@networks.register("leaky")
+def leaky(observation_space, config):
+    activation = keras.layers.LeakyReLU(0.5)
+    return keras.Sequential([keras.Input(observation_space.shape), keras.layers.Dense(8, activation)])
+
+
+@pytest.mark.parametrize("network", ["residual", "leaky"])
+def test_a_custom_network_acts_as_it_is_trained(network):
+    model = train(updates=2, network=network)
+    observations = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    mean = DiagonalGaussian(model.policy(model.actor.filtered(observations))).mode().numpy()
+    np.testing.assert_allclose(model.actor.act(observations, deterministic=True)[0], mean, rtol=1e-5, atol=1e-6)
 
 
 def test_batch_is_rounded_up_to_whole_steps():

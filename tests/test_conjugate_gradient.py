@@ -87,6 +87,9 @@ def test_conjugate_gradient_stops_at_its_tolerance_or_its_number_of_iterations()
     assert count_products(np.eye(8), target, iterations=8) == 1
     assert count_products(matrix, target, iterations=3) == 3
     assert count_products(matrix, 0 * target, iterations=8) == 0
+    loose = {"iterations": 8, "tolerance": 0.1}
+    assert 0 < count_products(matrix, target, **loose) < 8
+    assert count_products(matrix, 1e-9 * target, **loose) == count_products(matrix, target, **loose)
 
 
 def test_unflatten_is_the_inverse_of_flatten():

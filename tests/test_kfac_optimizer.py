@@ -370,9 +370,26 @@ class OneAtATime(InlineInverter):
     """Inverts at once, but hands a result out only where it is waited for."""
 
     idle = property(lambda self: self._finished is None)
+    immediate = False
 
     def poll(self, wait=False):
         return super().poll() if wait else None
+
+
+class Instant(InlineInverter):
+    """A background thread that is done before it is asked."""
+
+    immediate = False
+
+
+def test_inverses_of_a_background_thread_are_for_later_updates_however_fast_it_is():
+    model = classifier()
+    optimizer = make(model, inverter=Instant())
+    ages = []
+    for start in range(4):
+        run_steps(optimizer, model, 1, start=start)
+        ages.append(optimizer.counters["inverse_age"])
+    assert ages == [0, 1, 1, 1]
 
 
 def test_a_snapshot_in_work_does_not_outlive_a_return_to_an_earlier_state():

@@ -17,6 +17,7 @@ SPACES = [
     BOX,
     gym.spaces.Box(0, 255, (8, 8, 4), np.uint8),
     gym.spaces.Box(-2.0, 2.0, (1,), np.float32),
+    gym.spaces.Box(0, np.iinfo(np.int64).max, (3,), np.int64),
     gym.spaces.Discrete(5),
     gym.spaces.Discrete(3, start=-1),
     gym.spaces.MultiDiscrete([3, 2, 4]),
@@ -61,6 +62,8 @@ def test_a_loaded_model_acts_as_the_one_that_was_saved(tmp_path, model_class, ac
     single, _ = loaded.predict(observations[1], deterministic=True)
     np.testing.assert_allclose(single, batch[1], rtol=1e-5)
     assert state is None and actions.contains(single)
+    with pytest.raises(UserError, match=r"observation of shape \(4,\): must be of shape \(3,\), or a batch"):
+        loaded.predict(np.zeros(4))
 
 
 def test_training_goes_on_in_python_with_the_networks_and_hyperparameters_of_the_checkpoint(tmp_path):
@@ -70,8 +73,25 @@ def test_training_goes_on_in_python_with_the_networks_and_hyperparameters_of_the
         acktr_discrete.learn(env=env, total_timesteps=10, save_path=path, **made)
         model = acktr_discrete.learn(env=env, total_timesteps=20, load_path=path, lr=0.2)
         assert (model.config.hidden_sizes, model.config.nsteps, model.config.lr, model.updates) == ((8,), 5, 0.2, 2)
-    with make_vec_env(load(path).env_id, num_env=1) as env:
+    with make_vec_env(**load(path).env_arguments, num_env=1) as env:
         assert len(play(load(path), env, episodes=2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("learner", "name", "rate"),
+    [
+        (acktr_cont, "lr", lambda model: model.optimizer.learning_rate),
+        (trpo, "vf_stepsize", lambda model: model.value_function.optimizer.inner.learning_rate),
+    ],
+)
+def test_a_rate_that_is_given_is_taken_in_place_of_the_checkpoints(tmp_path, learner, name, rate):
+    path = str(tmp_path / "model")
+    options = {"hidden_sizes": (8,), "timesteps_per_batch": 20, "vf_iters": 1}
+    with make_vec_env("Pendulum-v1", 2, 0) as env:
+        learner.learn(env=env, total_timesteps=20, save_path=path, **options | {name: 0.25})
+        for given, expected in (({}, 0.25), ({name: 0.125}, 0.125)):
+            model = learner.learn(env=env, total_timesteps=40, load_path=path, **given)
+            assert float(rate(model)) == getattr(model.config, name) == expected
 
 
 @pytest.mark.parametrize(

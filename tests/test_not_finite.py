@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from baselines_acktr import a2c, acktr_cont, acktr_discrete, checkpoint
+from baselines_acktr import a2c, acktr_cont, acktr_discrete, checkpoint, trpo
 from baselines_acktr.kfac import CholeskyForm, EigenForm, InlineInverter, Kfac, Objective, gaussian_log_likelihood
 from baselines_acktr.optimizers import GuardedOptimizer
 from common.errors import RunFailedError
@@ -132,6 +132,22 @@ def test_bad_weights_stop_the_run_at_the_next_step_and_are_never_saved(tmp_path,
         models[0].save(str(path))
     with pytest.raises(FileNotFoundError):
         path.stat()
+
+
+@pytest.mark.parametrize("learner", [acktr_cont, trpo])
+def test_a_bad_critic_stops_the_run_at_the_next_batch(learner):
+    def poison(model):
+        model.value_function.wait()
+        head = model.value_function.critic.value_head
+        head.bias.assign(head.bias * np.nan)
+        updates.append(model.updates)
+
+    updates: list = []
+    options = {"timesteps_per_batch": 20, "vf_iters": 1, "hidden_sizes": (8,)}
+    message = "environment 0: its predicted value is not finite"
+    with make_vec_env("Pendulum-v1", 2, seed=0) as env, pytest.raises(RunFailedError, match=message):
+        learner.learn(env=env, total_timesteps=1000, callback=poison, **options)
+    assert updates == [1]
 
 
 def test_finite_weights_are_saved(tmp_path):

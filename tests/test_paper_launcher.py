@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from baselines_acktr.paper import job, launcher
-from baselines_acktr.paper.__main__ import main
+from baselines_acktr.paper.__main__ import commands, main
 from baselines_acktr.paper.display import Display, last_report
 from baselines_acktr.paper.items import ITEMS
-from baselines_acktr.paper.job import FINISHED, INTERRUPTED, MISSING, arguments, state_of
-from baselines_acktr.paper.plan import Selection, plan
+from baselines_acktr.paper.job import FINISHED, INTERRUPTED, MISSING, state_of
+from baselines_acktr.paper.plan import Selection, command, plan
 from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-DONE, BROKEN, PATIENT = 0, 1, 2  # seeds, and what the run of each does
+DONE, BROKEN, PATIENT, SHORT = 0, 1, 2, 4  # seeds, and what the run of each does
 
 FAKE_RUN = f'''
 """Does what run.py leaves behind, at once: a run of the whole length, one that fails, one that waits for Ctrl-C."""
@@ -52,7 +52,7 @@ if flags["seed"] == {PATIENT} and "resume" not in flags:
     signal.signal(signal.SIGINT, lambda *_: (save(total // 2), sys.exit(130)))
     (folder / "ready").touch()
     time.sleep(60)
-save(total)
+save(total // 2 if flags["seed"] == {SHORT} else total)
 '''
 
 
@@ -102,6 +102,18 @@ def test_a_failed_run_is_one_line_and_the_others_go_on(fake, capsys):
     assert capsys.readouterr().out.count("failed") == 1
 
 
+def test_a_run_that_ends_well_but_too_early_has_failed(fake):
+    (run,) = runs_of(SHORT)
+    assert launch([run], fake) == [f"failed    {run.name}: ended before its last timestep"]
+
+
+def test_the_run_py_beside_the_package_is_run_wherever_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "run.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert job._run_py() == ROOT / "run.py"
+
+
 def test_an_attempt_without_a_checkpoint_starts_anew_with_its_games_removed(fake):
     (run,) = runs_of(BROKEN)
     for _ in range(2):
@@ -117,7 +129,7 @@ def test_ctrl_c_saves_the_runs_and_the_same_command_goes_on_with_them(fake):
     interrupter.join()
     folder = fake / run.name
     assert state_of(run, folder) == INTERRUPTED
-    assert "--resume=true" in arguments(run, folder, INTERRUPTED)
+    assert commands("fig3", [run], fake.parent) == [command(run, folder, resume=True)]
     assert not (fake / runs_of(DONE)[0].name).exists()
     assert launch([run], fake) == []
     assert state_of(run, folder) == FINISHED

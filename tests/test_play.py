@@ -54,6 +54,19 @@ class Stub:
         return np.full(len(observations), 2 if deterministic else 1), None, None, None
 
 
+def test_environments_that_keep_their_own_statistics_are_played_others_are_refused(capsys):
+    def vector(wrap, mode=AutoresetMode.SAME_STEP):
+        return SyncVectorEnv([lambda: wrap(Countdown(2))] * 2, autoreset_mode=mode)
+
+    assert play(Stub(), vector(gym.wrappers.RecordEpisodeStatistics)) == [(2, 2), (2, 2)]
+    with pytest.raises(UserError, match=r"env: .* wrap it in gymnasium\.wrappers\.vector\.RecordEpisodeStatistics"):
+        play(Stub(), vector(lambda env: env))
+    with pytest.raises(UserError, match="autoreset mode is"):
+        play(Stub(), vector(gym.wrappers.RecordEpisodeStatistics, AutoresetMode.NEXT_STEP))
+    with pytest.raises(UserError, match="must be a vector environment"):
+        play(Stub(), Countdown())
+
+
 class Broken:
     """Fails at the third step."""
 

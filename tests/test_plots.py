@@ -91,4 +91,16 @@ def test_every_experiment_has_a_panel_of_its_own(tmp_path, monkeypatch):
         run_of(tmp_path / name, [1, 2, 3])
     folders = [str(tmp_path / name) for name in ("a-0", "a-1", "b-0")]
     assert plots.main([*folders, f"--out={tmp_path}/x.png", "--panels"]) == 0
-    assert drawn == [[["a (2)"], ["b"]]]
+    assert drawn == [[["a (2 seeds)"], ["b"]]]
+
+
+def test_experiments_of_the_same_name_are_told_apart_and_a_folder_counts_once(tmp_path, monkeypatch, capsys):
+    drawn = []
+    draw = plots.draw_curves
+    monkeypatch.setattr(
+        plots, "draw_curves", lambda axes, *line: drawn.append((line[0], len(line[1]))) or draw(axes, *line)
+    )
+    folders = [str(run_of(tmp_path / name, [1, 2, 3])) for name in ("x/a-0", "y/a-0", "b-0")]
+    assert plots.main([*folders, folders[2] + "/", f"--out={tmp_path}/x.png"]) == 0
+    assert drawn == [(f"{tmp_path}/x/a", 1), (f"{tmp_path}/y/a", 1), ("b", 1)]
+    assert len(capsys.readouterr().out.splitlines()) == 4

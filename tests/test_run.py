@@ -102,7 +102,7 @@ def test_without_arguments_the_usage_has_an_example(capsys):
         (["--env=Lights-v0", "--network=cnn"], "--network=cnn: observations must be images"),
         (
             ["--env=PongNoFrameskip-v4", "--conv_kernels=80,8,3"],
-            "--network=cnn: its sizes do not fit observations of shape (84, 84, 4)",
+            "--network=cnn: convolution 2 of 8x8 sees 2x2 pixels; the images are too small for its sizes",
         ),
         (["--env=Lights-v0", "--alg=ppo2"], "--alg=ppo2: must be one of acktr, a2c, trpo"),
         (

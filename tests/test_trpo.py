@@ -45,6 +45,19 @@ def policy_of(model) -> list[np.ndarray]:
     return [variable.numpy().copy() for variable in model.policy.trainable_variables]
 
 
+def test_a_policy_that_is_nearly_deterministic_is_improved_and_no_advantage_moves_nothing():
+    model = make_model("vector-discrete")
+    model.policy.head.bias.assign([11.0, 0.0, 0.0])
+    rollout = make_rollout(model)
+    before = policy_of(model)
+    flat = rollout._replace(rewards=0 * rollout.rewards, values=0 * rollout.values, next_values=0 * rollout.values)
+    assert model.update(flat, 10**9)["step_fraction"] == 0
+    assert all(np.array_equal(a, b) for a, b in zip(policy_of(model), before, strict=True))
+    metrics = model.update(rollout, 10**9, report=True)
+    assert metrics["step_fraction"] > 0
+    assert 0 < metrics["kl"] <= model.config.max_kl
+
+
 @pytest.mark.parametrize("kind", SPACES)
 def test_every_kind_of_space_acts_and_learns(kind):
     model = make_model(kind)

@@ -75,6 +75,17 @@ def test_sigma_scales_the_fisher_and_so_widens_the_trust_region():
     np.testing.assert_allclose(factors["value_head"].s, [[float(value_function.sigma) ** -2]], rtol=0.05)
 
 
+def test_adaptive_sigma_survives_returns_that_are_all_alike():
+    value_function = make("adaptive", vf_iters=25)
+    observations, returns = data()
+    for _ in range(120):
+        value_function.fit(observations, 0 * returns)
+    for _ in range(3):
+        value_function.fit(observations, returns)
+    assert np.mean(np.square(value_function.predict(observations) - returns)) < 0.5 * returns.var()
+    assert not any(value_function.status()[f"vf_skipped_{what}"] for what in ("updates", "refreshes"))
+
+
 def test_every_pass_over_the_batch_is_in_a_new_order():
     drawn = make(vf_rows=60, vf_iters=8)._minibatches(200).numpy()
     assert drawn.shape == (8, 60)

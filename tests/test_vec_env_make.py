@@ -41,6 +41,18 @@ def test_step_returns_the_shapes_and_types_of_the_contract(env_id, backend):
     env.close()
 
 
+class Bounded(gym.Env):
+    observation_space = gym.spaces.Box(-0.1, 0.1, (3,), np.float64)
+    action_space = gym.spaces.Discrete(2)
+
+
+def test_a_bounded_float64_box_becomes_float32_without_a_word(recwarn):
+    gym.register("Bounded-v0", Bounded)
+    with make_vec_env("Bounded-v0", 2, seed=0) as env:
+        assert env.single_observation_space == gym.spaces.Box(-0.1, 0.1, (3,), np.float32)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 @pytest.mark.parametrize("backend", ["sync", "subproc"])
 @pytest.mark.parametrize("env_id", [COUNTER, "vec_env_helpers:Float32Counter-v0"])
 def test_the_final_observation_is_a_copy_although_the_environment_reuses_its_array(env_id, backend):
@@ -107,6 +119,7 @@ def test_the_seed_reaches_the_first_reset_and_ranks_differ():
         ({"env_id": "Hopper-v2"}, r"--env=Hopper-v2: .*Did you mean Hopper-v5\?"),
         ({"env_id": "HalfCheetah-v3"}, r"Did you mean HalfCheetah-v5\?"),
         ({"env_id": ""}, "no such environment"),
+        ({"env_id": gym.Env}, "must be the id of an environment"),
         ({"env_id": "no_such_module:Game-v0"}, "cannot import module no_such_module"),
         ({"num_env": 0}, "--num_env=0: must be a whole number of at least 1"),
         ({"backend": "subprocess"}, r"backend=subprocess: .*Did you mean subproc\?"),
@@ -143,7 +156,7 @@ def test_observations_that_are_no_box_become_vectors(env_id, observation):
 
 def test_the_environments_know_the_arguments_that_say_what_is_learned():
     with make_vec_env("vec_env_helpers:Counter-v0", 1, 0, reward_scale=0.5) as env:
-        expected = {"env": "vec_env_helpers:Counter-v0", "frame_stack": 4, "reward_scale": 0.5, "pixels": False}
+        expected = {"env_id": "vec_env_helpers:Counter-v0", "frame_stack": 4, "reward_scale": 0.5, "pixels": False}
         assert env.arguments == expected
 
 

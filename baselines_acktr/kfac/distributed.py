@@ -15,7 +15,7 @@ from typing import Any, Protocol, final
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.kfac.inverses import Form, InlineInverter, Inverter, Refresh, Snapshot
+from baselines_acktr.kfac.inverses import Form, Inverter, Refresh, Snapshot
 
 
 class Group(Protocol):
@@ -139,6 +139,7 @@ class SharedInverter(Inverter):
 
     def __init__(self, own: Inverter, group: Group, form: Form, sizes: Sequence[tuple[int, int]], dtype: Any) -> None:
         self._own_inverter, self._group, self._dtype = own, group, np.dtype(dtype)
+        self.immediate = own.immediate
         self._lengths = [sum(math.prod(shape) for shape in form.shapes(*size)) for size in sizes]
         self._owners = owners([form.cost(*size) for size in sizes], group.size)
         self._counts = [sum(self._lengths[i] for i in self._layers_of(rank)) for rank in range(group.size)]
@@ -158,7 +159,7 @@ class SharedInverter(Inverter):
     def poll(self, wait: bool = False) -> Refresh | None:
         if self._step is None:
             return None
-        wait = wait or isinstance(self._own_inverter, InlineInverter)
+        wait = wait or self.immediate
         if self._join is None:
             self._part = self._part or self._own_inverter.poll(wait)
             if not self._group.all(self._part is not None):

@@ -202,7 +202,13 @@ def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 class Inverter(abc.ABC):
-    """Turns snapshots into refreshes. A context manager: leaving it releases what it holds."""
+    """Turns snapshots into refreshes. A context manager: leaving it releases what it holds.
+
+    Attributes:
+      immediate: whether a refresh is there as soon as its snapshot is submitted.
+    """
+
+    immediate: bool = False
 
     @property
     @abc.abstractmethod
@@ -231,6 +237,8 @@ class Inverter(abc.ABC):
 @final
 class InlineInverter(Inverter):
     """Inverts in the caller's thread, at once: the run is bit-reproducible."""
+
+    immediate = True
 
     def __init__(self) -> None:
         self._finished: Refresh | None = None

@@ -87,8 +87,8 @@ class KfacModel(keras.Model):
             model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
             model.fit(images, labels, epochs=10)
 
-    `KfacModel(sequential.inputs[0], sequential.outputs[0])` has the layers and weights of a `Sequential`. `save` writes
-    architecture and weights, not the optimizer: compile a loaded model with a new one.
+    `KfacModel(sequential.inputs[0], sequential.outputs[0])` has the layers and weights of a `Sequential`. `save`, into
+    a .keras file, writes architecture and weights, not the optimizer: compile a loaded model with a new one.
     """
 
     def compile(

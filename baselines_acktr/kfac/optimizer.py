@@ -235,14 +235,18 @@ class Kfac:
         return self._graph(self._differentiate_loss, self._advance, loss, batch)
 
     def refresh_inverses(self) -> None:
-        """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none."""
+        """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none.
+
+        What a background thread makes of the snapshot is for later updates, however fast it is.
+        """
         self._publish(self.inverter.poll())
         interval = min(self.inverse_interval, max(1, self._step // EARLY))
         due = self._inverse_step < 0 or self._step >= self._submitted_step + interval
         if due and self.inverter.idle:
             self._submitted_step = self._step
             self.inverter.submit(self._snapshot(), self.form, float(self.damping))
-            self._publish(self.inverter.poll(wait=self._inverse_step < 0))
+            if self._inverse_step < 0 or self.inverter.immediate:
+                self._publish(self.inverter.poll(wait=True))
 
     def await_inverses(self) -> None:
         """Publishes the inverses of the last snapshot as soon as they are there."""

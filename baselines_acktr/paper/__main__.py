@@ -14,6 +14,7 @@ import pandas as pd
 from baselines_acktr.paper import outcome, report, speed
 from baselines_acktr.paper.display import Display
 from baselines_acktr.paper.items import ITEMS, SPEED
+from baselines_acktr.paper.job import INTERRUPTED, state_of
 from baselines_acktr.paper.launcher import Launcher, unfinished
 from baselines_acktr.paper.plan import Run, Selection, command, plan
 from baselines_acktr.settings import ALGORITHMS, check_folder
@@ -82,7 +83,7 @@ def listing() -> str:
 
 def run(names: Sequence[str], options: PaperOptions) -> int:
     """Carries out the items, one after another, and writes what came out."""
-    if list(names) == ["list"]:
+    if "list" in names:
         print(listing(), flush=True)
         return 0
     for name in names:
@@ -114,7 +115,8 @@ def commands(name: str, runs: Sequence[Run], out: Path) -> list[str]:
     """What a user would type for what is missing of an item."""
     if ITEMS[name].kind == SPEED:
         return speed.commands(runs)
-    return [command(run, out / "runs" / run.name) for run in unfinished(runs, out / "runs")]
+    folders = {out / "runs" / run.name: run for run in unfinished(runs, out / "runs")}
+    return [command(run, folder, state_of(run, folder) == INTERRUPTED) for folder, run in folders.items()]
 
 
 def carry_out(
@@ -141,6 +143,8 @@ def train(runs: Sequence[Run], folder: Path, jobs: int) -> list[str]:
 
 def show(name: str, tables: Sequence[pd.DataFrame]) -> None:
     """Prints the tables of an item."""
+    if not tables:
+        print(f"\n{name}\nnothing has been measured yet")
     for table in tables:
         print(f"\n{name}\n{table.to_string(index=False, float_format='%.6g', na_rep='-')}")
 

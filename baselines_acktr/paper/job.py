@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import baselines_acktr
 from baselines_acktr import checkpoint, keeper
 from baselines_acktr.paper.plan import Run, command, flags, model_of
 from common.errors import UserError
@@ -43,12 +43,6 @@ def state_of(run: Run, folder: Path) -> str:
     return FINISHED if timesteps + run.batch > run.timesteps else INTERRUPTED
 
 
-def arguments(run: Run, folder: Path, state: str) -> list[str]:
-    """The words after `run.py` that start a missing run, or go on with an interrupted one."""
-    going_on = {"resume": True} if state == INTERRUPTED else {}
-    return flags(run.arguments(folder) | going_on)
-
-
 class Job:
     """A run that has been started, or gone on with, on its own cores.
 
@@ -74,7 +68,7 @@ class Job:
     def _start(self, state: str) -> subprocess.Popen[bytes]:
         with (self.folder / "output.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, _run_py(), *arguments(self.run, self.folder, state)],
+                [sys.executable, _run_py(), *flags(self.run.arguments(self.folder, state == INTERRUPTED))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -131,8 +125,6 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _run_py() -> str:
-    spec = importlib.util.find_spec("run")
-    if spec is None or spec.origin is None:
-        raise UserError("run.py: not found; start from the folder that holds it, or install the project")
-    return spec.origin
+def _run_py() -> Path:
+    """The `run.py` of this project, not one that happens to lie in the current folder."""
+    return Path(baselines_acktr.__file__).resolve().parents[1] / "run.py"

@@ -86,6 +86,8 @@ class Launcher:
             self._free.append(self._jobs.pop(job))
             self._display.ended(job)
             problem = job.close()
+            if problem is None and state_of(job.run, job.folder) != FINISHED:
+                problem = "ended before its last timestep"
             if problem is None:
                 self._display.note(f"finished  {job.run.name}")
             elif stopping:

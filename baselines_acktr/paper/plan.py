@@ -89,12 +89,12 @@ class Run:
             settings["pixels"] = True
         return settings | dict(self.line.options)
 
-    def arguments(self, folder: Path) -> dict[str, Any]:
-        """All flags of the run in its folder."""
+    def arguments(self, folder: Path, resume: bool = False) -> dict[str, Any]:
+        """All flags of the run in its folder, or of going on with it there."""
         updates = self.timesteps // self.batch
         reports = {"log_interval": self.settings.get("log_interval", max(1, updates // REPORTS))}
         files = {"log_format": "csv", "log_path": folder, "save_path": model_of(folder), "keep": 1}
-        return self.settings | reports | files
+        return self.settings | reports | files | ({"resume": True} if resume else {})
 
 
 def model_of(folder: Path) -> Path:
@@ -107,9 +107,9 @@ def flags(arguments: Mapping[str, Any]) -> list[str]:
     return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in arguments.items()]
 
 
-def command(run: Run, folder: Path) -> str:
-    """What a user would type for the run."""
-    return shlex.join(["python", "run.py", *flags(run.arguments(folder))])
+def command(run: Run, folder: Path, resume: bool = False) -> str:
+    """What a user would type for the run, or to go on with it."""
+    return shlex.join(["python", "run.py", *flags(run.arguments(folder, resume))])
 
 
 def plan(item: Item, selection: Selection) -> list[Run]:

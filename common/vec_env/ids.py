@@ -26,8 +26,10 @@ def find_spec(env_id: str) -> EnvSpec:
     """Returns the registered environment for `Id` or `module:Id`, importing the module first.
 
     Raises:
-      UserError: the module cannot be imported, or no such id is registered.
+      UserError: it is no id, the module cannot be imported, or no such id is registered.
     """
+    if not isinstance(env_id, str):
+        raise UserError(f"env_id={env_id}: must be the id of an environment; gymnasium.register gives it one")
     module, name = split_module(env_id)
     if module:
         _import(module, env_id)

@@ -101,7 +101,7 @@ def make_vec_env(
         from common.vec_env.monitor import Monitor
 
         env = Monitor(env, log_dir, spec.id, rank)
-    arguments = {"env": env_id, "frame_stack": frame_stack, "reward_scale": reward_scale, "pixels": pixels}
+    arguments = {"env_id": env_id, "frame_stack": frame_stack, "reward_scale": reward_scale, "pixels": pixels}
     return SeededVectorEnv(env, None if seed is None else rank_seed(seed, rank), reward_scale, arguments)
 
 
@@ -126,11 +126,11 @@ def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, at
 
             return ResumableEnv(wrap_atari(gym.make(spec, frameskip=1, **options), atari_stack))
         env = gym.make(spec, **options)
-    if _is_mujoco(spec) and render_mode is not None:
-        follow_body(env)
-    if not isinstance(env.observation_space, gym.spaces.Box):
-        env = FlatObservation(env)
-    return ResumableEnv(EpisodeStatistics(owned_float32(env)))
+        if _is_mujoco(spec) and render_mode is not None:
+            follow_body(env)
+        if not isinstance(env.observation_space, gym.spaces.Box):
+            env = FlatObservation(env)
+        return ResumableEnv(EpisodeStatistics(owned_float32(env)))
 
 
 def _make_atari(spec: EnvSpec, num_env: int, frame_stack: int, step_timeout: float) -> VectorEnv:
