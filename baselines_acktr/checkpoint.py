@@ -145,6 +145,12 @@ def describe_space(space: Any) -> dict[str, Any]:
     return result
 
 
+def env_arguments(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `make_vec_env` in the meta of a checkpoint; older files call the id `env`."""
+    found = meta.get("env_arguments", {})
+    return {"env_id" if name == "env" else name: value for name, value in found.items()}
+
+
 def check_compatible(
     meta: Mapping[str, Any],
     path: StrPath = "checkpoint",

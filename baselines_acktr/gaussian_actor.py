@@ -114,10 +114,8 @@ class GaussianActor(Actor):
 def _range(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ends [D] that actions of -1 and 1 stand for, given the box's.
 
-    A box with one end: the 2 units inside it; with none, or ends so far apart that their distance overflows: -1 and 1.
+    A box with one end: the 2 units inside it; with none: -1 and 1. The largest numbers of a type count as no end.
     """
-    with np.errstate(over="ignore"):
-        endless = np.isfinite(low) & np.isfinite(high) & ~np.isfinite(high - low)
-    low, high = np.where(endless, -np.inf, low), np.where(endless, np.inf, high)
-    first = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high - 2, -1))
-    return first, np.where(np.isfinite(high), high, first + 2)
+    most = np.finfo(low.dtype).max / 2
+    first = np.where(low > -most, low, np.where(high < most, high - 2, -1))
+    return first, np.where(high < most, high, first + 2)

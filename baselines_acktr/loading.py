@@ -26,11 +26,11 @@ def load_model(path: str) -> Agent:
         learner = LEARNERS[meta["algorithm"], kind]
         config = learner.config_class(**cli.only(learner.config_class, cli.tuples(meta["config"])))
         network, env_id = meta["network"], meta["env_id"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"checkpoint {path}: has no model that can be made here: {error}") from error
     model_class = getattr(importlib.import_module(learner.module), learner.model)
     model = model_class(observations, actions, network, config, env_id=env_id)
-    model.env_arguments = meta["env_arguments"]
+    model.env_arguments = checkpoint.env_arguments(meta)
     model.load(path)
     model.close()
     return model
@@ -40,7 +40,7 @@ def space_of(description: Mapping[str, Any]) -> gym.Space:
     """The space that `checkpoint.describe_space` has described.
 
     Raises:
-      KeyError, TypeError or ValueError: it describes none that a model can have.
+      KeyError, TypeError, ValueError or OverflowError: it describes none that a model can have.
     """
     shape, dtype = tuple(description["shape"]), np.dtype(description["dtype"])
 

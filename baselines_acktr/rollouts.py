@@ -108,13 +108,14 @@ class FinishedEpisodes:
           ended: where an episode was terminated or truncated, or a life in it, bool [N].
         """
         self._ends += int(np.count_nonzero(ended))
-        found = infos if "episode" in infos else infos.get("final_info", {})
-        if "episode" not in found:
-            return {}
-        self._found = True
-        scores, lengths = found["episode"]["r"], found["episode"]["l"]
-        which = np.flatnonzero(found["_episode"]).tolist()
-        return {i: Episode(float(scores[i]), int(lengths[i])) for i in which}
+        episodes = {}
+        for found in (infos, infos.get("final_info", {})):  # in both, where one ended during the reset of a step
+            if "episode" in found:
+                self._found = True
+                scores, lengths = found["episode"]["r"], found["episode"]["l"]
+                for i in np.flatnonzero(found["_episode"]).tolist():
+                    episodes[i] = Episode(float(scores[i]), int(lengths[i]))
+        return episodes
 
     @property
     def missing(self) -> bool:
@@ -158,7 +159,8 @@ class Runner:
         """The next `nsteps` steps; with `whole_episodes` up to twice as many, until an episode ends.
 
         Raises:
-          RunFailedError: if an action, an observation or a reward is not finite, naming the environment and the step.
+          RunFailedError: if an action, an observation, a reward or a predicted value is not finite, naming the
+            environment and the step.
         """
         if not self._observations.size:
             self._observations, _ = self.env.reset()

@@ -343,7 +343,9 @@ def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
 
 def _options_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options that a checkpoint brings: algorithm, network, environment and what makes it."""
-    found = meta.get("env_arguments", {})
+    from baselines_acktr import checkpoint  # late: NumPy
+
+    found = checkpoint.env_arguments(meta)
     env_id = found.get("env_id", meta.get("env_id"))  # the first has the module, too
     names = {"alg": meta.get("algorithm"), "env": env_id, "network": meta.get("network")}
     names |= {name: found[name] for name, kind in ENVIRONMENT.items() if isinstance(found.get(name), kind)}

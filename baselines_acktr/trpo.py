@@ -57,7 +57,7 @@ class Trpo(DisjointAgent):
         surrogate, entropy, gradient = parts[0], parts[2], parts[3:]
         direction = conjugate_gradient(lambda v: self._damped_fisher(fisher_observations, v), gradient, config.cg_iters)
         norm = tf.reduce_sum(direction * self._damped_fisher(observations, direction))
-        length = tf.where(norm > 0, tf.sqrt(2 * config.max_kl / norm), 0)
+        length = tf.sqrt(2 * config.max_kl / norm)
         fraction, gain = line_search(evaluate, variables, length * direction, surrogate, config.max_kl)
         return {"surrogate_gain": gain, "step_fraction": fraction, "policy_entropy": entropy}
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from baselines_acktr import networks
 from baselines_acktr.acktr_cont import Model, learn
-from baselines_acktr.config import AcktrContConfig
+from baselines_acktr.config import ACTIVATIONS, AcktrContConfig
 from baselines_acktr.policies import GaussianPolicy
 from baselines_acktr.rollouts import Rollout
 from common.distributions import DiagonalGaussian
@@ -64,14 +64,15 @@ def test_actions_of_plus_minus_one_are_the_corners_of_the_box_and_others_are_cli
 
 def test_an_action_space_without_ends_is_used_as_it_is_and_one_with_one_end_beside_that():
     most = np.finfo(np.float32).max
-    low, high = np.array([[-np.inf, 0, 5, -np.inf, -most], [np.inf, 4, np.inf, 5, most]], np.float32)
+    low = np.array([-np.inf, 0, 5, -np.inf, -most, 5, -most], np.float32)
+    high = np.array([np.inf, 4, np.inf, 5, most, most, np.inf], np.float32)
     model = Model(OBSERVATIONS, gym.spaces.Box(low, high), "mlp", AcktrContConfig(inverses="inline"))
-    np.testing.assert_allclose(model.to_env(np.full((1, 5), 7, np.float32)), [[7, 4, 13, 5, 7]])
-    np.testing.assert_allclose(model.to_env(np.full((1, 5), -1, np.float32)), [[-1, 0, 5, 3, -1]])
-    assert model.action_space.contains(model.to_env(np.full((1, 5), -7, np.float32))[0])
+    np.testing.assert_allclose(model.to_env(np.full((1, 7), 7, np.float32)), [[7, 4, 13, 5, 7, 13, 7]])
+    np.testing.assert_allclose(model.to_env(np.full((1, 7), -1, np.float32)), [[-1, 0, 5, 3, -1, 5, -1]])
+    assert model.action_space.contains(model.to_env(np.full((1, 7), -7, np.float32))[0])
 
 
-@pytest.mark.parametrize("activation", ["", "relu", "elu"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_acting_in_numpy_equals_the_network(activation):
     model = make_model(activation=activation)
     model.update(make_rollout(model), 10**9)
@@ -84,8 +85,17 @@ def test_acting_in_numpy_equals_the_network(activation):
     )
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.uint8])
-@pytest.mark.parametrize("shape", [(), (3,), (1, 3), (4, 3)])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((), np.float32),
+        ((1, 3), np.float32),
+        ((3,), np.uint8),
+        ((3,), np.int32),
+        ((4, 3), np.int32),
+        ((4, 3), np.float64),
+    ],
+)
 def test_observations_of_any_shape_and_type_are_acted_on(shape, dtype):
     low, high = (-np.inf, np.inf) if np.issubdtype(dtype, np.floating) else (0, 255)
     model = make_model(gym.spaces.Box(low, high, shape, dtype))
@@ -250,6 +260,16 @@ def test_checkpoint_brings_everything_back(tmp_path):
     observations = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     for mine, theirs in zip(model.step(observations)[:2], other.step(observations)[:2], strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_an_adapted_rate_goes_on_from_the_checkpoint(tmp_path):
+    path = str(tmp_path / "model")
+    model = train(save_path=path, desired_kl=10.0, lr=0.03)
+    adapted = float(model.optimizer.learning_rate)
+    assert adapted > 0.03
+    other = Model(model.observation_space, model.action_space, "mlp", model.config)
+    other.load(path)
+    assert float(other.optimizer.learning_rate) == adapted
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from common.errors import UserError
 from common.vec_env import make_vec_env
 
 BOX = gym.spaces.Box(np.array([-1, -np.inf, 0], np.float32), np.array([1, np.inf, 2.5], np.float32))
+BYTES = gym.spaces.Box(0, 255, (8, 8, 4), np.uint8)
 SPACES = [
     BOX,
-    gym.spaces.Box(0, 255, (8, 8, 4), np.uint8),
+    BYTES,
     gym.spaces.Box(-2.0, 2.0, (1,), np.float32),
     gym.spaces.Box(0, np.iinfo(np.int64).max, (3,), np.int64),
     gym.spaces.Discrete(5),
@@ -31,6 +32,8 @@ def test_a_space_is_made_again_from_its_description(space):
 
 
 def test_a_space_that_no_model_has_is_refused():
+    with pytest.raises(OverflowError):
+        space_of(checkpoint.describe_space(BYTES) | {"high": 300})
     with pytest.raises(ValueError, match="its space is a Text"):
         space_of(checkpoint.describe_space(gym.spaces.MultiBinary(3)) | {"type": "Text"})
 
@@ -49,11 +52,14 @@ def test_a_space_that_no_model_has_is_refused():
 def test_a_loaded_model_acts_as_the_one_that_was_saved(tmp_path, model_class, actions):
     config = model_class.config_class(hidden_sizes=(8, 5))
     model = model_class(BOX, actions, "mlp", config, seed=3, env_id="Some-v0")
-    model.env_arguments = {"frame_stack": 2}
+    model.env_arguments = {"env": "module:Some-v0", "frame_stack": 2}  # as older files have it
     model.save(str(tmp_path / "model"))
     loaded = load(str(tmp_path / "model"))
     assert (type(loaded), loaded.config, loaded.seed) == (model_class, config, 3)
-    assert (loaded.env_id, loaded.env_arguments) == ("Some-v0", {"frame_stack": 2})
+    assert (loaded.env_id, loaded.env_arguments) == (
+        "Some-v0",
+        {"env_id": "module:Some-v0", "frame_stack": 2},
+    )
     observations = np.random.default_rng(0).uniform(0, 1, (4, 3)).astype(np.float32)
     for one, other in zip(model.step(observations, True), loaded.step(observations, True), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -21,7 +21,7 @@ from baselines_acktr.paper.plan import Selection, command, plan
 from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-DONE, BROKEN, PATIENT, SHORT = 0, 1, 2, 4  # seeds, and what the run of each does
+DONE, BROKEN, PATIENT, SHORT, DAMAGED = 0, 1, 2, 4, 5  # seeds, and what the run of each does
 
 FAKE_RUN = f'''
 """Does what run.py leaves behind, at once: a run of the whole length, one that fails, one that waits for Ctrl-C."""
@@ -53,6 +53,8 @@ if flags["seed"] == {PATIENT} and "resume" not in flags:
     (folder / "ready").touch()
     time.sleep(60)
 save(total // 2 if flags["seed"] == {SHORT} else total)
+if flags["seed"] == {DAMAGED}:
+    (folder / "run.json").write_text("")
 '''
 
 
@@ -105,6 +107,13 @@ def test_a_failed_run_is_one_line_and_the_others_go_on(fake, capsys):
 def test_a_run_that_ends_well_but_too_early_has_failed(fake):
     (run,) = runs_of(SHORT)
     assert launch([run], fake) == [f"failed    {run.name}: ended before its last timestep"]
+
+
+def test_a_run_that_leaves_a_damaged_folder_has_failed_and_the_others_go_on(fake):
+    bad, good = runs_of(DAMAGED, DONE)
+    (failure,) = launch([bad, good], fake, jobs=1)
+    assert failure.startswith(f"failed    {bad.name}: ") and "run.json: damaged" in failure
+    assert state_of(good, fake / good.name) == FINISHED
 
 
 def test_the_run_py_beside_the_package_is_run_wherever_one_stands(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from baselines_acktr.rollouts import Runner
+from baselines_acktr.rollouts import FinishedEpisodes, Runner
 
 
 class Stroll(gym.Env):
@@ -49,6 +49,14 @@ def test_episodes_are_counted_where_each_environment_keeps_its_own_statistics(ca
     assert (runner.episodes, list(runner.episode_rewards), list(runner.episode_lengths)) == (4, [3.0] * 4, [2] * 4)
     np.testing.assert_array_equal(rollout.next_values, [[1, 1], [2, 2], [1, 1], [2, 2]])
     assert capsys.readouterr().err == ""
+
+
+def test_an_episode_that_ends_during_the_reset_of_a_step_counts_beside_those_that_ended_before_it():
+    def statistics(*scores):
+        return {"episode": {"r": np.array(scores), "l": np.array([1, 1])}, "_episode": np.array(scores) > 0}
+
+    infos = statistics(0, 7) | {"final_info": statistics(5, 0)}
+    assert FinishedEpisodes(2)(infos, np.array([True, False])) == {0: (5, 1), 1: (7, 1)}
 
 
 def test_statistics_that_never_come_are_missed_once(capsys):

@@ -45,14 +45,18 @@ def policy_of(model) -> list[np.ndarray]:
     return [variable.numpy().copy() for variable in model.policy.trainable_variables]
 
 
-def test_a_policy_that_is_nearly_deterministic_is_improved_and_no_advantage_moves_nothing():
+def test_a_batch_without_advantages_leaves_the_policy_to_the_bit():
     model = make_model("vector-discrete")
-    model.policy.head.bias.assign([11.0, 0.0, 0.0])
-    rollout = make_rollout(model)
-    before = policy_of(model)
+    rollout, before = make_rollout(model), policy_of(model)
     flat = rollout._replace(rewards=0 * rollout.rewards, values=0 * rollout.values, next_values=0 * rollout.values)
     assert model.update(flat, 10**9)["step_fraction"] == 0
     assert all(np.array_equal(a, b) for a, b in zip(policy_of(model), before, strict=True))
+
+
+def test_a_policy_that_is_nearly_deterministic_is_improved():
+    model = make_model("vector-discrete")
+    model.policy.head.bias.assign([11.0, 0.0, 0.0])
+    rollout = make_rollout(model)
     metrics = model.update(rollout, 10**9, report=True)
     assert metrics["step_fraction"] > 0
     assert 0 < metrics["kl"] <= model.config.max_kl

@@ -86,8 +86,11 @@ class Launcher:
             self._free.append(self._jobs.pop(job))
             self._display.ended(job)
             problem = job.close()
-            if problem is None and state_of(job.run, job.folder) != FINISHED:
-                problem = "ended before its last timestep"
+            try:
+                if problem is None and state_of(job.run, job.folder) != FINISHED:
+                    problem = "ended before its last timestep"
+            except UserError as error:
+                problem = str(error)
             if problem is None:
                 self._display.note(f"finished  {job.run.name}")
             elif stopping:
