@@ -81,14 +81,8 @@ class GuardedOptimizer:
         return parameters(self.inner) | {"skipped": self._skipped.numpy().copy()}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes back what `state` returned, but for the rate, which is the caller's.
-
-        Raises:
-          KeyError, ValueError: a name is missing or a shape differs.
-        """
-        rate = self.inner.learning_rate.numpy()
+        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
         set_parameters(self.inner, arrays)
-        self.set_learning_rate(rate)
         self._skipped.assign(arrays["skipped"])
         self._told = int(arrays["skipped"])
 

@@ -123,7 +123,7 @@ def learn(
     config = make_config(agent_class.config_class, **preset | loaded | hyperparameters)
     network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)
     env_id = env.spec.id if env.spec else None
-    if logger is not None and logger.rank == 0 and not load_path and any(logger.positions().values()):
+    if isinstance(logger, Logger) and comm.rank == 0 and not load_path and any(logger.positions().values()):
         print(f"{logger.folder} has the logs of another run, which this one's follow", file=sys.stderr, flush=True)
     model = agent_class(env.single_observation_space, env.single_action_space, network, config, seed, env_id, comm)
     model.env_arguments = getattr(env, "arguments", {})

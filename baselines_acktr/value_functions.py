@@ -276,6 +276,7 @@ class Euclidean(ValueFunction):
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         super().set_state(arrays)
         self.optimizer.set_state(without_prefix("adam", arrays))
+        self.optimizer.set_learning_rate(self.config.vf_stepsize)
 
 
 def make_value_function(critic: Critic, config: AcktrContConfig, seed: int, comm: Communicator) -> ValueFunction:

@@ -10,6 +10,7 @@ from baselines_acktr import a2c, acktr_cont, acktr_discrete, checkpoint, load, t
 from baselines_acktr.loading import space_of
 from baselines_acktr.play import play
 from common.errors import UserError
+from common.logger import Logger
 from common.vec_env import make_vec_env
 
 BOX = gym.spaces.Box(np.array([-1, -np.inf, 0], np.float32), np.array([1, np.inf, 2.5], np.float32))
@@ -81,6 +82,18 @@ def test_training_goes_on_in_python_with_the_networks_and_hyperparameters_of_the
         assert (model.config.hidden_sizes, model.config.nsteps, model.config.lr, model.updates) == ((8,), 5, 0.2, 2)
     with make_vec_env(**load(path).env_arguments, num_env=1) as env:
         assert len(play(load(path), env, episodes=2)) == 2
+
+
+def test_a_second_run_into_the_same_logs_is_said_and_one_that_goes_on_is_not(tmp_path, capsys):
+    path = str(tmp_path / "model")
+    options = {"hidden_sizes": (8,), "save_path": path}
+    said = []
+    with make_vec_env("CartPole-v1", 2, 0) as env:
+        for more in ({}, {"load_path": path}, {}):
+            with Logger(tmp_path / "logs", ["csv"]) as logger:
+                a2c.learn(env=env, total_timesteps=20, logger=logger, **options | more)
+            said.append("has the logs of another run" in capsys.readouterr().err)
+    assert said == [False, False, True]
 
 
 @pytest.mark.parametrize(
