@@ -36,8 +36,9 @@ class ValueFunction(abc.ABC):
     """Predicts returns, and learns them on a thread of its own.
 
     The next values are predicted after the next rollout, so `fit` only starts the updates for a batch: the environments
-    are stepped meanwhile. Everything else waits for them, so results do not depend on the timing. MPI belongs to the
-    main thread: with several ranks `fit` returns when it is done.
+    are stepped meanwhile. Everything else waits for them, so results do not depend on the timing. `fit` returns when
+    they are taken where the batch has a new shape, because TensorFlow can crash while two threads trace graphs, and
+    with several ranks, because MPI belongs to the main thread.
 
     Args:
       critic: network from observations [B, ...] to standardised values [B].
@@ -52,6 +53,7 @@ class ValueFunction(abc.ABC):
         self._rng = np.random.default_rng(seed)
         self._thread: ThreadPoolExecutor | None = None
         self._pending: Future | None = None
+        self._traced: set[tuple[int, ...]] = set()  # shapes of the observations of batches
         self._metrics: dict[str, Any] = {}
 
     def predict(self, observations: np.ndarray | tf.Tensor) -> np.ndarray:
@@ -63,8 +65,9 @@ class ValueFunction(abc.ABC):
     def fit(self, observations: np.ndarray, returns: np.ndarray) -> None:
         """Starts to take `vf_iters` steps towards the returns [B] of observations [B, ...]."""
         self.wait()
-        if self.comm.size > 1:
+        if self.comm.size > 1 or observations.shape not in self._traced:
             self._metrics = self._fit(observations, returns)
+            self._traced.add(observations.shape)
             return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="critic")

@@ -142,6 +142,8 @@ def test_what_is_asked_for_after_fit_has_its_steps_in_it(kind):
 
 def test_fit_returns_while_its_steps_are_taken(monkeypatch):
     value_function, may_go_on = make(), threading.Event()
+    value_function.fit(*data())
+    assert value_function._pending is None  # it has traced graphs, which no other thread may do meanwhile
     monkeypatch.setattr(value_function, "_minibatches", lambda rows: may_go_on.wait(60) and None)
     value_function.fit(*data())
     assert not value_function._pending.done()
@@ -152,6 +154,7 @@ def test_fit_returns_while_its_steps_are_taken(monkeypatch):
 
 def test_an_error_of_the_thread_is_raised_where_it_is_waited_for():
     value_function = make()
+    value_function.fit(*data())
     value_function.fit(data()[0], np.zeros(3, np.float32))
     with pytest.raises(Exception, match="shape"):
         value_function.predict(data()[0])
