@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -120,8 +121,12 @@ def start(folder: Path, *more: str) -> subprocess.Popen:
 
 
 def children(pid: int) -> set[int]:
-    tasks = Path(f"/proc/{pid}/task")
-    direct = {int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()}
+    """All processes below one, of those whose threads and children are there while they are looked at."""
+    direct = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread or process may end meanwhile
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                direct |= {int(child) for child in (task / "children").read_text().split()}
     return direct | {below for child in direct for below in children(child)}
 
 
