@@ -69,7 +69,6 @@ def conjugate_gradient(
     Returns:
       [P].
     """
-
     first_norm = tf.reduce_sum(tf.square(target))
 
     def unfinished(x: tf.Tensor, residual: tf.Tensor, direction: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:

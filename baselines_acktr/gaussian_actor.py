@@ -48,7 +48,7 @@ class GaussianActor(Actor):
         observation_space: gym.Space,
         action_space: gym.spaces.Box,
         seed: int,
-        in_numpy: bool = False,
+        in_numpy: bool,
     ) -> None:
         super().__init__(observation_space)
         if not np.issubdtype(action_space.dtype, np.floating):
@@ -76,7 +76,7 @@ class GaussianActor(Actor):
         return mean + self._std * noise, neglogps
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
-        """Actions [N, D] of the environment: [-1, 1] mapped to its box, or to 2 units of one that has no end."""
+        """Actions [N, D] of the environment: [-1, 1] mapped to the range of its box (see `_range`), clipped to the box."""
         return np.clip(self._shift + self._scale * actions, self._low, self._high)
 
     def refresh(self, observations: np.ndarray, comm: Communicator = ALONE) -> None:
