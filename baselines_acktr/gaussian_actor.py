@@ -76,7 +76,7 @@ class GaussianActor(Actor):
         return mean + self._std * noise, neglogps
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
-        """Actions [N, D] of the environment: [-1, 1] mapped to the range of its box (see `_range`), clipped to the box."""
+        """Actions [N, D] of the environment: [-1, 1] mapped to the range of its box (see `_range`) and clipped."""
         return np.clip(self._shift + self._scale * actions, self._low, self._high)
 
     def refresh(self, observations: np.ndarray, comm: Communicator = ALONE) -> None:
