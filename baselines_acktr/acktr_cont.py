@@ -37,6 +37,7 @@ class Model(DisjointAgent):
             raise UserError(f"action space {action_space}: must be a Box; acktr_discrete has the others")
         super().__init__(observation_space, action_space, *arguments, **options)
         self.optimizer = make_kfac(self.policy, self.config, self.seed, self.comm)
+        self.divergence = Divergence(self._fisher_outputs, self._mean_kl)
         self._advantage_moments = RunningMeanStd((), memory=MEMORY)
         self._trust = 1.0  # what the schedule leaves of desired_kl and delta
 
@@ -61,7 +62,8 @@ class Model(DisjointAgent):
         lr, adapts = float(self.optimizer.learning_rate), self.config.desired_kl > 0
         metrics = super()._improve(observations, actions, advantages, measure=measure or adapts)
         if measure:
-            metrics["quadratic_kl"] = self.optimizer.last_step_model_kl()
+            exact = self.config.trust_region == "exact"
+            metrics["quadratic_kl"] = metrics["model_kl"] if exact else self.optimizer.last_step_model_kl()
         if adapts:
             self.optimizer.learning_rate = self._adapted(lr, metrics["kl"])
         return metrics | {"lr": lr}
@@ -75,7 +77,7 @@ class Model(DisjointAgent):
 
     def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
         exact = self.config.trust_region == "exact"
-        divergence = Divergence(self._fisher_outputs, self._mean_kl, self.config.log_std_balance) if exact else None
+        divergence = self.divergence if exact else None
         return self.optimizer.minimize(self._objective, observations, actions, advantages, divergence=divergence)
 
     def _standardised(self, advantages: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from baselines_acktr import training
 from baselines_acktr.config import AcktrDiscreteConfig
-from baselines_acktr.kfac import Divergence, KlLimit, Objective, gaussian_log_likelihood
+from baselines_acktr.kfac import Divergence, Objective, gaussian_log_likelihood
 from baselines_acktr.optimizers import fisher_part, make_kfac
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.shared_agent import SharedAgent
@@ -26,69 +26,44 @@ class Model(SharedAgent):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.optimizer = make_kfac(self.network, self.config, self.seed, self.comm)
+        self.divergence = Divergence(self._fisher_outputs, self._joint_kl)
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         """One K-FAC update.
 
         With `report` the result also has `kl`, the exact mean KL(old || new) of the policy on the rollout's first step,
-        and `quadratic_kl`, that of policy and value together by the quadratic model, which leaves out what the bias of
-        the value head has been moved by beside the step; nats.
+        and `quadratic_kl`, that of the policy by the quadratic model of the step; nats.
         """
         metrics = super().update(rollout, total_timesteps, report)
-        return metrics | {"quadratic_kl": self.optimizer.last_step_model_kl()} if report else metrics
+        return metrics | {"quadratic_kl": metrics["model_policy_kl"]} if report else metrics
 
     def status(self) -> dict[str, float]:
         return dict(self.optimizer.counters)
 
     def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
-        """One K-FAC step; the first ones are shorter, because their Fisher is that of few rows.
-
-        eta_max and the square root of delta grow as 1 - decay^t, the part of their weight that the running averages of
-        the factors have after t updates.
-        """
-        filled = 1 - self.config.stats_decay ** (self.updates + 1)
-        self.optimizer.learning_rate = lr * filled
-        self.optimizer.delta = self.config.delta * filled**2
-        metrics = self.optimizer.minimize(self._objective, *batch, limit=self.kl_limit())
-        *_, mean_error = batch
-        share = self.config.vf_bias_rate * lr / self.config.lr
-        applied = tf.math.is_finite(metrics["model_kl"])  # else K-FAC has left the update out
-        self.network.value_head.bias.assign_add(tf.where(applied, [share * mean_error], 0))
-        return metrics
-
-    def kl_limit(self) -> KlLimit | None:
-        """How far a step may move the policy, on the rows that the Fisher is estimated from."""
-        if not self.config.max_kl:
-            return None
-        return KlLimit(Divergence(self._fisher_outputs, self._mean_kl), self.config.max_kl)
+        self.optimizer.learning_rate = lr
+        return self.optimizer.minimize(self._objective, *batch, divergence=self.divergence)
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Rows [B, ...] of observations, actions, returns and advantages, shuffled: the Fisher takes the first ones.
-
-        Behind them the mean error R - V of all ranks' rows, which the bias of the value head follows; 0 where the whole
-        network is to learn it, or nothing is.
-        """
+        """Rows [B, ...] of observations, actions, returns and advantages, shuffled: the Fisher takes the first ones."""
         order = self.row_order(returns.size)
-        rows = tuple(np.take(rows, order, axis=0) for rows in super()._batch(rollout, returns))
-        alone = self.config.vf_bias_rate > 0 and self.config.vf_coef > 0
-        mean_error = self.comm.mean(np.mean(returns - rollout.values)) if alone else 0
-        return *rows, np.asarray(mean_error, returns.dtype)
+        return tuple(np.take(rows, order, axis=0) for rows in super()._batch(rollout, returns))
 
-    def _objective(self, observations, actions, returns, advantages, mean_error) -> Objective:
-        """The A2C loss, and the log-likelihood of actions and values sampled from the model (section 3.1).
-
-        Of the critic's loss the gradient has the errors' deviations from `mean_error`.
-        """
+    def _objective(self, observations, actions, returns, advantages) -> Objective:
+        """The A2C loss, and the log-likelihood of actions and values sampled from the model (section 3.1)."""
         parts = self._forward_in_parts(observations)
         parameters, values = (tf.concat(tensors, axis=0) for tensors in zip(*parts, strict=True))
         loss, metrics = self._loss(parameters, values, actions, returns, advantages)
-        mean = tf.reduce_mean(values)
-        loss += self.config.vf_coef * mean_error * (mean - tf.stop_gradient(mean))
         return Objective(loss, self._sampled_log_likelihood(*parts[0]), metrics)
 
-    def _fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:
-        """The policy's parameters [F, P] on the rows that the Fisher is estimated from."""
-        return self.network(fisher_part(observations, self.comm.share(self.config.fisher_rows)))[0]
+    def _fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The policy's parameters [F, P] and values [F] on the rows that the Fisher is estimated from."""
+        return self.network(fisher_part(observations, self.comm.share(self.config.fisher_rows)))
+
+    def _joint_kl(self, old: tuple[tf.Tensor, tf.Tensor], new: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """KL of the joint distribution p(a, v|s) = pi(a|s) p(v|s), mean over rows, by its two parts; nats."""
+        value_kl = 0.5 * self.config.vf_fisher_coef * tf.reduce_mean(tf.square(new[1] - old[1]))
+        return {"policy_kl": self._mean_kl(old[0], new[0]), "value_kl": value_kl}
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""

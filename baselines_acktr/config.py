@@ -80,6 +80,19 @@ class KfacConfig(Config):
     fisher_sites: int = option(
         64, "sites of each convolution output that the Fisher is estimated from; 0: all", unit="sites", minimum=0
     )
+    cg_iters: int = option(
+        2,
+        "iterations of conjugate gradient on the exact Fisher of fisher_rows, with K-FAC's inverse as preconditioner",
+        source=TUNED,
+        minimum=1,
+    )
+    cg_blend: float = option(
+        0.5,
+        "part of K-FAC's own curvature beside that exact Fisher, which few rows know little of",
+        source=TUNED,
+        minimum=0,
+        below=1,
+    )
     inverses: str = option(
         "background",
         "where factors are inverted: on a queue thread, or inline (bit-reproducible)",
@@ -154,6 +167,13 @@ class SharedConfig(ScheduleConfig, CnnConfig):
 
     nsteps: int = option(20, "steps of every environment in a batch", unit="timesteps", source=PAPER, minimum=1)
     gamma: float = option(0.99, "discount", source=PAPER, minimum=0, maximum=1)
+    lam: float = option(
+        1.0,
+        "lambda of generalized advantage estimation; 1: k-step returns, which the critic learns in any case",
+        source=PAPER,
+        minimum=0,
+        maximum=1,
+    )
     ent_coef: float = option(0.01, "weight of the entropy bonus", source=PAPER, minimum=0)
     vf_coef: float = option(0.5, "weight of the value loss 0.5 (R - V)^2", source=BASELINES, minimum=0)
     hidden_sizes: tuple[int, ...] = option(
@@ -246,13 +266,6 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     delta: float = option(
         0.002, "radius of the trust region", unit="nats of KL", source="tuned on Pong; " + PAPER + ": 0.001", above=0
     )
-    max_kl: float = option(
-        0.05,
-        "longest step by the policy's exact Fisher on fisher_rows, beside delta; 0: no such limit",
-        unit="nats of KL",
-        source=TUNED,
-        minimum=0,
-    )
     inverse_form: str = option(
         "eigen",
         "cholesky: factored Tikhonov damping; eigen: damping of the product in the eigenbasis",
@@ -261,14 +274,6 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     )
     vf_fisher_coef: float = option(
         1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
-    )
-    vf_bias_rate: float = option(
-        0.5,
-        "part of the critic's mean error on a batch that the bias of its head alone takes at once, falling as lr; 0: "
-        "the whole network learns it",
-        source=TUNED + "; " + PAPER + ": 0",
-        minimum=0,
-        maximum=1,
     )
 
 
@@ -299,13 +304,6 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
         "what the policy's trust region is measured by: K-FAC's approximation, or the batch's exact Fisher",
         source=TUNED + "; " + PAPER + ", section 3.2: kfac",
         choices=("kfac", "exact"),
-    )
-    log_std_balance: float = option(
-        0.5,
-        "with the exact trust region: from K-FAC's proportion of log_std's step to the network's, 0, to the exact, 1",
-        source=TUNED,
-        minimum=0,
-        maximum=1,
     )
     critic: str = option(
         "gauss-newton",

@@ -15,7 +15,7 @@ from baselines_acktr.config import SharedConfig
 from baselines_acktr.losses import policy_gradient_loss, value_loss
 from baselines_acktr.networks import default_network
 from baselines_acktr.policies import ActorCritic
-from baselines_acktr.returns import explained_variance, n_step_returns
+from baselines_acktr.returns import explained_variance, generalized_advantages, n_step_returns
 from baselines_acktr.rollouts import EPISODES, Rollout, Runner
 from common.distributions import env_actions, make_distribution
 from common.errors import UserError
@@ -109,7 +109,9 @@ class SharedAgent(Agent):
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:
         """Rows [B, ...] of observations, actions, returns and advantages."""
-        arrays = rollout.observations, rollout.actions, returns, returns - rollout.values
+        values = rollout.values, rollout.next_values
+        advantages = generalized_advantages(rollout.rewards, *values, rollout.ended, self.config.gamma, self.config.lam)
+        arrays = rollout.observations, rollout.actions, returns, advantages
         return tuple(array.reshape(returns.size, *array.shape[2:]) for array in arrays)
 
     def _loss(

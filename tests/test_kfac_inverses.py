@@ -198,3 +198,14 @@ def test_waiting_thread_uses_no_processor_time():
         before = time.process_time()
         time.sleep(0.5)
         assert time.process_time() - before < 0.1
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 5), (4, 1), (1, 1)])
+def test_a_factor_of_width_one_takes_no_damping_its_partner_all_of_it(rows, columns):
+    rng = np.random.default_rng(rows)
+    a, s = (root @ root.T for root in (rng.normal(size=(rows, rows)), rng.normal(size=(columns, columns))))
+    gradient = rng.normal(size=(rows, columns))
+    form = CholeskyForm()
+    direction = form.precondition(tf.constant(gradient), *map(tf.constant, form.invert(a, s, 0.05)))
+    dense = np.kron(a, s) + 0.05 * np.eye(rows * columns)
+    np.testing.assert_allclose(np.ravel(direction), np.linalg.solve(dense, gradient.ravel()), rtol=1e-9)

@@ -76,10 +76,9 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 20) -> dict[str, flo
         return tape.gradient(loss, weights), [gradient for gradient in fisher if gradient is not None]
 
     def full(*batch):
-        return optimizer._graph(optimizer._differentiate, optimizer._observe, model._objective, batch)
+        return optimizer.differentiate(model._objective, *batch)
 
     _, matrices = full(*batch)
-    limit = model.kl_limit()
     parts = seconds(
         lambda: env.step(actions),
         lambda: model.step(observations),
@@ -87,8 +86,8 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 20) -> dict[str, flo
         lambda: gradients(*batch)[0].numpy(),
         lambda: gradients_and_fisher(*batch)[0][0].numpy(),
         lambda: full(*batch)[1][0].numpy(),
-        lambda: optimizer.follow(matrices, *batch, limit=limit)["step_length"].numpy(),
-        lambda: invert_all(optimizer._snapshot(), optimizer.form, config.damping),
+        lambda: optimizer.follow(matrices, *batch, divergence=model.divergence)["step_length"].numpy(),
+        lambda: invert_all(optimizer.curvature.snapshot(0), optimizer.curvature.form, config.damping),
         repeats=repeats,
     )
     step, act, assemble, loss, fisher, statistics, apply, invert = parts

@@ -4,6 +4,7 @@ from baselines_acktr.kfac import Kfac, Objective, categorical_log_likelihood    
 from baselines_acktr.kfac import Kfac, KfacModel                                    # in Keras' `fit`
 """
 
+from baselines_acktr.kfac.curvature import first_not_finite
 from baselines_acktr.kfac.fisher import bernoulli_log_likelihood, categorical_log_likelihood, gaussian_log_likelihood
 from baselines_acktr.kfac.inverses import (
     INVERTERS,
@@ -14,7 +15,8 @@ from baselines_acktr.kfac.inverses import (
     NoInverseError,
 )
 from baselines_acktr.kfac.keras_model import KfacModel
-from baselines_acktr.kfac.optimizer import Divergence, Kfac, KlLimit, Objective, first_not_finite
+from baselines_acktr.kfac.optimizer import Kfac, Objective
+from baselines_acktr.kfac.quadratic_model import Divergence
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
 from baselines_acktr.kfac.trust_region import step_length
 
@@ -28,7 +30,6 @@ __all__ = [
     "InlineInverter",
     "Kfac",
     "KfacModel",
-    "KlLimit",
     "NoInverseError",
     "Objective",
     "UnsupportedLayerError",

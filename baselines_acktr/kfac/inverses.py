@@ -79,11 +79,18 @@ def _mean_diagonal(matrix: np.ndarray) -> float:
     return max(float(np.trace(matrix)) / len(matrix), 1e-12)
 
 
+def _damped(matrix: np.ndarray, shift: float) -> np.ndarray:
+    """The matrix [D, D] plus a multiple of the identity, in the matrix's type."""
+    return matrix + (shift * np.eye(len(matrix))).astype(matrix.dtype)
+
+
 @final
 class CholeskyForm(Form):
     """Factored Tikhonov damping (Martens & Grosse 2015, section 6.3), each damped factor inverted by Cholesky.
 
     U = (A + pi sqrt(lambda) I)^-1 V (S + sqrt(lambda) / pi I)^-1,  pi^2 = (tr A / dim A) / (tr S / dim S)
+
+    Where a factor is a single number, A = [a] or S = [s], no split is needed: U = (a S + lambda I)^-1 V exactly.
     """
 
     def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
@@ -93,10 +100,12 @@ class CholeskyForm(Form):
         return rows**3 + columns**3
 
     def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
+        if len(a) == 1:
+            return np.ones_like(a), spd_inverse(_damped(a[0, 0] * s, damping))
+        if len(s) == 1:
+            return spd_inverse(_damped(s[0, 0] * a, damping)), np.ones_like(s)
         pi = np.sqrt(_mean_diagonal(a) / _mean_diagonal(s))
-        shifts = pi * np.sqrt(damping), np.sqrt(damping) / pi
-        damped = [m + (shift * np.eye(len(m))).astype(m.dtype) for m, shift in zip((a, s), shifts, strict=True)]
-        return tuple(spd_inverse(matrix) for matrix in damped)
+        return spd_inverse(_damped(a, pi * np.sqrt(damping))), spd_inverse(_damped(s, np.sqrt(damping) / pi))
 
     def precondition(self, gradient: tf.Tensor, *tensors: tf.Tensor) -> tf.Tensor:
         a_inverse, s_inverse = tensors

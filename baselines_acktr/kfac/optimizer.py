@@ -1,7 +1,13 @@
-"""K-FAC with a trust region (Martens & Grosse 2015; Wu et al. 2017, section 3).
+"""K-FAC as an optimizer (Martens & Grosse 2015; Wu et al. 2017, section 3).
 
-One step is three separate functions: the *direction* `D = F^-1 grad` (the blocks), its *length*
-`eta = min(eta_max, sqrt(2 delta / D^T F D))` (`step_length`), and *momentum* on top (`Kfac._move`).
+One update of `Kfac` is, in this order:
+
+1. the gradient and the batch's Kronecker factors, in one forward and two backward passes;
+2. new inverses of the factors, where some are ready (`kfac.curvature`);
+3. the direction: the natural gradient `D = F^-1 grad`, by K-FAC's model alone or, where the batch's exact Fisher is
+   known, by a few iterations of conjugate gradient on it (`kfac.quadratic_model`);
+4. the length `eta = min(eta_max, sqrt(2 delta / D^T F D))` (`kfac.trust_region`);
+5. momentum, and the move.
 """
 
 from __future__ import annotations
@@ -16,22 +22,26 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.kfac.blocks import KroneckerBlock
-from baselines_acktr.kfac.distributed import Group, OwnRows, SharedInverter, averaged, symmetric, triangle
-from baselines_acktr.kfac.factors import join, kronecker_factors
-from baselines_acktr.kfac.inverses import (
-    BackgroundInverter,
-    CholeskyForm,
-    Factors,
-    Form,
-    Inverter,
-    NoInverseError,
-    Refresh,
-    Snapshot,
+from baselines_acktr.kfac.curvature import Curvature, first_not_finite
+from baselines_acktr.kfac.damping import adapted_damping
+from baselines_acktr.kfac.distributed import Group, OwnRows, averaged, symmetric, triangle
+from baselines_acktr.kfac.factors import join
+from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Form, Inverter
+from baselines_acktr.kfac.numbers import Number
+from baselines_acktr.kfac.quadratic_model import (
+    BatchFisher,
+    Divergence,
+    KlParts,
+    Step,
+    Vector,
+    conjugate_gradient,
+    inner_product,
+    step_along,
+    step_with_last,
 )
-from baselines_acktr.kfac.taps import FreeVector, Tap, supported_layers, tap_layers
-from baselines_acktr.kfac.trust_region import best_lengths, fisher_matrix, step_length
+from baselines_acktr.kfac.taps import supported_layers, tap_layers
+from baselines_acktr.kfac.trust_region import step_length
 
-EARLY = 10  # inverses are refreshed whenever the updates so far grew by an EARLY-th, until that exceeds their interval
 MANY = 32  # graphs, from which on a warning is given
 _LOG = logging.getLogger(__name__)
 Metrics = dict[str, tf.Tensor]
@@ -55,56 +65,6 @@ class Objective(NamedTuple):
     metrics: dict[str, tf.Tensor] = {}  # noqa: RUF012 (read only)
 
 
-class Divergence(NamedTuple):
-    """How far apart two sets of a model's outputs are.
-
-    Attributes:
-      outputs: `outputs(*batch)` -> the model's outputs [B, ...].
-      mean_kl: `mean_kl(old, new)` -> mean KL(old || new) of such outputs, nats; scalar.
-      balance: between 0 and 1, how far the step of a FreeVector, beside that of the other layers, is what the exact
-        Fisher makes it; see `trust_region.best_lengths`.
-    """
-
-    outputs: Callable[..., tf.Tensor]
-    mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-    balance: float = 1.0
-
-
-class KlLimit(NamedTuple):
-    """How far a step may move a model's outputs, beside what the trust region allows.
-
-    Attributes:
-      divergence: of any outputs, such as the policy's alone; its balance has no meaning here.
-      max_kl: the longest step before momentum by the batch's exact Fisher, nats; above 0.
-    """
-
-    divergence: Divergence
-    max_kl: float
-
-
-def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
-    """Index of the first tensor with a number that is not finite, -1 if there is none; scalar."""
-    bad = tf.stack([~tf.math.is_finite(tf.reduce_sum(tensor)) for tensor in tensors])
-    return tf.where(tf.reduce_any(bad), tf.argmax(bad), -1)
-
-
-class _Number:
-    """An attribute that is a `tf.Variable` and takes numbers, so that graphs follow them.
-
-    A number is assigned as an array: of every Python float that it is given TensorFlow keeps a tensor for good.
-    """
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = f"_{name}"
-
-    def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else getattr(instance, self._name)
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        variable = getattr(instance, self._name)
-        variable.assign(np.asarray(_number(self._name[1:], value), variable.dtype.as_numpy_dtype))
-
-
 class Kfac:
     """Trains a Keras model by natural gradient with Kronecker-factored curvature.
 
@@ -114,12 +74,21 @@ class Kfac:
     Args:
       model: a built Keras model whose trainable weights are in Dense, Conv1D, Conv2D, normalization or FreeVector
         layers. Through a BatchNormalization rows depend on each other, which the Fisher's factors leave out.
-      learning_rate: eta_max, the longest step.
+      learning_rate: eta_max, the longest step; 1 is the whole step of the quadratic model.
       delta: radius of the trust region, in nats.
-      damping: Tikhonov damping lambda.
-      momentum: heavy-ball momentum applied after the trust region:
+      damping: Tikhonov damping lambda; where it is adapted, that of the first updates.
+      momentum: without a `divergence`, heavy ball after the trust region:
         m <- momentum m + (eta / eta_max) D;  W <- W - eta_max (1 - momentum) m.
+        With one, a momentum above 0 (here, not assigned later) makes the last step one more direction, of which the
+        quadratic model says how much to take (Martens & Grosse 2015, section 7).
       decay: of the running averages of the factors.
+      iterations: of conjugate gradient on the exact quadratic model, where a `divergence` is given; 1 follows
+        K-FAC's direction as far as the model says.
+      blend: part of K-FAC's own curvature in that model, between 0 and 1: it keeps a Fisher of few rows from being
+        taken at its word in directions that those rows know nothing of.
+      damping_interval: updates between two adaptations of the damping, by how much of the decrease that the quadratic
+        model foretold came true (Martens & Grosse 2015, section 6.5); 0: it stays. Only with a `divergence`.
+      min_damping: the least damping that it is adapted to.
       inverse_interval: updates from one snapshot of the factors to the next; fewer at the start, where the averages
         change fast: a tenth of the updates so far.
       max_sites: sites of a convolution's output that the factors are estimated from; 0 takes all.
@@ -135,18 +104,25 @@ class Kfac:
       ValueError: if the model has no weights yet or a number is out of range.
     """
 
-    learning_rate, delta, damping, momentum, decay = _Number(), _Number(), _Number(), _Number(), _Number()
+    learning_rate = Number(minimum=0)
+    delta = Number(minimum=0)
+    damping = Number(above=0)
+    momentum = Number(minimum=0, below=1)
     built = True  # what Keras' callbacks ask of a model's optimizer
 
     def __init__(
         self,
         model: keras.Model,
         *,
-        learning_rate: float = 0.25,
-        delta: float = 1e-3,
-        damping: float = 1e-2,
+        learning_rate: float = 1.0,
+        delta: float = 1.0,
+        damping: float = 3e-3,
         momentum: float = 0.9,
-        decay: float = 0.99,
+        decay: float = 0.95,
+        iterations: int = 2,
+        blend: float = 0.0,
+        damping_interval: int = 5,
+        min_damping: float = 1e-5,
         inverse_interval: int = 1,
         max_sites: int = 0,
         form: Form | None = None,
@@ -154,44 +130,63 @@ class Kfac:
         seed: int = 0,
         group: Group | None = None,
     ) -> None:
-        _check_positive(learning_rate=learning_rate, delta=delta, damping=damping, inverse_interval=inverse_interval)
-        _check_fraction(momentum=momentum, decay=decay)
-        self.layers = supported_layers(model)
-        dtype = self.layers[0].trainable_variables[0].dtype
-        numbers = learning_rate, delta, damping, momentum, decay
-        self._learning_rate, self._delta, self._damping, self._momentum, self._decay = (
-            tf.Variable(number, dtype=dtype, trainable=False) for number in numbers
-        )
-        self.max_sites, self.inverse_interval = max_sites, inverse_interval
-        self.form = form or CholeskyForm()
-        self.inverter = inverter or BackgroundInverter()
+        _check_at_least(1, inverse_interval=inverse_interval, iterations=iterations)
+        _check_at_least(0, max_sites=max_sites, damping_interval=damping_interval, min_damping=min_damping, blend=blend)
+        if blend >= 1:
+            raise ValueError(f"blend={blend}: must be at least 0 and below 1")
         self._draws = tf.random.Generator.from_seed(seed)
         self.generator: Any = self._draws
-        self.blocks = [
-            KroneckerBlock(f"{i}-{type(layer).__name__}", layer, self.form) for i, layer in enumerate(self.layers)
-        ]
-        self._parts = _parts(self.layers)
         self._group = group if group and group.size > 1 else None
         if self._group:
             self.generator = OwnRows(self._draws, self._group)
-            sizes = [(block.averages[0].shape[0], block.averages[1].shape[0]) for block in self.blocks]
-            self.inverter = SharedInverter(self.inverter, self._group, self.form, sizes, dtype)
-        self._total_weight = tf.Variable(0, dtype=dtype, trainable=False)
-        self._skipped_updates, self._skipped_statistics, self._bad_gradient, self._bad_factor = (
-            tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(4)
+        self.curvature = Curvature(
+            supported_layers(model),
+            decay=decay,
+            inverse_interval=inverse_interval,
+            max_sites=max_sites,
+            form=form or CholeskyForm(),
+            inverter=inverter or BackgroundInverter(),
+            draws=self._draws,
+            group=self._group,
         )
-        self._told = 0  # skipped updates and statistics that a warning was given for
-        self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = 0, -1, -1, 0
+        self.dtype = self.curvature.dtype
+        self.learning_rate, self.delta, self.damping, self.momentum = learning_rate, delta, damping, momentum
+        self._iterations, self._blend, self._uses_last_step = iterations, blend, momentum > 0
+        self._damping_interval, self._min_damping = damping_interval, min_damping
+        self._skipped_updates, self._bad_gradient = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
+        self._last_factor = tf.Variable(0, dtype=self.dtype, trainable=False)  # of the velocity, in the last move
+        self._warned = 0  # skipped updates and statistics that a warning was given for
+        self._step = 0
         self._graphs: dict[tuple, Callable] = {}
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The layers that it trains."""
+        return self.curvature.layers
+
+    @property
+    def blocks(self) -> list[KroneckerBlock]:
+        """The state of each layer."""
+        return self.curvature.blocks
+
+    @property
+    def inverter(self) -> Inverter:
+        """Where inverses are computed."""
+        return self.curvature.inverter
+
+    @property
+    def decay(self) -> Any:
+        """Decay of the running averages of the factors."""
+        return self.curvature.decay
+
+    @decay.setter
+    def decay(self, value: float) -> None:
+        self.curvature.decay = value
 
     # -- one update ---------------------------------------------------------------------------------------------------
 
     def minimize(
-        self,
-        objective: Callable[..., Objective],
-        *batch: Any,
-        divergence: Divergence | None = None,
-        limit: KlLimit | None = None,
+        self, objective: Callable[..., Objective], *batch: Any, divergence: Divergence | None = None
     ) -> Metrics:
         """One update on one batch.
 
@@ -199,26 +194,28 @@ class Kfac:
           objective: `objective(*batch) -> Objective`, built from TensorFlow operations; pass the same function every
             time: it is traced once for a batch, and once more for batches of other numbers of rows.
           *batch: tensors or arrays, or structures of them.
-          divergence: of all outputs; its exact Fisher of the batch says how far D is followed at most, and gives the
-            D^T F D of the trust region: K-FAC's own leaves out what layers do together (Martens & Grosse 2015, section
-            6.4). Like `objective` the same functions every time.
-          limit: shortens steps that the trust region would let go too far; the same functions every time.
+          divergence: how far apart two sets of the model's outputs are. With it the step is the minimum of the exact
+            quadratic model in the directions of a few iterations of conjugate gradient, and its trust region is that
+            of the exact Fisher. Pass the same functions every time.
 
         Returns:
           The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
-          `model_kl` (KL of the unaveraged step by the quadratic model, nats); scalars, means over the ranks.
+          `model_kl` (KL of the step by the quadratic model, nats, before heavy-ball momentum); scalars, means over the
+          ranks.
 
         Raises:
           NoInverseError: if there are no inverses at all yet because the first factors are bad.
-          ValueError: if a layer has no influence on the sampled log-likelihood, or `max_kl` is not above 0.
+          ValueError: if a layer has no influence on the sampled log-likelihood.
           RuntimeError: inside a `tf.function`.
         """
         if not tf.executing_eagerly():
             raise RuntimeError("Kfac.minimize cannot be part of a tf.function; Kfac.advance can")
-        metrics, gradients = self._graph(self._differentiate, self._observe, objective, batch)
+        metrics, gradients = self.differentiate(objective, *batch)
         self.refresh_inverses()
-        metrics |= self.follow(gradients, *batch, divergence=divergence, limit=limit)
+        metrics |= self.follow(gradients, *batch, divergence=divergence)
         self._step += 1
+        if divergence and self._damping_interval and self._step % self._damping_interval == 0:
+            self._adapt_damping(objective, batch, metrics)
         return metrics
 
     @tf.autograph.experimental.do_not_convert
@@ -232,30 +229,43 @@ class Kfac:
           loss: `loss(*batch)` -> scalar to minimise, and further tensors to hand back by their names.
           *batch: as for `minimize`, like the result.
         """
-        return self._graph(self._differentiate_loss, self._advance, loss, batch)
+        return self._call(self._differentiate_loss, self._advance, loss, batch)
+
+    def differentiate(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Vector]:
+        """The first part of `minimize`: takes the batch's factors into the curvature.
+
+        Returns:
+          The objective's metrics with its `loss`, and the gradients, a matrix [I, O] for each layer; means over ranks.
+        """
+        return self._call(self._differentiate, self._observe, objective, batch)
 
     def refresh_inverses(self) -> None:
-        """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none.
-
-        What a background thread makes of the snapshot is for later updates, however fast it is.
-        """
-        self._publish(self.inverter.poll())
-        interval = min(self.inverse_interval, max(1, self._step // EARLY))
-        due = self._inverse_step < 0 or self._step >= self._submitted_step + interval
-        if due and self.inverter.idle:
-            self._submitted_step = self._step
-            self.inverter.submit(self._snapshot(), self.form, float(self.damping))
-            if self._inverse_step < 0 or self.inverter.immediate:
-                self._publish(self.inverter.poll(wait=True))
+        """Publishes finished inverses and hands out a new snapshot when one is due; see `Curvature.refresh`."""
+        self.curvature.refresh(self._step, float(self.damping))
 
     def await_inverses(self) -> None:
         """Publishes the inverses of the last snapshot as soon as they are there."""
-        self._publish(self.inverter.poll(wait=True))
+        self.curvature.await_inverses()
 
-    def _graph(self, differentiate: Callable, apply: Callable, function: Callable | tuple, batch: tuple) -> Any:
+    def follow(self, gradients: Vector, *batch: Any, divergence: Divergence | None = None) -> Metrics:
+        """The part of `minimize` behind the gradients: chooses direction and length, and moves the weights.
+
+        Args:
+          gradients: the mean over the ranks, a matrix [I, O] for each layer.
+          *batch: as for `minimize`, like the other arguments and the result.
+        """
+        if divergence is None:
+            return self._follow_kfac(gradients)
+        if self._group:
+            return self._follow_model(divergence, gradients, *batch)
+        return self._call(self._follow_model, _unchanged, divergence, (gradients, *batch))
+
+    # -- gradients and factors ----------------------------------------------------------------------------------------
+
+    def _call(self, differentiate: Callable, apply: Callable, function: Any, batch: tuple) -> Any:
         """`apply(mean over the ranks of differentiate(function, *batch))`; a graph for each function and row shape."""
         shapes = tuple(tuple(np.shape(part)[1:]) for part in tf.nest.flatten(batch))
-        key = apply.__name__, function, shapes
+        key = differentiate, apply, function, shapes
         if key not in self._graphs:
             self._graphs[key] = averaged(functools.partial(differentiate, function), apply, self._group)
             if len(self._graphs) == MANY:
@@ -267,163 +277,132 @@ class Kfac:
         with tf.GradientTape(persistent=True) as tape, tap_layers(self.layers) as taps:
             loss, log_likelihood, metrics = objective(*batch)
         gradients = self._gradients(tape, loss)
-        factors = self._factors(taps, tape.gradient(log_likelihood, [tap.outputs for tap in taps]))
+        at_outputs = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
+        factors = self.curvature.factors(taps, at_outputs)
         if self._group:
             factors = [triangle(factor) for factor in factors]
         return {**metrics, "loss": loss}, gradients, factors
 
-    def _differentiate_loss(self, function: Callable[..., Loss], *batch: Any) -> tuple[Metrics, list[tf.Tensor]]:
+    def _differentiate_loss(self, function: Callable[..., Loss], *batch: Any) -> tuple[Metrics, Vector]:
         with tf.GradientTape() as tape:
             loss, metrics = function(*batch)
         return {**metrics, "loss": loss}, self._gradients(tape, loss)
 
-    def _gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> list[tf.Tensor]:
+    def _gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> Vector:
         """The gradient of each layer as a matrix [I, O]."""
         weights = [block.weights for block in self.blocks]
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [join(parts) for parts in gradients]
 
-    def _factors(self, taps: list[Tap], gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
-        """A and S of every layer, one after the other."""
-        factors: list[tf.Tensor] = []
-        for block in self.blocks:
-            calls = [(t, g) for t, g in zip(taps, gradients, strict=True) if t.layer is block.layer and g is not None]
-            if not calls:
-                raise ValueError(f"the sampled log-likelihood does not depend on layer {block.layer.name!r}")
-            factors += kronecker_factors([t for t, _ in calls], [g for _, g in calls], self.max_sites, self._draws)
-        return factors
-
-    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, list[tf.Tensor]]:
-        """Takes a batch's factors into the running averages, unless one of them is not finite; returns the rest."""
+    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, Vector]:
+        """Takes a batch's factors into the running averages; returns the rest."""
         metrics, gradients, factors = derivatives
         if self._group:
             factors = [symmetric(factor) for factor in factors]
-        bad = first_not_finite(factors)
-        if bad < 0:
-            for block, a, s in zip(self.blocks, factors[::2], factors[1::2], strict=True):
-                block.observe((a, s), self.decay)
-            self._total_weight.assign(self.decay * self._total_weight + (1 - self.decay))
-        else:
-            self._skipped_statistics.assign_add(1)
-            self._bad_factor.assign(bad)
+        self.curvature.observe(factors)
         return metrics, gradients
 
-    def _advance(self, derivatives: tuple[Metrics, list[tf.Tensor]]) -> Metrics:
+    def _advance(self, derivatives: tuple[Metrics, Vector]) -> Metrics:
         metrics, gradients = derivatives
-        return metrics | self._apply(gradients)
+        return metrics | self._follow_kfac(gradients)
 
-    def follow(
-        self,
-        gradients: list[tf.Tensor],
-        *batch: Any,
-        divergence: Divergence | None = None,
-        limit: KlLimit | None = None,
-    ) -> Metrics:
-        """The part of `minimize` behind the gradients: preconditions them and moves the weights.
-
-        Args:
-          gradients: the mean over the ranks, a matrix [I, O] for each layer.
-          *batch: as for `minimize`, like the others and the result.
-        """
-        if divergence is None and limit is None:
-            return self._apply(gradients)
-        divergences = divergence, limit and limit.divergence
-        max_kl = limit.max_kl if limit else np.inf
-        if not max_kl > 0:
-            raise ValueError(f"max_kl={max_kl}: must be above 0")
-        arguments = gradients, np.asarray(max_kl, gradients[0].dtype.as_numpy_dtype), *batch
-        if self._group:
-            return self._apply_measured(divergences, *arguments)
-        return self._graph(self._apply_measured, dict, divergences, arguments)  # `dict`: as it is
+    # -- direction, length, momentum ----------------------------------------------------------------------------------
 
     @tf.function
-    def _apply(self, gradients: list[tf.Tensor]) -> Metrics:
-        directions = self._directions(gradients)
-        return self._move(gradients, directions, _inner_product(gradients, directions), self.learning_rate)
+    def _follow_kfac(self, gradients: Vector) -> Metrics:
+        """A step by K-FAC's own model, with heavy-ball momentum."""
+        directions = self.curvature.precondition(gradients)
+        norm = inner_product(gradients, directions)
+        length = step_length(norm, self.learning_rate, self.delta)
+        scale = tf.math.divide_no_nan(length, self.learning_rate)  # of a rate of 0: no step
+        velocity = [
+            self.momentum * block.velocity + scale * direction
+            for block, direction in zip(self.blocks, directions, strict=True)
+        ]
+        self._move(velocity, self.learning_rate * (1 - self.momentum), gradients, norm, length)
+        return {"step_length": length, "trust_region_scale": scale, "model_kl": 0.5 * length**2 * norm}
 
     @tf.autograph.experimental.do_not_convert
-    def _apply_measured(
-        self,
-        divergences: tuple[Divergence | None, Divergence | None],
-        gradients: list[tf.Tensor],
-        max_kl: float,
-        *batch: Any,
-    ) -> Metrics:
-        """The update whose length the batch's exact Fisher measures, or limits, or both."""
-        measure, limit = divergences
-        directions = self._directions(gradients)
-        norm, longest = _inner_product(gradients, directions), self.learning_rate
-        if measure:
-            fisher = self._graph(self._curvature, tf.identity, measure, (directions, *batch))
-            slopes, squares = (self._by_part(directions, others) for others in (gradients, directions))
-            lengths = best_lengths(slopes, tf.linalg.diag_part(fisher) + self.damping * squares, measure.balance)
-            directions = [lengths[part] * d for part, d in zip(self._parts, directions, strict=True)]
-            norm = tf.reduce_sum(lengths * tf.linalg.matvec(fisher, lengths))
-        if limit:
-            fisher = self._graph(self._curvature, tf.identity, limit, (directions, *batch))
-            longest = step_length(tf.nn.relu(tf.reduce_sum(fisher)), longest, max_kl)
-        return self._move(gradients, directions, norm, longest)
+    def _follow_model(self, divergence: Divergence, gradients: Vector, *batch: Any) -> Metrics:
+        """A step towards the minimum of the batch's exact quadratic model.
+
+        In one process all of it is one graph; between ranks each product is, as their means meet on the host.
+        """
+        product, quadratic_forms = self._fisher_products(divergence, batch)
+        found = conjugate_gradient(
+            product,
+            self.curvature.precondition,
+            gradients,
+            iterations=self._iterations,
+            damping=self.damping,
+            blend=self._blend,
+        )
+        step = step_along(found, gradients)
+        if self._uses_last_step:
+            last = [tf.identity(block.velocity) for block in self.blocks]
+            step = step_with_last(found, gradients, last, quadratic_forms(last)[0], self.damping)
+        _, parts = quadratic_forms(step.x)
+        return self._move_along(step, parts, gradients)
+
+    def _fisher_products(self, divergence: Divergence, batch: tuple) -> tuple[Callable, Callable]:
+        """`BatchFisher`'s `product` and `quadratic_forms`, means over the ranks."""
+        if not self._group:
+            fisher = BatchFisher(divergence, self.blocks, batch)
+            return fisher.product, fisher.quadratic_forms
+
+        def through(method: Callable) -> Callable:
+            return lambda vector: self._call(method, _unchanged, divergence, (vector, *batch))
+
+        return through(self._fisher_product), through(self._quadratic_forms)
+
+    def _fisher_product(self, divergence: Divergence, vector: Vector, *batch: Any) -> Vector:
+        return BatchFisher(divergence, self.blocks, batch).product(vector)
+
+    def _quadratic_forms(self, divergence: Divergence, vector: Vector, *batch: Any) -> Any:
+        return BatchFisher(divergence, self.blocks, batch).quadratic_forms(vector)
 
     @tf.function
-    def _directions(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-        return [block.precondition(gradient) for block, gradient in zip(self.blocks, gradients, strict=True)]
+    def _move_along(self, step: Step, parts: KlParts, gradients: Vector) -> Metrics:
+        """Moves the weights along a step of the exact quadratic model, as far as the trust region lets it go."""
+        length = step_length(step.fisher_norm, self.learning_rate, self.delta)
+        velocity = [length * matrix for matrix in step.x]
+        self._move(velocity, 1.0, gradients, step.fisher_norm, length)
+        half_square = 0.5 * length**2
+        return {
+            "step_length": length,
+            "trust_region_scale": tf.math.divide_no_nan(length, self.learning_rate),
+            "model_kl": half_square * step.fisher_norm,
+            "model_decrease": step.decrease(length, self.damping),
+            **{f"model_{name}": half_square * part for name, part in parts.items()},
+        }
 
-    def _curvature(self, divergence: Divergence, directions: list[tf.Tensor], *batch: Any) -> tf.Tensor:
-        """D_i^T F D_j with the batch's exact Fisher, for the network and each FreeVector; [P, P]."""
-        variables: list[list[tf.Variable]] = [[] for _ in range(1 + max(self._parts))]
-        tangents: list[list[tf.Tensor]] = [[] for _ in variables]
-        for part, block, direction in zip(self._parts, self.blocks, directions, strict=True):
-            variables[part] += block.weights
-            tangents[part] += block.split(direction)
-        return fisher_matrix(lambda: divergence.outputs(*batch), divergence.mean_kl, variables, tangents)
+    def _move(self, velocity: Vector, factor: Any, gradients: Vector, norm: tf.Tensor, length: tf.Tensor) -> None:
+        """Takes a velocity and moves the weights by `-factor velocity`, unless the step is not finite; part of a graph.
 
-    def _by_part(self, ours: list[tf.Tensor], theirs: list[tf.Tensor]) -> tf.Tensor:
-        """Inner products [P] of two lists of matrices, one for each block."""
-        products = [tf.reduce_sum(a * b) for a, b in zip(ours, theirs, strict=True)]
-        return tf.math.unsorted_segment_sum(tf.stack(products), self._parts, 1 + max(self._parts))
-
-    @tf.function
-    def _move(
-        self, gradients: list[tf.Tensor], directions: list[tf.Tensor], norm: tf.Tensor, longest: tf.Tensor
-    ) -> Metrics:
-        length = step_length(norm, longest, self.delta)
-        scale = tf.math.divide_no_nan(length, self.learning_rate)  # of a rate of 0: no step
+        Args:
+          velocity: what is kept as `block.velocity`.
+          factor: scalar.
+          gradients: of the loss, to name what was not finite.
+          norm: D^T F D of the direction; scalar.
+          length: eta; scalar.
+        """
         if tf.math.is_finite(norm) and norm >= 0 and tf.math.is_finite(length):
-            for block, direction in zip(self.blocks, directions, strict=True):
-                block.velocity.assign(self.momentum * block.velocity + scale * direction)
-                block.move(self.learning_rate * (1 - self.momentum) * block.velocity)
+            for block, matrix in zip(self.blocks, velocity, strict=True):
+                block.velocity.assign(matrix)
+                block.move(factor * matrix)
+            self._last_factor.assign(factor)
         else:
             self._skipped_updates.assign_add(1)
             self._bad_gradient.assign(first_not_finite(gradients))
-        return {"step_length": length, "trust_region_scale": scale, "model_kl": 0.5 * length**2 * norm}
 
-    @tf.function
-    def _unbiased_averages(self) -> list[list[tf.Tensor]]:
-        return [[average / self._total_weight for average in block.averages] for block in self.blocks]
+    def _adapt_damping(self, objective: Callable[..., Objective], batch: tuple, step: Metrics) -> None:
+        """Sets lambda by how much of the foretold decrease of the loss came true (Martens & Grosse 2015, 6.5)."""
+        after = float(self._call(self._loss, _unchanged, objective, batch))
+        ratio = (float(step["loss"]) - after) / float(step["model_decrease"])
+        self.damping = adapted_damping(float(self.damping), ratio, self._damping_interval, self._min_damping)
 
-    def _snapshot(self) -> Snapshot:
-        averages = self._unbiased_averages()  # new tensors: later updates of the running averages leave them alone
-        factors = [Factors(b.layer.name, a, s) for b, (a, s) in zip(self.blocks, averages, strict=True)]
-        return Snapshot(self._step, factors)
-
-    def _publish(self, refresh: Refresh | None) -> None:
-        if refresh is None:
-            return
-        if refresh.inverses is None:
-            if self._inverse_step < 0:
-                raise NoInverseError(f"K-FAC cannot start: no inverse of the first factors of {refresh.failure}")
-            self._skipped_refreshes += 1
-            _LOG.warning("K-FAC keeps its inverses of update %d: %s", self._inverse_step, refresh.failure)
-            return
-        self._take_inverses(refresh.inverses)
-        self._inverse_step = refresh.step
-
-    @tf.function
-    def _take_inverses(self, inverses: tf.Tensor) -> None:
-        variables = [variable for block in self.blocks for variable in block.tensors]
-        parts = tf.split(inverses, [variable.shape.num_elements() for variable in variables])
-        for variable, part in zip(variables, parts, strict=True):
-            variable.assign(tf.reshape(part, variable.shape))
+    def _loss(self, objective: Callable[..., Objective], *batch: Any) -> tf.Tensor:
+        return objective(*batch).loss
 
     # -- what it did --------------------------------------------------------------------------------------------------
 
@@ -434,16 +413,18 @@ class Kfac:
         The age is in calls of `minimize` since the snapshot of the inverses in use. Where updates or statistics were
         left out since the last time, a warning names the layer.
         """
-        updates, statistics = int(self._skipped_updates), int(self._skipped_statistics)
-        if updates + statistics != self._told:
-            self._told = updates + statistics
-            _LOG.warning("K-FAC left out %d updates and %d statistics; %s", updates, statistics, self._culprits())
-        return {
-            "inverse_age": self._step - 1 - self._inverse_step,
-            "skipped_refreshes": self._skipped_refreshes,
-            "skipped_statistics": statistics,
-            "skipped_updates": updates,
-        }
+        updates, others = int(self._skipped_updates), self.curvature.counters
+        skipped = updates + others["skipped_statistics"]
+        if skipped != self._warned:
+            self._warned = skipped
+            _LOG.warning(
+                "K-FAC left out %d updates and %d statistics; %s",
+                updates,
+                others["skipped_statistics"],
+                self._culprits(),
+            )
+        age = self._step - 1 - self.curvature.inverse_step
+        return {"inverse_age": age} | others | {"skipped_updates": updates}
 
     def _culprits(self) -> str:
         """What was not finite last, by layer; a step may also be left out because its length has no meaning."""
@@ -452,58 +433,47 @@ class Kfac:
             index = int(self._bad_gradient)
             what = "D^T F D" if index < 0 else f"the gradient of layer {self.layers[index].name!r}"
             texts.append(f"{what} was not finite")
-        if int(self._skipped_statistics):
-            layer, factor = divmod(int(self._bad_factor), 2)
-            texts.append(f"factor {'AS'[factor]} of layer {self.layers[layer].name!r} was not finite")
+        if self.curvature.counters["skipped_statistics"]:
+            texts.append(f"{self.curvature.last_bad_factor} was not finite")
         return ", ".join(texts)
 
     @tf.function
     def last_step_model_kl(self) -> tf.Tensor:
-        """1/2 Delta^T F Delta of the last change of the weights, momentum included, undamped; nats."""
-        total = tf.zeros((), self.learning_rate.dtype)
-        for block in self.blocks:
-            a, s = (average / self._total_weight for average in block.averages)
-            total += tf.reduce_sum(block.velocity * tf.matmul(a, tf.matmul(block.velocity, s)))
-        return 0.5 * tf.square(self.learning_rate * (1 - self.momentum)) * total
+        """1/2 Delta^T F Delta of the last change of the weights by K-FAC's own model, undamped; nats."""
+        velocity = [block.velocity for block in self.blocks]
+        return 0.5 * tf.square(self._last_factor) * self.curvature.quadratic_form(velocity)
 
     # -- state --------------------------------------------------------------------------------------------------------
 
     def _variables(self) -> dict[str, tf.Variable]:
-        own = {
-            "total_weight": self._total_weight,
-            "skipped_updates": self._skipped_updates,
-            "skipped_statistics": self._skipped_statistics,
-            "generator": self._draws.state,
-        }
-        return own | {name: variable for block in self.blocks for name, variable in block.variables.items()}
+        own = {"skipped_updates": self._skipped_updates, "generator": self._draws.state}
+        if self._damping_interval:
+            own["damping"] = self.damping
+        return self.curvature.variables() | own
 
     def state(self) -> dict[str, np.ndarray]:
         """What updates have left behind, by name, copied: factors, inverses, momentum, counters, random generator.
 
-        Rates and other settings are the caller's; a snapshot that the background thread is still working on is not
-        part of it either: it counts as not submitted.
+        Rates and other settings are the caller's, but for a damping that is adapted. A snapshot that the background
+        thread is still working on is not part of it either: it counts as not submitted.
         """
         arrays = {name: variable.numpy().copy() for name, variable in self._variables().items()}
-        submitted = self._submitted_step if self.inverter.idle else self._inverse_step
-        counters = [self._step, self._inverse_step, submitted, self._skipped_refreshes]
-        return arrays | {"counters": np.array(counters, np.int64)}
+        return arrays | {"counters": np.array([self._step, *self.curvature.get_steps()], np.int64)}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs.
 
         A snapshot that the background thread is working on is given up.
         """
-        self.inverter.close()
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
-        self._step, self._inverse_step, self._submitted_step, self._skipped_refreshes = map(int, arrays["counters"])
-        self._told = int(self._skipped_updates) + int(self._skipped_statistics)
+        self._step, *steps = map(int, arrays["counters"])
+        self.curvature.set_steps(*steps)
+        self._warned = int(self._skipped_updates) + self.curvature.counters["skipped_statistics"]
 
     def close(self) -> None:
         """Ends the background thread; a snapshot that it is working on is given up and taken anew when it is wanted."""
-        if not self.inverter.idle:
-            self._submitted_step = self._inverse_step
-        self.inverter.close()
+        self.curvature.close()
 
     def __enter__(self) -> Kfac:
         return self
@@ -512,31 +482,11 @@ class Kfac:
         self.close()
 
 
-def _inner_product(ours: list[tf.Tensor], theirs: list[tf.Tensor]) -> tf.Tensor:
-    return tf.add_n([tf.reduce_sum(a * b) for a, b in zip(ours, theirs, strict=True)])
+def _unchanged(result: Any) -> Any:
+    return result
 
 
-def _parts(layers: list[keras.layers.Layer]) -> list[int]:
-    """The part of the weights that each layer belongs to: a number for each FreeVector, the first for all others."""
-    keys = [layer if isinstance(layer, FreeVector) else None for layer in layers]
-    order = sorted(dict.fromkeys(keys), key=lambda key: key is not None)
-    return [order.index(key) for key in keys]
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}={value}: must be a number; assign it anew where it follows a schedule") from error
-
-
-def _check_positive(**values: float) -> None:
+def _check_at_least(minimum: int, **values: float) -> None:
     for name, value in values.items():
-        if not (np.isfinite(_number(name, value)) and value > 0):
-            raise ValueError(f"{name}={value}: must be a finite number above 0")
-
-
-def _check_fraction(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= _number(name, value) < 1:
-            raise ValueError(f"{name}={value}: must be at least 0 and below 1")
+        if not (np.isfinite(value) and value >= minimum):
+            raise ValueError(f"{name}={value}: must be a finite number and at least {minimum}")

@@ -1,0 +1,225 @@
+"""K-FAC's approximation of the Fisher: running averages of Kronecker factors and their damped inverses.
+
+`Curvature` knows nothing of gradients' length or momentum: it takes in factors, hands out snapshots to be inverted, and
+preconditions (Martens & Grosse 2015, sections 5 and 6.3; Wu et al. 2017, sections 3.1 and 4).
+"""
+
+from __future__ import annotations
+
+import logging
+
+import keras
+import tensorflow as tf
+
+from baselines_acktr.kfac.blocks import KroneckerBlock
+from baselines_acktr.kfac.distributed import Group, SharedInverter
+from baselines_acktr.kfac.factors import kronecker_factors
+from baselines_acktr.kfac.inverses import Factors, Form, Inverter, NoInverseError, Refresh, Snapshot
+from baselines_acktr.kfac.numbers import Number
+from baselines_acktr.kfac.taps import Tap
+
+EARLY = 10  # inverses are refreshed whenever the updates so far grew by an EARLY-th, until that exceeds their interval
+_LOG = logging.getLogger(__name__)
+
+
+def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
+    """Index of the first tensor with a number that is not finite, -1 if there is none; scalar."""
+    bad = tf.stack([~tf.math.is_finite(tf.reduce_sum(tensor)) for tensor in tensors])
+    return tf.where(tf.reduce_any(bad), tf.argmax(bad), -1)
+
+
+class Curvature:
+    """The Kronecker factors of a model's layers and their damped inverses.
+
+    Attributes:
+      layers, blocks: the layers, and the state of each, in the same order. Vectors here are lists with a matrix [I, O]
+        for each of them.
+      decay: of the running averages.
+      inverter: where inverses are computed.
+
+    Args:
+      layers: Keras layers that K-FAC supports (see `taps.supported_layers`).
+      decay: of the running averages, at least 0 and below 1.
+      inverse_interval: updates from one snapshot of the factors to the next; fewer at the start, where the averages
+        change fast: a tenth of the updates so far.
+      max_sites: sites of a convolution's output that the factors are estimated from; 0 takes all.
+      form: how factors are damped and inverted.
+      inverter: where.
+      draws: generator that chooses sites.
+      group: ranks that share the inverses out; None for a single process.
+    """
+
+    decay = Number(minimum=0, below=1)
+
+    def __init__(
+        self,
+        layers: list[keras.layers.Layer],
+        *,
+        decay: float,
+        inverse_interval: int,
+        max_sites: int,
+        form: Form,
+        inverter: Inverter,
+        draws: tf.random.Generator,
+        group: Group | None,
+    ) -> None:
+        self.layers, self.form, self.max_sites, self.inverse_interval = layers, form, max_sites, inverse_interval
+        self.blocks = [KroneckerBlock(f"{i}-{type(layer).__name__}", layer, form) for i, layer in enumerate(layers)]
+        self.dtype = self.blocks[0].weights[0].dtype
+        self.decay = decay
+        self._draws = draws
+
+        self.inverter = inverter
+        if group is not None:
+            sizes = [(block.averages[0].shape[0], block.averages[1].shape[0]) for block in self.blocks]
+            self.inverter = SharedInverter(inverter, group, form, sizes, self.dtype)
+
+        self._total_weight = tf.Variable(0, dtype=self.dtype, trainable=False)
+        self._skipped_statistics, self._bad_factor = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
+        self.inverse_step = -1  # the update whose factors the inverses in use are of; -1: there are none yet
+        self._submitted_step, self._skipped_refreshes = -1, 0
+
+    # -- statistics ---------------------------------------------------------------------------------------------------
+
+    def factors(self, taps: list[Tap], gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
+        """A [I, I] and S [O, O] of every layer on one batch, one after the other.
+
+        Args:
+          taps: the calls of the layers.
+          gradients: of the sampled log-likelihood at the outputs of each call; None where it does not depend on them.
+
+        Raises:
+          ValueError: if it does not depend on a layer at all.
+        """
+        found: list[tf.Tensor] = []
+        for layer in self.layers:
+            calls = [(t, g) for t, g in zip(taps, gradients, strict=True) if t.layer is layer and g is not None]
+            if not calls:
+                raise ValueError(f"the sampled log-likelihood does not depend on layer {layer.name!r}")
+            found += kronecker_factors([t for t, _ in calls], [g for _, g in calls], self.max_sites, self._draws)
+        return found
+
+    def observe(self, factors: list[tf.Tensor]) -> None:
+        """Takes a batch's factors into the running averages, unless one of them is not finite; part of a graph."""
+        bad = first_not_finite(factors)
+        if bad < 0:
+            for block, a, s in zip(self.blocks, factors[::2], factors[1::2], strict=True):
+                block.observe((a, s), self.decay)
+            self._total_weight.assign(self.decay * self._total_weight + (1 - self.decay))
+        else:
+            self._skipped_statistics.assign_add(1)
+            self._bad_factor.assign(bad)
+
+    @tf.function
+    def _unbiased_averages(self) -> list[list[tf.Tensor]]:
+        return [[average / self._total_weight for average in block.averages] for block in self.blocks]
+
+    def snapshot(self, step: int) -> Snapshot:
+        """A copy of all factors as they are after `step` updates, which later updates leave alone."""
+        averages = self._unbiased_averages()
+        factors = [Factors(b.layer.name, a, s) for b, (a, s) in zip(self.blocks, averages, strict=True)]
+        return Snapshot(step, factors)
+
+    # -- inverses -----------------------------------------------------------------------------------------------------
+
+    def refresh(self, step: int, damping: float) -> None:
+        """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none.
+
+        What a background thread makes of the snapshot is for later updates, however fast it is.
+
+        Args:
+          step: updates so far.
+          damping: Tikhonov damping lambda.
+
+        Raises:
+          NoInverseError: if there are no inverses at all yet because the first factors are bad.
+        """
+        self._publish(self.inverter.poll())
+        interval = min(self.inverse_interval, max(1, step // EARLY))
+        due = self.inverse_step < 0 or step >= self._submitted_step + interval
+        if due and self.inverter.idle:
+            self._submitted_step = step
+            self.inverter.submit(self.snapshot(step), self.form, damping)
+            if self.inverse_step < 0 or self.inverter.immediate:
+                self.await_inverses()
+
+    def await_inverses(self) -> None:
+        """Publishes the inverses of the last snapshot as soon as they are there."""
+        self._publish(self.inverter.poll(wait=True))
+
+    def _publish(self, refresh: Refresh | None) -> None:
+        if refresh is None:
+            return
+        if refresh.inverses is None:
+            if self.inverse_step < 0:
+                raise NoInverseError(f"K-FAC cannot start: no inverse of the first factors of {refresh.failure}")
+            self._skipped_refreshes += 1
+            _LOG.warning("K-FAC keeps its inverses of update %d: %s", self.inverse_step, refresh.failure)
+            return
+        self._take_inverses(refresh.inverses)
+        self.inverse_step = refresh.step
+
+    @tf.function
+    def _take_inverses(self, inverses: tf.Tensor) -> None:
+        variables = [variable for block in self.blocks for variable in block.tensors]
+        parts = tf.split(inverses, [variable.shape.num_elements() for variable in variables])
+        for variable, part in zip(variables, parts, strict=True):
+            variable.assign(tf.reshape(part, variable.shape))
+
+    # -- products -----------------------------------------------------------------------------------------------------
+
+    def precondition(self, vector: list[tf.Tensor]) -> list[tf.Tensor]:
+        """(A (x) S + lambda)^-1 times a vector, with the inverses in use; part of a graph."""
+        return [block.precondition(matrix) for block, matrix in zip(self.blocks, vector, strict=True)]
+
+    def quadratic_form(self, vector: list[tf.Tensor]) -> tf.Tensor:
+        """x^T (A (x) S) x of a vector x, undamped, with the running averages as they are; scalar."""
+        total = tf.zeros((), self.dtype)
+        for block, matrix in zip(self.blocks, vector, strict=True):
+            a, s = (average / self._total_weight for average in block.averages)
+            total += tf.reduce_sum(matrix * tf.matmul(a, tf.matmul(matrix, s)))
+        return total
+
+    # -- what it did, and state ---------------------------------------------------------------------------------------
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """How many refreshes and statistics were left out because something was not finite."""
+        return {
+            "skipped_refreshes": self._skipped_refreshes,
+            "skipped_statistics": int(self._skipped_statistics),
+        }
+
+    @property
+    def last_bad_factor(self) -> str:
+        """The factor that was not finite last, and its layer's name."""
+        layer, factor = divmod(int(self._bad_factor), 2)
+        return f"factor {'AS'[factor]} of layer {self.layers[layer].name!r}"
+
+    def variables(self) -> dict[str, tf.Variable]:
+        """Every variable that updates change but the momentum, by its name in a checkpoint."""
+        own = {"total_weight": self._total_weight, "skipped_statistics": self._skipped_statistics}
+        return own | {name: variable for block in self.blocks for name, variable in block.variables.items()}
+
+    def get_steps(self) -> list[int]:
+        """The update of the inverses in use, that of the last snapshot, and how many refreshes were left out.
+
+        A snapshot that the background thread is still working on counts as not submitted.
+        """
+        submitted = self._submitted_step if self.inverter.idle else self.inverse_step
+        return [self.inverse_step, submitted, self._skipped_refreshes]
+
+    def set_steps(self, inverse_step: int, submitted_step: int, skipped_refreshes: int) -> None:
+        """Takes back what `get_steps` returned; a snapshot that is being worked on is given up."""
+        self.inverter.close()
+        self.inverse_step, self._submitted_step, self._skipped_refreshes = (
+            inverse_step,
+            submitted_step,
+            skipped_refreshes,
+        )
+
+    def close(self) -> None:
+        """Ends the background thread; a snapshot that it is working on is given up and taken anew when it is wanted."""
+        if not self.inverter.idle:
+            self._submitted_step = self.inverse_step
+        self.inverter.close()

@@ -1,0 +1,27 @@
+"""How large the damping is: the rule of Levenberg and Marquardt (Martens & Grosse 2015, section 6.5)."""
+
+from __future__ import annotations
+
+DECAY = 0.95  # of the damping in an update that went as foretold
+GOOD, BAD = 0.75, 0.25  # ratios of actual to foretold decrease from which on, and below which, it is changed
+MAX_DAMPING = 1e6
+
+
+def adapted_damping(damping: float, ratio: float, updates: int, least: float) -> float:
+    """The next damping lambda: less where the quadratic model can be trusted, more where it cannot.
+
+    lambda <- 0.95^updates lambda where ratio > 3/4;  lambda <- lambda / 0.95^updates where ratio < 1/4.
+
+    Args:
+      damping: lambda as it is.
+      ratio: actual decrease of the loss in units of the one that the model foretold; one that is not a number counts as
+        bad.
+      updates: how many were made since it was last adapted.
+      least: lower bound of the result.
+    """
+    factor = DECAY**updates
+    if ratio > GOOD:
+        return max(damping * factor, least)
+    if ratio >= BAD:
+        return max(damping, least)
+    return min(damping / factor, MAX_DAMPING)
