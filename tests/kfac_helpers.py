@@ -52,3 +52,25 @@ def homogeneous_jacobian(model, layer, x: np.ndarray) -> np.ndarray:
     pairs = zip(parts, variables, strict=True)
     rows = [tf.reshape(part, [batch, classes, -1, variable.shape[-1]]) for part, variable in pairs]
     return tf.reshape(tf.concat(rows, axis=2), [batch, classes, -1]).numpy()
+
+
+def flat(tensors) -> np.ndarray:
+    return np.concatenate([np.ravel(tensor) for tensor in tensors])
+
+
+def output_curvature(mean_kl, outputs) -> np.ndarray:
+    """The second derivative of the mean KL at the outputs, all of them one after the other: [K, K]."""
+    sizes = [output.shape.num_elements() for output in tf.nest.flatten(outputs)]
+    point = tf.constant(flat(tf.nest.flatten(outputs)))
+    with tf.GradientTape() as second:
+        second.watch(point)
+        with tf.GradientTape() as first:
+            first.watch(point)
+            parts = [
+                tf.reshape(part, output.shape)
+                for part, output in zip(tf.split(point, sizes), tf.nest.flatten(outputs), strict=True)
+            ]
+            kl = mean_kl(outputs, tf.nest.pack_sequence_as(outputs, parts))
+            kl = tf.add_n(list(kl.values())) if isinstance(kl, dict) else kl
+        slope = first.gradient(kl, point)
+    return second.jacobian(slope, point).numpy()

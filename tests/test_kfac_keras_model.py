@@ -2,9 +2,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from kfac_helpers import normal
+from kfac_helpers import normal, output_curvature
 
-from baselines_acktr.kfac import InlineInverter, Kfac, KfacModel, Objective, categorical_log_likelihood
+from baselines_acktr.kfac import (
+    Divergence,
+    InlineInverter,
+    Kfac,
+    KfacModel,
+    Objective,
+    categorical_kl,
+    categorical_log_likelihood,
+)
 from baselines_acktr.kfac.keras_model import likelihood_of
 
 ROWS, CLASSES = 24, 3
@@ -52,15 +60,18 @@ def test_fit_takes_the_steps_of_minimize(activation, sample_weight):
 
     optimizer = kfac(other)
 
-    def objective(x, labels, row_weights):
-        logits = other(x)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return Objective(tf.reduce_mean(row_weights * losses), categorical_log_likelihood(logits, optimizer.generator))
+    def loss(x, labels, row_weights):
+        return tf.reduce_mean(row_weights * tf.nn.sparse_softmax_cross_entropy_with_logits(labels, other(x)))
 
+    def objective(x, labels, row_weights):
+        log_likelihood = categorical_log_likelihood(other(x), optimizer.generator)
+        return Objective(loss(x, labels, row_weights), log_likelihood)
+
+    divergence = Divergence(lambda x, labels, row_weights: other(x), categorical_kl)
     row_weights = np.ones(ROWS) if sample_weight is None else sample_weight
     for start in [0, 8, 16] * 2:
         rows = slice(start, start + 8)
-        optimizer.minimize(objective, X[rows], LABELS[rows], row_weights[rows])
+        optimizer.minimize(objective, X[rows], LABELS[rows], row_weights[rows], divergence=divergence, loss=loss)
     np.testing.assert_allclose(weights(model), weights(other), rtol=1e-6)
     assert np.abs(weights(model) - weights(classifier())).max() > 0.01
 
@@ -98,15 +109,23 @@ def test_fisher_of_the_likelihood_is_the_gauss_newton_matrix_of_the_loss(loss, a
     z = tf.constant(np.repeat(pre_activations[None], draws, axis=0))
     with tf.GradientTape() as tape:
         tape.watch(z)
-        value = likelihood_of(loss)(activation(z), tf.random.Generator.from_seed(0))
+        value = likelihood_of(loss).log_likelihood(activation(z), tf.random.Generator.from_seed(0))
     gradients = tape.gradient(value, z).numpy().reshape(draws, -1)
     expected = hessian(loss, activation, targets, pre_activations)
     np.testing.assert_allclose(gradients.T @ gradients / draws, expected, atol=0.02 * np.abs(expected).max())
 
+    point = tf.constant(pre_activations[None])
+    kl = output_curvature(lambda old, new: likelihood_of(loss).mean_kl(activation(old), activation(new)), point)
+    np.testing.assert_allclose(kl, expected, rtol=1e-5, atol=1e-6)
+
 
 def test_names_functions_and_objects_of_a_loss_have_the_same_likelihood():
     losses = "mse", "mean_squared_error", keras.losses.mean_squared_error, keras.losses.MeanSquaredError()
-    values = [float(likelihood_of(loss)(tf.constant(X), tf.random.Generator.from_seed(0))) for loss in losses]
+    generators = [tf.random.Generator.from_seed(0) for _ in losses]
+    values = [
+        float(likelihood_of(loss).log_likelihood(tf.constant(X), generator))
+        for loss, generator in zip(losses, generators, strict=True)
+    ]
     assert values == [values[0]] * 4
 
 
@@ -187,10 +206,11 @@ def test_a_step_moves_the_averages_of_a_batch_normalization_once():
     np.testing.assert_allclose(normalization.moving_variance, 0.99 + 0.01 * X.var(axis=0))
 
 
-def test_any_loss_can_come_with_its_likelihood():
+@pytest.mark.parametrize("exact", [False, True])
+def test_any_loss_can_come_with_its_likelihood(exact):
     model = classifier()
-    log_likelihood = likelihood_of(keras.losses.CategoricalCrossentropy(from_logits=True))
-    compiled(model, "categorical_hinge", log_likelihood=log_likelihood)
+    likelihood = likelihood_of(keras.losses.CategoricalCrossentropy(from_logits=True))
+    compiled(model, "categorical_hinge", **likelihood._asdict() if exact else {"log_likelihood": likelihood[0]})
     targets = np.eye(CLASSES)[LABELS]
     history = model.fit(X, targets, epochs=10, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
@@ -208,7 +228,9 @@ def test_several_outputs_need_a_likelihood_of_their_own():
     likelihoods = [likelihood_of(loss) for loss in losses]
 
     def log_likelihood(outputs, generator):
-        return tf.add_n([one(output, generator) for one, output in zip(likelihoods, outputs, strict=True)])
+        return tf.add_n(
+            [one.log_likelihood(output, generator) for one, output in zip(likelihoods, outputs, strict=True)]
+        )
 
     history = compiled(model, losses, log_likelihood=log_likelihood).fit(X, targets, epochs=10, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from kfac_helpers import dense, normal, sequential
+from kfac_helpers import dense, flat, normal, output_curvature, sequential
 
-from baselines_acktr.kfac import CholeskyForm, Divergence, EigenForm, FreeVector, InlineInverter, Kfac, Objective
+from baselines_acktr.kfac import (
+    CholeskyForm,
+    Divergence,
+    EigenForm,
+    FreeVector,
+    InlineInverter,
+    Kfac,
+    Objective,
+    categorical_kl,
+    gaussian_kl,
+)
 from baselines_acktr.kfac.damping import adapted_damping
 from baselines_acktr.kfac.quadratic_model import (
     BatchFisher,
@@ -19,20 +31,6 @@ from baselines_acktr.kfac.quadratic_model import (
 )
 
 ROWS = 6
-
-
-def flat(tensors) -> np.ndarray:
-    return np.concatenate([np.ravel(tensor) for tensor in tensors])
-
-
-def categorical_kl(old, new):
-    old, new = tf.nn.log_softmax(old), tf.nn.log_softmax(new)
-    return tf.reduce_mean(tf.reduce_sum(tf.exp(old) * (old - new), axis=1))
-
-
-def squared_error_kl(old, new):
-    """KL between unit Gaussians with these means."""
-    return 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(new - old), axis=1))
 
 
 def two_headed() -> keras.Model:
@@ -52,33 +50,15 @@ def free_vector() -> keras.Model:
 
 
 def joint_kl(old, new):
-    return {"policy": categorical_kl(old[0], new[0]), "value": 2 * squared_error_kl(old[1], new[1])}
+    return {"policy": categorical_kl(old[0], new[0]), "value": 2 * gaussian_kl(old[1], new[1])}
 
 
 CASES = {
     "dense": (lambda: sequential(dense(4, "tanh"), dense(3), input_shape=(5,)), (5,), categorical_kl),
-    "squared error": (lambda: sequential(dense(4, "relu"), dense(3), input_shape=(5,)), (5,), squared_error_kl),
+    "squared error": (lambda: sequential(dense(4, "relu"), dense(3), input_shape=(5,)), (5,), gaussian_kl),
     "two outputs": (two_headed, (6, 6, 2), joint_kl),
     "a free vector": (free_vector, (5,), categorical_kl),
 }
-
-
-def output_curvature(mean_kl, outputs) -> np.ndarray:
-    """The second derivative of the mean KL at the outputs, all of them one after the other: [K, K]."""
-    sizes = [output.shape.num_elements() for output in tf.nest.flatten(outputs)]
-    point = tf.constant(flat(tf.nest.flatten(outputs)))
-    with tf.GradientTape() as second:
-        second.watch(point)
-        with tf.GradientTape() as first:
-            first.watch(point)
-            parts = [
-                tf.reshape(part, output.shape)
-                for part, output in zip(tf.split(point, sizes), tf.nest.flatten(outputs), strict=True)
-            ]
-            kl = mean_kl(outputs, tf.nest.pack_sequence_as(outputs, parts))
-            kl = tf.add_n(list(kl.values())) if isinstance(kl, dict) else kl
-        slope = first.gradient(kl, point)
-    return second.jacobian(slope, point).numpy()
 
 
 def dense_fisher(model, blocks, mean_kl, x) -> np.ndarray:
@@ -195,7 +175,7 @@ def test_every_iteration_lowers_the_quadratic_model():
         found, system, _, _, gradient = solve(0.5, iterations)
         d = found.d[0].numpy()
         values.append(float((0.5 * d.T @ system @ d - gradient.T @ d).squeeze()))
-    assert all(later < earlier for earlier, later in zip(values, values[1:], strict=False)), values
+    assert all(later < earlier for earlier, later in itertools.pairwise(values)), values
 
 
 def test_a_gradient_of_zero_gives_no_direction():
@@ -255,14 +235,14 @@ def regression(**options):
         outputs = model(x)
         draws = tf.stop_gradient(outputs + optimizer.generator.normal(tf.shape(outputs), dtype=outputs.dtype))
         likelihood = -0.5 * tf.reduce_sum(tf.square(draws - outputs))
-        return Objective(squared_error_kl(y, outputs), likelihood)
+        return Objective(gaussian_kl(y, outputs), likelihood)
 
-    divergence = Divergence(lambda x, y: model(x), squared_error_kl)
+    divergence = Divergence(lambda x, y: model(x), gaussian_kl)
 
     def update():
         return optimizer.minimize(objective, x, y, divergence=divergence)
 
-    return model, optimizer, update, lambda: float(squared_error_kl(y, model(x))), x
+    return model, optimizer, update, lambda: float(gaussian_kl(y, model(x))), x
 
 
 def weights(optimizer) -> np.ndarray:
@@ -272,9 +252,9 @@ def weights(optimizer) -> np.ndarray:
 @pytest.mark.parametrize("form", [CholeskyForm(), EigenForm()])
 def test_with_enough_iterations_a_step_is_the_damped_newton_step(form):
     model, optimizer, update, _, x = regression(iterations=10, form=form)
-    fisher = dense_fisher(model, optimizer.blocks, squared_error_kl, x)
+    fisher = dense_fisher(model, optimizer.blocks, gaussian_kl, x)
     with tf.GradientTape() as tape:
-        loss = squared_error_kl(normal(8, 2, seed=3), model(x))
+        loss = gaussian_kl(normal(8, 2, seed=3), model(x))
     gradient = flat(tape.gradient(loss, optimizer.blocks[0].weights))
     before = weights(optimizer)
     metrics = update()
@@ -295,12 +275,12 @@ def test_the_foretold_decrease_of_a_quadratic_loss_comes_true_but_for_the_dampin
 
 def test_with_momentum_an_update_is_the_minimum_in_the_plane_of_gradient_and_last_step():
     model, optimizer, update, _, x = regression(iterations=1, damping_interval=0, momentum=0.9)
-    fisher = dense_fisher(model, optimizer.blocks, squared_error_kl, x)
+    fisher = dense_fisher(model, optimizer.blocks, gaussian_kl, x)
     start = weights(optimizer)
     update()
     middle = weights(optimizer)
     with tf.GradientTape() as tape:
-        loss = squared_error_kl(normal(8, 2, seed=3), model(x))
+        loss = gaussian_kl(normal(8, 2, seed=3), model(x))
     gradient = flat(tape.gradient(loss, optimizer.blocks[0].weights))
     update()
     last, step = start - middle, middle - weights(optimizer)
@@ -314,7 +294,7 @@ def test_with_momentum_an_update_is_the_minimum_in_the_plane_of_gradient_and_las
 @pytest.mark.parametrize(("delta", "learning_rate"), [(1e-5, 1.0), (1e-5, 0.5)])
 def test_the_trust_region_is_that_of_the_exact_fisher(delta, learning_rate):
     model, optimizer, update, _, x = regression(delta=delta, learning_rate=learning_rate)
-    fisher, before = dense_fisher(model, optimizer.blocks, squared_error_kl, x), weights(optimizer)
+    fisher, before = dense_fisher(model, optimizer.blocks, gaussian_kl, x), weights(optimizer)
     metrics = update()
     step = before - weights(optimizer)
     np.testing.assert_allclose(0.5 * step @ fisher @ step, delta, rtol=1e-9)
@@ -369,7 +349,7 @@ def test_where_the_loss_rises_instead_the_damping_grows():
         outputs = model(x)
         return Objective(tf.reduce_mean(tf.cosh(3 * outputs)), tf.reduce_sum(outputs))
 
-    wrong.minimize(steep, normal(8, 4), divergence=Divergence(model, lambda old, new: 1e-3 * squared_error_kl(old, new)))
+    wrong.minimize(steep, normal(8, 4), divergence=Divergence(model, lambda old, new: 1e-3 * gaussian_kl(old, new)))
     assert float(wrong.damping) == pytest.approx(0.1 / 0.95)
 
 

@@ -5,7 +5,14 @@ from baselines_acktr.kfac import Kfac, KfacModel                                
 """
 
 from baselines_acktr.kfac.curvature import first_not_finite
-from baselines_acktr.kfac.fisher import bernoulli_log_likelihood, categorical_log_likelihood, gaussian_log_likelihood
+from baselines_acktr.kfac.fisher import (
+    bernoulli_kl,
+    bernoulli_log_likelihood,
+    categorical_kl,
+    categorical_log_likelihood,
+    gaussian_kl,
+    gaussian_log_likelihood,
+)
 from baselines_acktr.kfac.inverses import (
     INVERTERS,
     BackgroundInverter,
@@ -33,9 +40,12 @@ __all__ = [
     "NoInverseError",
     "Objective",
     "UnsupportedLayerError",
+    "bernoulli_kl",
     "bernoulli_log_likelihood",
+    "categorical_kl",
     "categorical_log_likelihood",
     "first_not_finite",
+    "gaussian_kl",
     "gaussian_log_likelihood",
     "step_length",
 ]

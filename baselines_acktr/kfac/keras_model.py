@@ -2,40 +2,84 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from baselines_acktr.kfac.fisher import bernoulli_log_likelihood, categorical_log_likelihood, gaussian_log_likelihood
+from baselines_acktr.kfac.fisher import (
+    bernoulli_kl,
+    bernoulli_log_likelihood,
+    categorical_kl,
+    categorical_log_likelihood,
+    gaussian_kl,
+    gaussian_log_likelihood,
+)
 from baselines_acktr.kfac.optimizer import Kfac, Objective
+from baselines_acktr.kfac.quadratic_model import Divergence
 from baselines_acktr.kfac.taps import supported_layers
 
 LogLikelihood = Callable[[tf.Tensor, Any], tf.Tensor]
 
 
-def _categorical(outputs: tf.Tensor, generator: Any, from_logits: bool) -> tf.Tensor:
-    logits = outputs if from_logits else _log(outputs)
-    return categorical_log_likelihood(logits, generator) / math.sqrt(math.prod(outputs.shape[1:-1]))
+class Likelihood(NamedTuple):
+    """What the outputs of a model stand for, with the generalized Gauss-Newton matrix of its loss as its Fisher.
+
+    Attributes:
+      log_likelihood: (outputs [B, ...], generator) -> log-likelihood of targets drawn from the distribution that the
+        outputs stand for, summed over rows; scalar.
+      mean_kl: (old, new) -> mean KL over rows between two such outputs, nats; scalar.
+    """
+
+    log_likelihood: LogLikelihood
+    mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def _bernoulli(outputs: tf.Tensor, generator: Any, from_logits: bool) -> tf.Tensor:
-    logits = outputs if from_logits else _log(outputs) - _log(1 - outputs)
-    return bernoulli_log_likelihood(logits, generator) / math.sqrt(math.prod(outputs.shape[1:]))
+def _terms(outputs: tf.Tensor, classes: bool) -> int:
+    """How many terms a row's loss is the mean of."""
+    return math.prod(outputs.shape[1:-1] if classes else outputs.shape[1:])
 
 
-def _gaussian(outputs: tf.Tensor, generator: Any, from_logits: bool) -> tf.Tensor:
-    return gaussian_log_likelihood(outputs, generator, sigma=math.sqrt(math.prod(outputs.shape[1:]) / 2))
+def _categorical(from_logits: bool) -> Likelihood:
+    def logits(outputs: tf.Tensor) -> tf.Tensor:
+        return outputs if from_logits else _log(outputs)
+
+    def log_likelihood(outputs: tf.Tensor, generator: Any) -> tf.Tensor:
+        return categorical_log_likelihood(logits(outputs), generator) / math.sqrt(_terms(outputs, classes=True))
+
+    return Likelihood(log_likelihood, lambda old, new: categorical_kl(logits(old), logits(new)))
+
+
+def _bernoulli(from_logits: bool) -> Likelihood:
+    def logits(outputs: tf.Tensor) -> tf.Tensor:
+        return outputs if from_logits else _log(outputs) - _log(1 - outputs)
+
+    def log_likelihood(outputs: tf.Tensor, generator: Any) -> tf.Tensor:
+        return bernoulli_log_likelihood(logits(outputs), generator) / math.sqrt(_terms(outputs, classes=False))
+
+    def mean_kl(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+        return bernoulli_kl(logits(old), logits(new)) / _terms(old, classes=False)
+
+    return Likelihood(log_likelihood, mean_kl)
+
+
+def _gaussian(from_logits: bool) -> Likelihood:
+    def sigma(outputs: tf.Tensor) -> float:
+        return math.sqrt(_terms(outputs, classes=False) / 2)
+
+    return Likelihood(
+        lambda outputs, generator: gaussian_log_likelihood(outputs, generator, sigma(outputs)),
+        lambda old, new: gaussian_kl(old, new, sigma(old)),
+    )
 
 
 def _log(probabilities: tf.Tensor) -> tf.Tensor:
     return tf.math.log(tf.maximum(probabilities, keras.config.epsilon()))
 
 
-_LIKELIHOODS: dict[Any, Callable] = {
+_LIKELIHOODS: dict[Any, Callable[[bool], Likelihood]] = {
     keras.losses.CategoricalCrossentropy: _categorical,
     keras.losses.SparseCategoricalCrossentropy: _categorical,
     keras.losses.BinaryCrossentropy: _bernoulli,
@@ -47,17 +91,13 @@ _LIKELIHOODS: dict[Any, Callable] = {
 }
 
 
-def likelihood_of(loss: str | keras.Loss | Callable) -> LogLikelihood:
-    """The log-likelihood whose Fisher is the generalized Gauss-Newton matrix of a mean over rows of `loss`.
+def likelihood_of(loss: str | keras.Loss | Callable) -> Likelihood:
+    """The likelihood whose Fisher is the generalized Gauss-Newton matrix of a mean over rows of `loss`.
 
-    Where a row's loss is a mean over M terms, its log-likelihood is divided by sqrt(M), so that its Fisher is by M.
+    Where a row's loss is a mean over M terms, its Fisher is divided by M, too.
 
     Args:
       loss: a cross-entropy or mean squared error of Keras, by name, function or object.
-
-    Returns:
-      (outputs [B, ...], generator) -> log-likelihood of targets drawn from the distribution that the outputs stand for,
-      summed over rows; scalar.
 
     Raises:
       ValueError: for another loss, with those that are supported, or one that is not a mean or whose classes are not
@@ -75,7 +115,7 @@ def likelihood_of(loss: str | keras.Loss | Callable) -> LogLikelihood:
         raise ValueError(f"loss={loss!r}: its classes are on axis {axis}; must be on the last one, -1")
     if (reduction := config.get("reduction", "sum_over_batch_size")) != "sum_over_batch_size":
         raise ValueError(f"loss={loss!r}: its reduction is {reduction!r}; must be 'sum_over_batch_size'")
-    return functools.partial(likelihood, from_logits=config.get("from_logits", False))
+    return likelihood(config.get("from_logits", False))
 
 
 @keras.saving.register_keras_serializable("baselines_acktr")
@@ -83,7 +123,7 @@ class KfacModel(keras.Model):
     """A functional Keras model that `Kfac` trains in `fit` and `train_on_batch`; else a `keras.Model` as any other.
 
         model = KfacModel(inputs, outputs)
-        with Kfac(model, learning_rate=1.0, delta=0.1) as optimizer:
+        with Kfac(model) as optimizer:
             model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
             model.fit(images, labels, epochs=10)
 
@@ -98,19 +138,23 @@ class KfacModel(keras.Model):
         metrics: list | None = None,
         weighted_metrics: list | None = None,
         log_likelihood: LogLikelihood | None = None,
+        mean_kl: Callable[[Any, Any], tf.Tensor] | None = None,
     ) -> None:
         """Sets what `fit` does.
 
         The curvature is the generalized Gauss-Newton matrix of the loss (Martens & Grosse 2015, section 6.2), with all
-        rows weighted alike and without penalties of layers, estimated from targets that the model itself draws. So a
-        learning rate of 1 is a full Gauss-Newton step, and `delta` is in the units of the loss.
+        rows weighted alike and without penalties of layers: K-FAC's factors are estimated from targets that the model
+        itself draws, and the step is the minimum of the batch's exact quadratic model in a few directions. So a
+        learning rate of 1 is a whole step of that model, and `delta` is in the units of the loss.
 
         Args:
           optimizer: made of this model.
           loss: as for `likelihood_of`; with `log_likelihood` any, and of any number of outputs.
           metrics: as for `keras.Model.compile`.
           weighted_metrics: as for `keras.Model.compile`.
-          log_likelihood: as `likelihood_of` returns, of all outputs; None: that of the loss.
+          log_likelihood: as in `Likelihood`, of all outputs; None: that of the loss.
+          mean_kl: as in `Likelihood`, of all outputs; None: that of the loss, and where `log_likelihood` is given
+            alone there is none: then K-FAC's own model says how far a step goes.
 
         Raises:
           TypeError: if the optimizer is not a `Kfac`.
@@ -125,7 +169,8 @@ class KfacModel(keras.Model):
                 f"loss={loss!r}: {self.name!r} has {len(self.outputs)} outputs; must have one, or come with "
                 "log_likelihood"
             )
-        self._log_likelihood = log_likelihood or likelihood_of(loss)
+        likelihood = Likelihood(log_likelihood, mean_kl) if log_likelihood else likelihood_of(loss)
+        self._log_likelihood, self._mean_kl = likelihood
         super().compile(None, loss, metrics=metrics, weighted_metrics=weighted_metrics, jit_compile=False)
         self.optimizer = optimizer
 
@@ -137,13 +182,31 @@ class KfacModel(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One update on a batch (x, y, sample_weight); returns the metrics since they were reset."""
-        self.optimizer.minimize(self._objective, *keras.utils.unpack_x_y_sample_weight(data))
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        divergence = Divergence(self._training_outputs, self._mean_kl) if self._mean_kl else None
+        result = self.optimizer.minimize(
+            self._objective, x, y, sample_weight, divergence=divergence, loss=self._loss_alone
+        )
+        self._count(x, y, result["outputs"], sample_weight, result["loss"])
         return self.get_metrics_result()
 
     def _objective(self, x: Any, y: tf.Tensor, sample_weight: tf.Tensor | None) -> Objective:
         outputs = self(x, training=True)
         loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
+        return Objective(loss, self._log_likelihood(outputs, self.optimizer.generator), {"outputs": outputs})
+
+    def _training_outputs(self, x: Any, y: tf.Tensor, sample_weight: tf.Tensor | None) -> Any:
+        """The outputs as in training, without a change to the state of a BatchNormalization or Dropout."""
+        trainable = [variable.value for variable in self.trainable_variables]
+        others = [variable.value for variable in self.non_trainable_variables]
+        return self.stateless_call(trainable, others, x, training=True)[0]
+
+    def _loss_alone(self, x: Any, y: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
+        return self.compute_loss(x, y, self._training_outputs(x, y, sample_weight), sample_weight, training=True)
+
+    @tf.function(reduce_retracing=True)
+    def _count(self, x: Any, y: tf.Tensor, outputs: Any, sample_weight: tf.Tensor | None, loss: tf.Tensor) -> None:
+        """Takes a batch into the metrics."""
         rows = tf.shape(tf.nest.flatten(outputs)[0])[0]
         self.metrics[0].update_state(loss, sample_weight=rows)  # that of the loss
         self.compute_metrics(x, y, outputs, sample_weight)
-        return Objective(loss, self._log_likelihood(outputs, self.optimizer.generator))

@@ -186,7 +186,11 @@ class Kfac:
     # -- one update ---------------------------------------------------------------------------------------------------
 
     def minimize(
-        self, objective: Callable[..., Objective], *batch: Any, divergence: Divergence | None = None
+        self,
+        objective: Callable[..., Objective],
+        *batch: Any,
+        divergence: Divergence | None = None,
+        loss: Callable[..., tf.Tensor] | None = None,
     ) -> Metrics:
         """One update on one batch.
 
@@ -197,6 +201,8 @@ class Kfac:
           divergence: how far apart two sets of the model's outputs are. With it the step is the minimum of the exact
             quadratic model in the directions of a few iterations of conjugate gradient, and its trust region is that
             of the exact Fisher. Pass the same functions every time.
+          loss: `loss(*batch)` -> the objective's loss alone, which the damping is adapted by; None: the objective is
+            called once more for it.
 
         Returns:
           The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
@@ -215,7 +221,7 @@ class Kfac:
         metrics |= self.follow(gradients, *batch, divergence=divergence)
         self._step += 1
         if divergence and self._damping_interval and self._step % self._damping_interval == 0:
-            self._adapt_damping(objective, batch, metrics)
+            self._adapt_damping(loss or objective, batch, metrics)
         return metrics
 
     @tf.autograph.experimental.do_not_convert
@@ -395,14 +401,15 @@ class Kfac:
             self._skipped_updates.assign_add(1)
             self._bad_gradient.assign(first_not_finite(gradients))
 
-    def _adapt_damping(self, objective: Callable[..., Objective], batch: tuple, step: Metrics) -> None:
+    def _adapt_damping(self, loss: Callable, batch: tuple, metrics: Metrics) -> None:
         """Sets lambda by how much of the foretold decrease of the loss came true (Martens & Grosse 2015, 6.5)."""
-        after = float(self._call(self._loss, _unchanged, objective, batch))
-        ratio = (float(step["loss"]) - after) / float(step["model_decrease"])
-        self.damping = adapted_damping(float(self.damping), ratio, self._damping_interval, self._min_damping)
+        after = float(self._call(self._loss_of, _unchanged, loss, batch))
+        ratio = np.divide(float(metrics["loss"]) - after, float(metrics["model_decrease"]))
+        self.damping = adapted_damping(float(self.damping), float(ratio), self._damping_interval, self._min_damping)
 
-    def _loss(self, objective: Callable[..., Objective], *batch: Any) -> tf.Tensor:
-        return objective(*batch).loss
+    def _loss_of(self, function: Callable, *batch: Any) -> tf.Tensor:
+        result = function(*batch)
+        return result.loss if isinstance(result, Objective) else result
 
     # -- what it did --------------------------------------------------------------------------------------------------
 
