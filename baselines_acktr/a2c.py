@@ -37,7 +37,8 @@ class DiscreteModel(SharedAgent):
 
     def _objective(self, observations, actions, returns, advantages) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         logits, values = self.network(observations)
-        return self._loss(logits, values, actions, returns, advantages)
+        losses, metrics = self._losses(logits, values, actions, returns, advantages)
+        return losses["policy"] + self.config.vf_coef * losses["value"], metrics
 
     def state(self) -> dict[str, np.ndarray]:
         return super().state() | with_prefix("rmsprop", self.optimizer.state())

@@ -175,7 +175,6 @@ class SharedConfig(ScheduleConfig, CnnConfig):
         maximum=1,
     )
     ent_coef: float = option(0.01, "weight of the entropy bonus", source=PAPER, minimum=0)
-    vf_coef: float = option(0.5, "weight of the value loss 0.5 (R - V)^2", source=BASELINES, minimum=0)
     hidden_sizes: tuple[int, ...] = option(
         (), "dense layers of the network; empty: 512 for cnn, 64,64 for mlp", unit="units", source=PAPER, minimum=1
     )
@@ -261,10 +260,25 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     """Hyperparameters of `acktr_discrete` (Wu et al. 2017, sections 3-5 and appendix A)."""
 
     lr: float = option(
-        0.7, "largest step eta_max at the start of the run", source=PAPER + ", appendix A: grid 0.7 to 0.02", above=0
+        3.0,
+        "largest step of the policy at first; 1 is the natural gradient; the critic's falls as it does",
+        source=TUNED,
+        above=0,
     )
     delta: float = option(
-        0.002, "radius of the trust region", unit="nats of KL", source="tuned on Pong; " + PAPER + ": 0.001", above=0
+        0.01, "radius of the trust region of the policy's step", unit="nats of KL", source=TUNED, above=0
+    )
+    vf_lr: float = option(0.7, "largest step of the critic; 1 is the whole Gauss-Newton step", source=TUNED, above=0)
+    vf_delta: float = option(
+        0.05, "radius of the trust region of the critic's step", unit="nats of KL", source=TUNED, above=0
+    )
+    damping: float = option(2e-4, "Tikhonov damping lambda of the Fisher", source=TUNED, above=0)
+    lam: float = option(
+        0.95,
+        "lambda of generalized advantage estimation; 1: k-step returns, which the critic learns in any case",
+        source=TUNED + "; " + PAPER + ": 1",
+        minimum=0,
+        maximum=1,
     )
     inverse_form: str = option(
         "eigen",
@@ -337,6 +351,7 @@ class A2cDiscreteConfig(SharedConfig, RmspropConfig):
     num_env_atari: ClassVar[int] = 16
 
     nsteps: int = option(5, "steps of every environment in a batch", unit="timesteps", source=PAPER, minimum=1)
+    vf_coef: float = option(0.5, "weight of the value loss 0.5 (R - V)^2", source=BASELINES, minimum=0)
     conv_filters: tuple[int, ...] = option((32, 64, 64), "filters of the cnn's convolutions", source=PAPER, minimum=1)
 
 

@@ -114,16 +114,16 @@ class SharedAgent(Agent):
         arrays = rollout.observations, rollout.actions, returns, advantages
         return tuple(array.reshape(returns.size, *array.shape[2:]) for array in arrays)
 
-    def _loss(
+    def _losses(
         self, parameters: tf.Tensor, values: tf.Tensor, actions: tf.Tensor, returns: tf.Tensor, advantages: tf.Tensor
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """The A2C loss of the network's outputs, and its parts for the log; scalars."""
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """The loss of the `policy`, with its entropy bonus, that of the `value`, and numbers for the log; scalars."""
         pi = make_distribution(self.action_space, parameters)
         policy_loss = policy_gradient_loss(pi.log_prob(actions), advantages)
         critic_loss = value_loss(values, returns)
         entropy = tf.reduce_mean(pi.entropy())
-        loss = policy_loss - self.config.ent_coef * entropy + self.config.vf_coef * critic_loss
-        return loss, {"policy_loss": policy_loss, "value_loss": critic_loss, "policy_entropy": entropy}
+        losses = {"policy": policy_loss - self.config.ent_coef * entropy, "value": critic_loss}
+        return losses, {"policy_loss": policy_loss, "value_loss": critic_loss, "policy_entropy": entropy}
 
     @tf.function(reduce_retracing=True)
     def _parameters(self, observations: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from baselines_acktr.agents import Agent
 from baselines_acktr.benchmark.probe import spaces_of
 from baselines_acktr.benchmark.stopwatch import Stopwatch
-from baselines_acktr.kfac.optimizer import EARLY
+from baselines_acktr.kfac.curvature import EARLY
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
 from baselines_acktr.training import make_config
 from common.errors import UserError

@@ -25,7 +25,7 @@ from baselines_acktr.kfac.keras_model import KfacModel
 from baselines_acktr.kfac.optimizer import Kfac, Objective
 from baselines_acktr.kfac.quadratic_model import Divergence
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
-from baselines_acktr.kfac.trust_region import step_length
+from baselines_acktr.kfac.trust_region import TrustRegion, step_length
 
 __all__ = [
     "INVERTERS",
@@ -39,6 +39,7 @@ __all__ = [
     "KfacModel",
     "NoInverseError",
     "Objective",
+    "TrustRegion",
     "UnsupportedLayerError",
     "bernoulli_kl",
     "bernoulli_log_likelihood",

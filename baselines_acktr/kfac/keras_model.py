@@ -30,11 +30,11 @@ class Likelihood(NamedTuple):
     Attributes:
       log_likelihood: (outputs [B, ...], generator) -> log-likelihood of targets drawn from the distribution that the
         outputs stand for, summed over rows; scalar.
-      mean_kl: (old, new) -> mean KL over rows between two such outputs, nats; scalar.
+      mean_kl: (old, new) -> mean KL over rows between two such outputs, nats; scalar. None: not known.
     """
 
     log_likelihood: LogLikelihood
-    mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None
 
 
 def _terms(outputs: tf.Tensor, classes: bool) -> int:
@@ -170,7 +170,8 @@ class KfacModel(keras.Model):
                 "log_likelihood"
             )
         likelihood = Likelihood(log_likelihood, mean_kl) if log_likelihood else likelihood_of(loss)
-        self._log_likelihood, self._mean_kl = likelihood
+        self._log_likelihood: LogLikelihood = likelihood.log_likelihood
+        self._mean_kl: Callable | None = likelihood.mean_kl
         super().compile(None, loss, metrics=metrics, weighted_metrics=weighted_metrics, jit_compile=False)
         self.optimizer = optimizer
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -32,6 +32,7 @@ from baselines_acktr.kfac.quadratic_model import (
     BatchFisher,
     Divergence,
     KlParts,
+    Solution,
     Step,
     Vector,
     conjugate_gradient,
@@ -40,27 +41,29 @@ from baselines_acktr.kfac.quadratic_model import (
     step_with_last,
 )
 from baselines_acktr.kfac.taps import supported_layers, tap_layers
-from baselines_acktr.kfac.trust_region import step_length
+from baselines_acktr.kfac.trust_region import TrustRegion, step_length
 
 MANY = 32  # graphs, from which on a warning is given
 _LOG = logging.getLogger(__name__)
 Metrics = dict[str, tf.Tensor]
 Loss = tuple[tf.Tensor, Metrics]
-Derivatives = tuple[Metrics, list[tf.Tensor], list[tf.Tensor]]  # metrics, gradients, factors
+Gradients = dict[str, Vector]  # of each part of a loss, or of the only one, WHOLE
+WHOLE = "loss"
+Derivatives = tuple[Metrics, Gradients, list[tf.Tensor]]  # metrics, gradients, factors
 
 
 class Objective(NamedTuple):
     """What a model is trained on, computed in one forward pass.
 
     Attributes:
-      loss: scalar to minimise.
+      loss: scalar to minimise; with `trust_regions` a scalar for each of their names, to minimise the sum of.
       log_likelihood: log-likelihood of targets sampled from the model, summed over rows (see `kfac.fisher`).
         Its gradients give the Fisher; only layer calls that it depends on count, so it may be taken on fewer rows
         than the loss by calling the model on those rows apart.
       metrics: further tensors to hand back.
     """
 
-    loss: tf.Tensor
+    loss: tf.Tensor | dict[str, tf.Tensor]
     log_likelihood: tf.Tensor
     metrics: dict[str, tf.Tensor] = {}  # noqa: RUF012 (read only)
 
@@ -86,6 +89,9 @@ class Kfac:
         K-FAC's direction as far as the model says.
       blend: part of K-FAC's own curvature in that model, between 0 and 1: it keeps a Fisher of few rows from being
         taken at its word in directions that those rows know nothing of.
+      trust_regions: {name: trust region} for the parts of a loss that each get a step of their own, by conjugate
+        gradient on their own gradient; the update is the sum of the steps, times `learning_rate` and within `delta`.
+        So none of them is as long as another's scale makes it. Wants a `divergence`; the last step is no direction.
       damping_interval: updates between two adaptations of the damping, by how much of the decrease that the quadratic
         model foretold came true (Martens & Grosse 2015, section 6.5); 0: it stays. Only with a `divergence`.
       min_damping: the least damping that it is adapted to.
@@ -121,6 +127,7 @@ class Kfac:
         decay: float = 0.95,
         iterations: int = 2,
         blend: float = 0.0,
+        trust_regions: Mapping[str, TrustRegion] | None = None,
         damping_interval: int = 5,
         min_damping: float = 1e-5,
         inverse_interval: int = 1,
@@ -152,6 +159,7 @@ class Kfac:
         self.dtype = self.curvature.dtype
         self.learning_rate, self.delta, self.damping, self.momentum = learning_rate, delta, damping, momentum
         self._iterations, self._blend, self._uses_last_step = iterations, blend, momentum > 0
+        self._regions = dict(trust_regions or {})
         self._damping_interval, self._min_damping = damping_interval, min_damping
         self._skipped_updates, self._bad_gradient = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
         self._last_factor = tf.Variable(0, dtype=self.dtype, trainable=False)  # of the velocity, in the last move
@@ -216,6 +224,8 @@ class Kfac:
         """
         if not tf.executing_eagerly():
             raise RuntimeError("Kfac.minimize cannot be part of a tf.function; Kfac.advance can")
+        if self._regions and divergence is None:
+            raise ValueError("divergence=None: must be given where there are trust_regions")
         metrics, gradients = self.differentiate(objective, *batch)
         self.refresh_inverses()
         metrics |= self.follow(gradients, *batch, divergence=divergence)
@@ -237,11 +247,12 @@ class Kfac:
         """
         return self._call(self._differentiate_loss, self._advance, loss, batch)
 
-    def differentiate(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Vector]:
+    def differentiate(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Gradients]:
         """The first part of `minimize`: takes the batch's factors into the curvature.
 
         Returns:
-          The objective's metrics with its `loss`, and the gradients, a matrix [I, O] for each layer; means over ranks.
+          The objective's metrics with its `loss`, and the gradients, a matrix [I, O] for each layer, of each part of
+          the loss if it has parts; means over the ranks.
         """
         return self._call(self._differentiate, self._observe, objective, batch)
 
@@ -253,15 +264,15 @@ class Kfac:
         """Publishes the inverses of the last snapshot as soon as they are there."""
         self.curvature.await_inverses()
 
-    def follow(self, gradients: Vector, *batch: Any, divergence: Divergence | None = None) -> Metrics:
+    def follow(self, gradients: Gradients, *batch: Any, divergence: Divergence | None = None) -> Metrics:
         """The part of `minimize` behind the gradients: chooses direction and length, and moves the weights.
 
         Args:
-          gradients: the mean over the ranks, a matrix [I, O] for each layer.
+          gradients: as `differentiate` returns them.
           *batch: as for `minimize`, like the other arguments and the result.
         """
         if divergence is None:
-            return self._follow_kfac(gradients)
+            return self._follow_kfac(gradients[WHOLE])
         if self._group:
             return self._follow_model(divergence, gradients, *batch)
         return self._call(self._follow_model, _unchanged, divergence, (gradients, *batch))
@@ -282,12 +293,14 @@ class Kfac:
         """Metrics, gradients of the loss as matrices and factors, from one forward and two backward passes."""
         with tf.GradientTape(persistent=True) as tape, tap_layers(self.layers) as taps:
             loss, log_likelihood, metrics = objective(*batch)
-        gradients = self._gradients(tape, loss)
+            total = tf.add_n(list(loss.values())) if isinstance(loss, dict) else loss
+        parts = {name: loss[name] for name in self._regions} if self._regions else {WHOLE: total}
+        gradients = {name: self._gradients(tape, part) for name, part in parts.items()}
         at_outputs = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
         factors = self.curvature.factors(taps, at_outputs)
         if self._group:
             factors = [triangle(factor) for factor in factors]
-        return {**metrics, "loss": loss}, gradients, factors
+        return {**metrics, "loss": total}, gradients, factors
 
     def _differentiate_loss(self, function: Callable[..., Loss], *batch: Any) -> tuple[Metrics, Vector]:
         with tf.GradientTape() as tape:
@@ -300,7 +313,7 @@ class Kfac:
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [join(parts) for parts in gradients]
 
-    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, Vector]:
+    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, Gradients]:
         """Takes a batch's factors into the running averages; returns the rest."""
         metrics, gradients, factors = derivatives
         if self._group:
@@ -329,26 +342,45 @@ class Kfac:
         return {"step_length": length, "trust_region_scale": scale, "model_kl": 0.5 * length**2 * norm}
 
     @tf.autograph.experimental.do_not_convert
-    def _follow_model(self, divergence: Divergence, gradients: Vector, *batch: Any) -> Metrics:
+    def _follow_model(self, divergence: Divergence, gradients: Gradients, *batch: Any) -> Metrics:
         """A step towards the minimum of the batch's exact quadratic model.
 
         In one process all of it is one graph; between ranks each product is, as their means meet on the host.
         """
         product, quadratic_forms = self._fisher_products(divergence, batch)
-        found = conjugate_gradient(
+        metrics: Metrics = {}
+        if self._regions:
+            step, metrics = self._sum_of_steps(product, gradients)
+        else:
+            gradient = gradients[WHOLE]
+            found = self._solve(product, gradient)
+            step = step_along(found, gradient)
+            if self._uses_last_step:
+                last = [tf.identity(block.velocity) for block in self.blocks]
+                step = step_with_last(found, gradient, last, quadratic_forms(last)[0], self.damping)
+        norm, parts = quadratic_forms(step.x)
+        return metrics | self._move_along(step._replace(fisher_norm=norm), parts, _sum_of(gradients))
+
+    def _solve(self, product: Callable[[Vector], Vector], gradient: Vector) -> Solution:
+        return conjugate_gradient(
             product,
             self.curvature.precondition,
-            gradients,
+            gradient,
             iterations=self._iterations,
             damping=self.damping,
             blend=self._blend,
         )
-        step = step_along(found, gradients)
-        if self._uses_last_step:
-            last = [tf.identity(block.velocity) for block in self.blocks]
-            step = step_with_last(found, gradients, last, quadratic_forms(last)[0], self.damping)
-        _, parts = quadratic_forms(step.x)
-        return self._move_along(step, parts, gradients)
+
+    def _sum_of_steps(self, product: Callable[[Vector], Vector], gradients: Gradients) -> tuple[Step, Metrics]:
+        """The sum of the steps for all parts of the loss, each within its trust region, but for the sum's norm."""
+        steps, lengths = {}, {}
+        for name, region in self._regions.items():
+            step = step_along(self._solve(product, gradients[name]), gradients[name])
+            length = step_length(step.fisher_norm, *(tf.constant(number, self.dtype) for number in region))
+            steps[name] = [length * matrix for matrix in step.x]
+            lengths[f"{name}_step_length"] = length
+        x = _sum_of(steps)
+        return Step(x, inner_product(_sum_of(gradients), x), tf.zeros((), self.dtype), inner_product(x, x)), lengths
 
     def _fisher_products(self, divergence: Divergence, batch: tuple) -> tuple[Callable, Callable]:
         """`BatchFisher`'s `product` and `quadratic_forms`, means over the ranks."""
@@ -487,6 +519,10 @@ class Kfac:
 
     def __exit__(self, *exception) -> None:
         self.close()
+
+
+def _sum_of(vectors: dict[str, Vector]) -> Vector:
+    return [tf.add_n(matrices) for matrices in zip(*vectors.values(), strict=True)]
 
 
 def _unchanged(result: Any) -> Any:
