@@ -27,7 +27,7 @@ class Model(SharedAgent):
         super().__init__(*arguments, **options)
         regions = {
             "policy": TrustRegion(self.config.lr, self.config.delta),
-            "value": TrustRegion(self.config.vf_lr, self.config.vf_delta),
+            "value": TrustRegion(self.config.vf_lr, self.config.vf_delta, relative=True),
         }
         self.optimizer = make_kfac(
             self.network, self.config, self.seed, self.comm, trust_regions=regions, learning_rate=1.0, delta=1.0

@@ -235,7 +235,7 @@ def test_log_std_has_the_exact_fisher_of_a_gaussian():
     """d log pi / d log_std = z^2 - 1, so its Fisher is 2 on the diagonal, 0 elsewhere, and A is [[1]]."""
     model = make_model(stats_decay=0.0, lr=1e-8, log_std_init=0.0)
     model.update(make_rollout(model, steps=200, envs=100), 10**9)
-    factors = {factor.name: factor for factor in model.optimizer._snapshot().factors}
+    factors = {factor.name: factor for factor in model.optimizer.curvature.snapshot(0).factors}
     np.testing.assert_allclose(factors["log_std"].a, [[1.0]])
     np.testing.assert_allclose(factors["log_std"].s, 2 * np.eye(2), atol=0.12)
     np.testing.assert_allclose(factors["mean"].s, np.eye(2), atol=0.04)  # 1 / std^2

@@ -112,7 +112,7 @@ def test_every_value_knows_where_it_came_from():
     assert set(settings_.values()) == set(origins)
 
 
-@pytest.mark.parametrize(("flag", "value"), [("nsteps", 5), ("max_kl", 0.1), ("vf_bias_rate", 0.1)])
+@pytest.mark.parametrize(("flag", "value"), [("nsteps", 5), ("lrschedule", "constant"), ("vf_fisher_coef", 2.0)])
 def test_a_flag_of_the_other_learner_is_refused(flag, value):
     settings_ = settle(FLAGS.parse(["--env=X-v0", f"--{flag}={value}"]))
     assert getattr(settings_.with_learner(DISCRETE, {}).config, flag) == value
@@ -126,8 +126,8 @@ def test_a_flag_of_the_other_learner_is_refused(flag, value):
         (["--alg=a2c", "--delta=0.1"], "--delta: a2c does not have it"),
         (["--alg=a2c", "--lr=0.1", "--inverses=inline"], "--inverses: a2c does not have it"),
         (["--alg=trpo", "--lr=0.1", "--max_kl=0.1", "--nsteps=5"], "--lr, --nsteps: trpo does not have them together"),
-        (["--alg=acktr", "--cg_iters=5"], "--cg_iters: acktr does not have it"),
-        (["--alg=acktr", "--nsteps=5", "--lam=0.9"], "--nsteps, --lam: acktr does not have them together"),
+        (["--alg=acktr", "--fisher_fraction=0.5"], "--fisher_fraction: acktr does not have it"),
+        (["--alg=acktr", "--nsteps=5", "--vf_iters=9"], "--nsteps, --vf_iters: acktr does not have them together"),
         (
             ["--alg=trpo", "--conv_filters=8,16,32"],
             "must be of the same length, not 3 of conv_filters, 2 of conv_kernels",

@@ -211,9 +211,9 @@ def test_a_run_made_before_a_hyperparameter_existed_is_refused(fake):
     launch([run], fake)
     path = fake / run.name / "run.json"
     info = json.loads(path.read_text())
-    del info["settings"]["log_std_balance"]
+    del info["settings"]["cg_blend"]
     path.write_text(json.dumps(info))
-    with pytest.raises(UserError, match=r"was made with log_std_balance=nothing, now 0\.5; move it away"):
+    with pytest.raises(UserError, match=r"was made with cg_blend=nothing, now 0\.5; move it away"):
         job.state_of(run, fake / run.name)
 
 

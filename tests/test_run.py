@@ -250,10 +250,10 @@ def test_the_wrong_half_of_a_checkpoint_is_named(trained, capsys):
 
 def test_a_checkpoint_from_before_a_hyperparameter_existed_says_so(trained, tmp_path, capsys):
     arrays, meta = checkpoint.load(trained / "model")
-    del meta["config"]["max_kl"]
+    del meta["config"]["cg_blend"]
     checkpoint.save(tmp_path / "model", arrays, meta)
     assert run.main([f"--load_path={tmp_path}/model", "--num_timesteps=0", "--play"]) == 0
-    assert "the checkpoint is older than --max_kl: now as by default\n" in capsys.readouterr().err
+    assert "the checkpoint is older than --cg_blend: now as by default\n" in capsys.readouterr().err
 
 
 def test_nothing_to_do_is_said(capsys):

@@ -71,7 +71,7 @@ def test_sigma_scales_the_fisher_and_so_widens_the_trust_region():
     observations, returns = data(rows=20_000)
     value_function.fit(observations, returns)
     value_function.wait()
-    factors = {factor.name: factor for factor in value_function.optimizer._snapshot().factors}
+    factors = {factor.name: factor for factor in value_function.optimizer.curvature.snapshot(0).factors}
     np.testing.assert_allclose(factors["value_head"].s, [[float(value_function.sigma) ** -2]], rtol=0.05)
 
 
@@ -120,7 +120,7 @@ def test_a_batch_is_given_so_many_updates_and_one_look_at_the_fisher(steps, monk
     for _ in range(2):
         value_function.fit(*data())
     value_function.wait()
-    np.testing.assert_allclose(value_function.optimizer._total_weight, 1 - 0.5**2)
+    np.testing.assert_allclose(value_function.optimizer.state()["total_weight"], 1 - 0.5**2)
     assert taken == 2 * (steps - 1) * [20]
 
 

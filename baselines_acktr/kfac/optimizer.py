@@ -47,9 +47,14 @@ MANY = 32  # graphs, from which on a warning is given
 _LOG = logging.getLogger(__name__)
 Metrics = dict[str, tf.Tensor]
 Loss = tuple[tf.Tensor, Metrics]
-Gradients = dict[str, Vector]  # of each part of a loss, or of the only one, WHOLE
-WHOLE = "loss"
-Derivatives = tuple[Metrics, Gradients, list[tf.Tensor]]  # metrics, gradients, factors
+WHOLE = "loss"  # name of the only part of a loss that has no parts
+
+
+class Slope(NamedTuple):
+    """One part of a loss on a batch, and its gradient: a matrix [I, O] for each layer."""
+
+    loss: tf.Tensor
+    gradient: Vector
 
 
 class Objective(NamedTuple):
@@ -66,6 +71,10 @@ class Objective(NamedTuple):
     loss: tf.Tensor | dict[str, tf.Tensor]
     log_likelihood: tf.Tensor
     metrics: dict[str, tf.Tensor] = {}  # noqa: RUF012 (read only)
+
+
+Slopes = dict[str, Slope]  # of each part of the loss
+Derivatives = tuple[Metrics, Slopes, list[tf.Tensor]]  # metrics, slopes, factors
 
 
 class Kfac:
@@ -226,9 +235,9 @@ class Kfac:
             raise RuntimeError("Kfac.minimize cannot be part of a tf.function; Kfac.advance can")
         if self._regions and divergence is None:
             raise ValueError("divergence=None: must be given where there are trust_regions")
-        metrics, gradients = self.differentiate(objective, *batch)
+        metrics, slopes = self.differentiate(objective, *batch)
         self.refresh_inverses()
-        metrics |= self.follow(gradients, *batch, divergence=divergence)
+        metrics |= self.follow(slopes, *batch, divergence=divergence)
         self._step += 1
         if divergence and self._damping_interval and self._step % self._damping_interval == 0:
             self._adapt_damping(loss or objective, batch, metrics)
@@ -247,12 +256,12 @@ class Kfac:
         """
         return self._call(self._differentiate_loss, self._advance, loss, batch)
 
-    def differentiate(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Gradients]:
+    def differentiate(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Slopes]:
         """The first part of `minimize`: takes the batch's factors into the curvature.
 
         Returns:
-          The objective's metrics with its `loss`, and the gradients, a matrix [I, O] for each layer, of each part of
-          the loss if it has parts; means over the ranks.
+          The objective's metrics with its `loss`, and the slope of each part of the loss, or of "loss" where it has no
+          parts; means over the ranks.
         """
         return self._call(self._differentiate, self._observe, objective, batch)
 
@@ -264,18 +273,18 @@ class Kfac:
         """Publishes the inverses of the last snapshot as soon as they are there."""
         self.curvature.await_inverses()
 
-    def follow(self, gradients: Gradients, *batch: Any, divergence: Divergence | None = None) -> Metrics:
-        """The part of `minimize` behind the gradients: chooses direction and length, and moves the weights.
+    def follow(self, slopes: Slopes, *batch: Any, divergence: Divergence | None = None) -> Metrics:
+        """The part of `minimize` behind the slopes: chooses direction and length, and moves the weights.
 
         Args:
-          gradients: as `differentiate` returns them.
+          slopes: as `differentiate` returns them.
           *batch: as for `minimize`, like the other arguments and the result.
         """
         if divergence is None:
-            return self._follow_kfac(gradients[WHOLE])
+            return self._follow_kfac(slopes[WHOLE].gradient)
         if self._group:
-            return self._follow_model(divergence, gradients, *batch)
-        return self._call(self._follow_model, _unchanged, divergence, (gradients, *batch))
+            return self._follow_model(divergence, slopes, *batch)
+        return self._call(self._follow_model, _unchanged, divergence, (slopes, *batch))
 
     # -- gradients and factors ----------------------------------------------------------------------------------------
 
@@ -295,12 +304,12 @@ class Kfac:
             loss, log_likelihood, metrics = objective(*batch)
             total = tf.add_n(list(loss.values())) if isinstance(loss, dict) else loss
         parts = {name: loss[name] for name in self._regions} if self._regions else {WHOLE: total}
-        gradients = {name: self._gradients(tape, part) for name, part in parts.items()}
+        slopes = {name: Slope(part, self._gradients(tape, part)) for name, part in parts.items()}
         at_outputs = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
         factors = self.curvature.factors(taps, at_outputs)
         if self._group:
             factors = [triangle(factor) for factor in factors]
-        return {**metrics, "loss": total}, gradients, factors
+        return {**metrics, "loss": total}, slopes, factors
 
     def _differentiate_loss(self, function: Callable[..., Loss], *batch: Any) -> tuple[Metrics, Vector]:
         with tf.GradientTape() as tape:
@@ -313,13 +322,13 @@ class Kfac:
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [join(parts) for parts in gradients]
 
-    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, Gradients]:
+    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, Slopes]:
         """Takes a batch's factors into the running averages; returns the rest."""
-        metrics, gradients, factors = derivatives
+        metrics, slopes, factors = derivatives
         if self._group:
             factors = [symmetric(factor) for factor in factors]
         self.curvature.observe(factors)
-        return metrics, gradients
+        return metrics, slopes
 
     def _advance(self, derivatives: tuple[Metrics, Vector]) -> Metrics:
         metrics, gradients = derivatives
@@ -342,7 +351,7 @@ class Kfac:
         return {"step_length": length, "trust_region_scale": scale, "model_kl": 0.5 * length**2 * norm}
 
     @tf.autograph.experimental.do_not_convert
-    def _follow_model(self, divergence: Divergence, gradients: Gradients, *batch: Any) -> Metrics:
+    def _follow_model(self, divergence: Divergence, slopes: Slopes, *batch: Any) -> Metrics:
         """A step towards the minimum of the batch's exact quadratic model.
 
         In one process all of it is one graph; between ranks each product is, as their means meet on the host.
@@ -350,16 +359,16 @@ class Kfac:
         product, quadratic_forms = self._fisher_products(divergence, batch)
         metrics: Metrics = {}
         if self._regions:
-            step, metrics = self._sum_of_steps(product, gradients)
+            step, metrics = self._sum_of_steps(product, slopes)
         else:
-            gradient = gradients[WHOLE]
+            gradient = slopes[WHOLE].gradient
             found = self._solve(product, gradient)
             step = step_along(found, gradient)
             if self._uses_last_step:
                 last = [tf.identity(block.velocity) for block in self.blocks]
                 step = step_with_last(found, gradient, last, quadratic_forms(last)[0], self.damping)
         norm, parts = quadratic_forms(step.x)
-        return metrics | self._move_along(step._replace(fisher_norm=norm), parts, _sum_of(gradients))
+        return metrics | self._move_along(step._replace(fisher_norm=norm), parts, _whole_gradient(slopes))
 
     def _solve(self, product: Callable[[Vector], Vector], gradient: Vector) -> Solution:
         return conjugate_gradient(
@@ -371,16 +380,20 @@ class Kfac:
             blend=self._blend,
         )
 
-    def _sum_of_steps(self, product: Callable[[Vector], Vector], gradients: Gradients) -> tuple[Step, Metrics]:
+    def _sum_of_steps(self, product: Callable[[Vector], Vector], slopes: Slopes) -> tuple[Step, Metrics]:
         """The sum of the steps for all parts of the loss, each within its trust region, but for the sum's norm."""
         steps, lengths = {}, {}
         for name, region in self._regions.items():
-            step = step_along(self._solve(product, gradients[name]), gradients[name])
-            length = step_length(step.fisher_norm, *(tf.constant(number, self.dtype) for number in region))
+            loss, gradient = slopes[name]
+            step = step_along(self._solve(product, gradient), gradient)
+            delta = region.delta * (loss if region.relative else tf.ones((), self.dtype))
+            length = step_length(step.fisher_norm, tf.constant(region.max_length, self.dtype), delta)
             steps[name] = [length * matrix for matrix in step.x]
             lengths[f"{name}_step_length"] = length
         x = _sum_of(steps)
-        return Step(x, inner_product(_sum_of(gradients), x), tf.zeros((), self.dtype), inner_product(x, x)), lengths
+        return Step(
+            x, inner_product(_whole_gradient(slopes), x), tf.zeros((), self.dtype), inner_product(x, x)
+        ), lengths
 
     def _fisher_products(self, divergence: Divergence, batch: tuple) -> tuple[Callable, Callable]:
         """`BatchFisher`'s `product` and `quadratic_forms`, means over the ranks."""
@@ -523,6 +536,10 @@ class Kfac:
 
 def _sum_of(vectors: dict[str, Vector]) -> Vector:
     return [tf.add_n(matrices) for matrices in zip(*vectors.values(), strict=True)]
+
+
+def _whole_gradient(slopes: Slopes) -> Vector:
+    return _sum_of({name: slope.gradient for name, slope in slopes.items()})
 
 
 def _unchanged(result: Any) -> Any:
