@@ -28,25 +28,30 @@ ROW = "{:12s} {:9s} {:>8s} {:>8s} {:>8s} {:>8s}   {}"
 HEADING = ROW.format("problem", "optimizer", "rate", "updates", "seconds", "ms each", "updates by seed")
 
 
+ALL_PROBLEMS = "digits", "autoencoder", "regression"
+ALL_OPTIMIZERS = "K-FAC", "Adam", "AdamW", "SGD", "Muon"
+
+
 @dataclasses.dataclass(frozen=True)
 class CompareOptions:
     """Flags of `python -m baselines_acktr.examples.compare`."""
 
-    problems: tuple[str, ...] = option(("digits", "autoencoder", "regression"), "what to solve")
-    optimizers: tuple[str, ...] = option(("K-FAC", "Adam", "AdamW", "SGD", "Muon"), "what to solve it with")
+    problems: tuple[str, ...] = option(ALL_PROBLEMS, "what to solve")
+    optimizers: tuple[str, ...] = option(ALL_OPTIMIZERS, "what to solve it with")
     seeds: tuple[int, ...] = option((0, 1, 2), "of initial weights and batches", minimum=0)
     out: str = option("", "file of comma-separated values for every run; by default none")
 
     def __post_init__(self) -> None:
         validate(self)
-        for field in dataclasses.fields(self)[:3]:
-            if not getattr(self, field.name):
-                raise UserError(f"--{field.name}: must name at least one")
-        for name in ("problems", "optimizers"):
-            known = CompareOptions.__dataclass_fields__[name].default
-            for value in getattr(self, name):
-                if value not in known:
-                    raise UserError(f"--{name}={value}: must be {one_of(known)}")
+        for name, values in (("problems", self.problems), ("optimizers", self.optimizers), ("seeds", self.seeds)):
+            if not values:
+                raise UserError(f"--{name}: must name at least one")
+        for name, values, known in (
+            ("problems", self.problems, ALL_PROBLEMS),
+            ("optimizers", self.optimizers, ALL_OPTIMIZERS),
+        ):
+            for value in set(values) - set(known):
+                raise UserError(f"--{name}={value}: must be {one_of(known)}")
 
 
 FLAGS = cli.Flags({"options": CompareOptions})

@@ -1,12 +1,14 @@
 """Three small supervised problems with a target each, on which optimizers are compared.
 
-The loss of each is the mean over rows of the negative log-likelihood of the targets, nats, up to a constant, so the
-Fisher of its own likelihood is the Hessian of the loss at the outputs.
+The losses are Keras' own: means over rows and, where a row has several targets, over these. Likelihood and divergence
+are scaled alike, so both give the Hessian of the loss at the outputs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,17 +17,18 @@ import numpy as np
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
-from baselines_acktr.kfac import bernoulli_log_likelihood, categorical_log_likelihood, gaussian_log_likelihood
+from baselines_acktr.kfac.keras_model import likelihood_of
 
 
 class Family(NamedTuple):
     """The distribution of a row's targets, whose parameters are a model's outputs [B, K].
 
     Attributes:
-      loss: `loss(targets, outputs)` -> mean over rows of the negative log-likelihood, nats, up to a constant; scalar.
+      loss: `loss(targets, outputs)` -> mean over rows of the negative log-likelihood of a row's targets, by their
+        number M (K; 1 for classes), up to a constant, nats; scalar.
       log_likelihood: `log_likelihood(outputs, generator)` -> that of targets drawn from the distribution, summed over
-        rows, nats; scalar.
-      mean_kl: `mean_kl(old, new)` -> mean over rows of KL(old || new), nats; scalar.
+        rows, by sqrt(M), so that its Fisher is by M; scalar.
+      mean_kl: `mean_kl(old, new)` -> mean over rows of KL(old || new), by M, nats; scalar.
     """
 
     loss: Callable[[Any, tf.Tensor], tf.Tensor]
@@ -43,20 +46,33 @@ def _categorical_kl(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
 
 
 def _bernoulli_loss(pixels: Any, logits: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(pixels, logits), axis=-1))
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(pixels, logits))
 
 
 def _bernoulli_kl(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
     return _bernoulli_loss(tf.sigmoid(old), new) - _bernoulli_loss(tf.sigmoid(old), old)
 
 
-def _gaussian_loss(targets: Any, means: tf.Tensor) -> tf.Tensor:
-    return 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(targets - means), axis=-1))
+def mean_squared_error(targets: Any, outputs: tf.Tensor) -> tf.Tensor:
+    """Mean over rows and outputs; scalar."""
+    return tf.reduce_mean(tf.square(targets - outputs))
 
 
-CATEGORICAL = Family(_categorical_loss, categorical_log_likelihood, _categorical_kl)
-BERNOULLI = Family(_bernoulli_loss, bernoulli_log_likelihood, _bernoulli_kl)
-GAUSSIAN = Family(_gaussian_loss, gaussian_log_likelihood, _gaussian_loss)
+CATEGORICAL = Family(
+    loss=_categorical_loss,
+    log_likelihood=likelihood_of(keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
+    mean_kl=_categorical_kl,
+)
+BERNOULLI = Family(
+    loss=_bernoulli_loss,
+    log_likelihood=likelihood_of(keras.losses.BinaryCrossentropy(from_logits=True)),
+    mean_kl=_bernoulli_kl,
+)
+GAUSSIAN = Family(
+    loss=mean_squared_error,
+    log_likelihood=likelihood_of(keras.losses.MeanSquaredError()),
+    mean_kl=mean_squared_error,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +153,7 @@ def excess_cross_entropy(pixels: Any, logits: tf.Tensor) -> tf.Tensor:
 
 
 def autoencoder() -> Problem:
-    """Digits through a linear code of 8 numbers; metric: `excess_cross_entropy`."""
+    """Digits through a linear code, 64-100-50-25-8-25-50-100-64; metric: `excess_cross_entropy` over all images."""
     images, _ = _images()
     return Problem(
         name="autoencoder",
@@ -148,27 +164,28 @@ def autoencoder() -> Problem:
         batch_size=512,
         metric=excess_cross_entropy,
         target=0.04,
-        limit=3000,
+        limit=2000,
     )
 
 
-def _teacher(rng: np.random.Generator, rows: int, widths: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Normal inputs [N, I] and what a random tanh network makes of them [N, K], of mean 0 and variance 1 each."""
-    first, second = (rng.normal(size=shape) for shape in zip(widths[:-1], widths[1:], strict=True))
+def _teacher(widths: Sequence[int], rows: int, gain: float) -> tuple[np.ndarray, np.ndarray]:
+    """Normal inputs [N, I] and what a random tanh network makes of them, of mean 0 and variance 1 each, [N, K].
+
+    Args:
+      widths: of the inputs, the hidden layers and the outputs.
+      rows: N.
+      gain: deviation of a unit's weights, times the root of their number.
+    """
+    rng = np.random.default_rng(0)
     inputs = rng.normal(size=(rows, widths[0]))
-    outputs = np.tanh(inputs @ first * GAIN / np.sqrt(widths[0])) @ second
-    return inputs.astype(np.float32), ((outputs - outputs.mean(0)) / outputs.std(0)).astype(np.float32)
-GAIN = 2
-
-
-def mean_squared_error(targets: Any, outputs: tf.Tensor) -> tf.Tensor:
-    """Mean over rows and outputs; scalar."""
-    return tf.reduce_mean(tf.square(targets - outputs))
+    *hidden, last = (gain / np.sqrt(shape[0]) * rng.normal(size=shape) for shape in itertools.pairwise(widths))
+    outputs = functools.reduce(lambda units, weights: np.tanh(units @ weights), hidden, inputs) @ last
+    return inputs.astype(np.float32), ((outputs - outputs.mean(axis=0)) / outputs.std(axis=0)).astype(np.float32)
 
 
 def regression() -> Problem:
-    """What a random network 16-32-4 computes, by 16-64-64-4; metric: `mean_squared_error`, of targets of variance 1."""
-    inputs, targets = _teacher(np.random.default_rng(0), rows=4096, widths=(16, 32, 4))
+    """What a random network 16-32-32-4 computes, by 16-64-64-4; metric: the loss, in units of the targets' variance."""
+    inputs, targets = _teacher((16, 32, 32, 4), rows=4096, gain=2)
     return Problem(
         name="regression",
         inputs=inputs,
@@ -178,7 +195,7 @@ def regression() -> Problem:
         batch_size=256,
         metric=mean_squared_error,
         target=0.03,
-        limit=3000,
+        limit=2000,
     )
 
 
