@@ -110,6 +110,18 @@ def test_a_median_is_infinite_where_most_seeds_are_given_up():
     assert median_updates([run(9), run(5, False), run(7, False)]) == np.inf
 
 
+@pytest.mark.parametrize("best", [0.01, 0.05])
+def test_the_grid_is_followed_until_it_gets_worse_on_either_side(best, monkeypatch):
+    def fake(problem, optimizer, rate, seed, limit):
+        updates = int(20 + 100 * abs(np.log10(rate / best)))
+        return Run("digits", optimizer, rate, seed, updates, 1.0, updates <= limit)
+
+    monkeypatch.setattr("baselines_acktr.examples.race.race", fake)
+    tried = [runs[0].learning_rate for runs in tune(PROBLEMS["digits"](), "Adam", [0])]
+    assert tried[0] == best
+    assert set(tried) == {0.01: {0.005, 0.01, 0.02}, 0.05: {0.005, 0.01, 0.02, 0.05, 0.1}}[best]
+
+
 def test_kfac_needs_fewer_updates_than_tuned_adam_and_sgd():
     updates = {name: median_updates(tune(PROBLEMS["digits"](), name, [0])[0]) for name in ("K-FAC", "Adam", "SGD")}
     assert updates["K-FAC"] < 0.7 * min(updates["Adam"], updates["SGD"]), updates
@@ -123,6 +135,7 @@ def short(monkeypatch):
 
 
 def test_the_command_prints_a_line_for_each_optimizer_and_keeps_every_run(short, tmp_path, capsys):
+    """No seed gets there, so no rate is worse than another and all of them are tried."""
     out = tmp_path / "runs.csv"
     assert (
         compare.main(["--problems=autoencoder,regression", "--optimizers=K-FAC,Muon", "--seeds=0", f"--out={out}"]) == 0

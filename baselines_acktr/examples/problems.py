@@ -185,7 +185,7 @@ def _teacher(widths: Sequence[int], rows: int, gain: float) -> tuple[np.ndarray,
 
 def regression() -> Problem:
     """What a random network 16-32-32-4 computes, by 16-64-64-4; metric: the loss, in units of the targets' variance."""
-    inputs, targets = _teacher((16, 32, 32, 4), rows=4096, gain=2)
+    inputs, targets = _teacher((16, 32, 32, 4), rows=4096, gain=1.5)
     return Problem(
         name="regression",
         inputs=inputs,

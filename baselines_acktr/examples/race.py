@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -70,14 +70,23 @@ def _warm_up(trainer: Trainer, model: keras.Model, problem: Problem) -> None:
     trainer.set_state(state)
 
 
-def tune(problem: Problem, optimizer: str, seeds: Iterable[int]) -> list[list[Run]]:
-    """Runs of every seed at every learning rate of the optimizer's grid, best rate first; see `median_updates`."""
-    rates, found, limit = RIVALS[optimizer].rates, [], problem.limit
-    middle_first = sorted(range(len(rates)), key=lambda index: abs(index - len(rates) // 2))
-    for index in middle_first:
-        runs = [race(problem, optimizer, rates[index], seed, limit) for seed in seeds]
-        limit = min(limit, int(SLACK * min(median_updates(runs), limit)))
-        found.append(runs)
+def tune(problem: Problem, optimizer: str, seeds: Sequence[int]) -> list[list[Run]]:
+    """Runs of every seed at the learning rates of the optimizer's grid, best rate first; see `median_updates`.
+
+    From the middle of the grid it goes up, then down, until a rate is worse than the best so far: so the best one has a
+    worse one on either side, or is the last of the grid.
+    """
+    rates, found, best = RIVALS[optimizer].rates, [], np.inf
+    middle = len(rates) // 2
+    for side in (rates[middle:], rates[:middle][::-1]):
+        for rate in side:
+            limit = int(min(problem.limit, SLACK * best))
+            runs = [race(problem, optimizer, rate, seed, limit) for seed in seeds]
+            found.append(runs)
+            updates = median_updates(runs)
+            if updates > best:
+                break
+            best = updates
     return sorted(found, key=median_updates)
 
 
