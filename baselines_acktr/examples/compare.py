@@ -90,7 +90,7 @@ def line(runs: Sequence[Run], updates: float) -> str:
     rate = "default" if np.isnan(first.learning_rate) else f"{first.learning_rate:g}"
     by_seed = " ".join(str(run.updates) if run.solved else f">{run.updates}" for run in runs)
     seconds = float(np.median([run.seconds for run in runs]))
-    each = 1e3 * sum(run.seconds for run in runs) / sum(run.updates for run in runs)
+    each = 1e3 * float(np.median([run.seconds / run.updates for run in runs]))
     return ROW.format(first.problem, first.optimizer, rate, f"{updates:.0f}", f"{seconds:.2f}", f"{each:.2f}", by_seed)
 
 
