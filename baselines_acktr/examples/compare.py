@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 PROGRAM = "python -m baselines_acktr.examples.compare"
 ROW = "{:12s} {:9s} {:>8s} {:>8s} {:>8s} {:>8s}   {}"
 HEADING = ROW.format("problem", "optimizer", "rate", "updates", "seconds", "ms each", "updates by seed")
-
-
 ALL_PROBLEMS = "digits", "autoencoder", "regression"
 ALL_OPTIMIZERS = "K-FAC", "Adam", "AdamW", "SGD", "Muon"
 
@@ -43,15 +41,13 @@ class CompareOptions:
 
     def __post_init__(self) -> None:
         validate(self)
-        for name, values in (("problems", self.problems), ("optimizers", self.optimizers), ("seeds", self.seeds)):
+        for name, known in (("problems", ALL_PROBLEMS), ("optimizers", ALL_OPTIMIZERS), ("seeds", None)):
+            values = getattr(self, name)
             if not values:
                 raise UserError(f"--{name}: must name at least one")
-        for name, values, known in (
-            ("problems", self.problems, ALL_PROBLEMS),
-            ("optimizers", self.optimizers, ALL_OPTIMIZERS),
-        ):
-            for value in set(values) - set(known):
-                raise UserError(f"--{name}={value}: must be {one_of(known)}")
+            for value in values:
+                if known and value not in known:
+                    raise UserError(f"--{name}={value}: must be {one_of(known)}")
 
 
 FLAGS = cli.Flags({"options": CompareOptions})
