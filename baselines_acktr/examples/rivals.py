@@ -1,0 +1,98 @@
+"""The optimizers that are compared: Keras' with a grid of learning rates each, K-FAC with its default arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.examples.problems import Problem
+from baselines_acktr.kfac import InlineInverter, Kfac, Objective
+
+
+class Trainer(NamedTuple):
+    """An optimizer at work on a model.
+
+    Attributes:
+      update: `update(inputs, targets)` makes one update.
+      state: `state()` -> what updates have left behind in the optimizer, copied.
+      set_state: `set_state(state)` takes it back.
+    """
+
+    update: Callable[[np.ndarray, np.ndarray], Any]
+    state: Callable[[], Any]
+    set_state: Callable[[Any], None]
+
+
+class Rival(NamedTuple):
+    """An optimizer and its grid.
+
+    Attributes:
+      start: `start(problem, model, learning_rate)` -> Trainer.
+      rates: learning rates that it is tuned over, ascending; None stands for its default.
+    """
+
+    start: Callable[[Problem, keras.Model, Any], Trainer]
+    rates: tuple[float | None, ...]
+
+
+def start_kfac(problem: Problem, model: keras.Model, rate: None) -> Trainer:
+    """K-FAC at its defaults, but with inverses inline: then runs can be repeated, and their whole cost is counted."""
+    optimizer = Kfac(model, inverter=InlineInverter())
+
+    def objective(inputs, targets):
+        outputs = model(inputs)
+        log_likelihood = problem.family.log_likelihood(outputs, optimizer.generator)
+        return Objective(problem.family.loss(targets, outputs), log_likelihood)
+
+    def update(inputs: np.ndarray, targets: np.ndarray) -> None:
+        optimizer.minimize(objective, inputs, targets)
+
+    return Trainer(update, optimizer.state, optimizer.set_state)
+
+
+def start_keras(problem: Problem, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Trainer:
+    """An optimizer of Keras in a loop of its own, one graph for an update."""
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def update(inputs, targets):
+        with tf.GradientTape() as tape:
+            loss = problem.family.loss(targets, model(inputs))
+        gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+        optimizer.apply(gradients, model.trainable_variables)
+
+    def set_state(arrays: list[np.ndarray]) -> None:
+        for variable, array in zip(optimizer.variables, arrays, strict=True):
+            variable.assign(array)
+
+    return Trainer(update, lambda: [variable.numpy().copy() for variable in optimizer.variables], set_state)
+
+
+def _start_adam(problem: Problem, model: keras.Model, rate: float) -> Trainer:
+    return start_keras(problem, model, keras.optimizers.Adam(rate))
+
+
+def _start_adamw(problem: Problem, model: keras.Model, rate: float) -> Trainer:
+    return start_keras(problem, model, keras.optimizers.AdamW(rate))
+
+
+def _start_sgd(problem: Problem, model: keras.Model, rate: float) -> Trainer:
+    return start_keras(problem, model, keras.optimizers.SGD(rate, momentum=0.9))
+
+
+def _start_muon(problem: Problem, model: keras.Model, rate: float) -> Trainer:
+    """As Keras advises, the output layer, like all biases, is left to the AdamW within."""
+    return start_keras(problem, model, keras.optimizers.Muon(rate, exclude_layers=[model.layers[-1].name]))
+
+
+RIVALS = {
+    "K-FAC": Rival(start_kfac, (None,)),
+    "Adam": Rival(_start_adam, (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)),
+    "AdamW": Rival(_start_adamw, (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)),
+    "SGD": Rival(_start_sgd, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)),
+    "Muon": Rival(_start_muon, (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)),
+}
