@@ -40,17 +40,8 @@ def _categorical_loss(labels: Any, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
-def _categorical_kl(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-    difference = tf.nn.log_softmax(old) - tf.nn.log_softmax(new)
-    return tf.reduce_mean(tf.reduce_sum(tf.nn.softmax(old) * difference, axis=-1))
-
-
 def _bernoulli_loss(pixels: Any, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(pixels, logits))
-
-
-def _bernoulli_kl(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-    return _bernoulli_loss(tf.sigmoid(old), new) - _bernoulli_loss(tf.sigmoid(old), old)
 
 
 def mean_squared_error(targets: Any, outputs: tf.Tensor) -> tf.Tensor:
@@ -58,21 +49,15 @@ def mean_squared_error(targets: Any, outputs: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.square(targets - outputs))
 
 
-CATEGORICAL = Family(
-    loss=_categorical_loss,
-    log_likelihood=likelihood_of(keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
-    mean_kl=_categorical_kl,
-)
-BERNOULLI = Family(
-    loss=_bernoulli_loss,
-    log_likelihood=likelihood_of(keras.losses.BinaryCrossentropy(from_logits=True)),
-    mean_kl=_bernoulli_kl,
-)
-GAUSSIAN = Family(
-    loss=mean_squared_error,
-    log_likelihood=likelihood_of(keras.losses.MeanSquaredError()),
-    mean_kl=mean_squared_error,
-)
+def _family(loss: Callable[[Any, tf.Tensor], tf.Tensor], keras_loss: keras.Loss) -> Family:
+    likelihood = likelihood_of(keras_loss)
+    assert likelihood.mean_kl is not None
+    return Family(loss, likelihood.log_likelihood, likelihood.mean_kl)
+
+
+CATEGORICAL = _family(_categorical_loss, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+BERNOULLI = _family(_bernoulli_loss, keras.losses.BinaryCrossentropy(from_logits=True))
+GAUSSIAN = _family(mean_squared_error, keras.losses.MeanSquaredError())
 
 
 @dataclasses.dataclass(frozen=True)

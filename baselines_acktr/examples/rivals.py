@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.examples.problems import Problem
-from baselines_acktr.kfac import InlineInverter, Kfac, Objective
+from baselines_acktr.kfac import Divergence, InlineInverter, Kfac, Objective
 
 
 class Trainer(NamedTuple):
@@ -42,14 +42,18 @@ class Rival(NamedTuple):
 def start_kfac(problem: Problem, model: keras.Model, rate: None) -> Trainer:
     """K-FAC at its defaults, but with inverses inline: then runs can be repeated, and their whole cost is counted."""
     optimizer = Kfac(model, inverter=InlineInverter())
+    divergence = Divergence(lambda inputs, targets: model(inputs), problem.family.mean_kl)
 
     def objective(inputs, targets):
         outputs = model(inputs)
         log_likelihood = problem.family.log_likelihood(outputs, optimizer.generator)
         return Objective(problem.family.loss(targets, outputs), log_likelihood)
 
+    def loss(inputs, targets):
+        return problem.family.loss(targets, model(inputs))
+
     def update(inputs: np.ndarray, targets: np.ndarray) -> None:
-        optimizer.minimize(objective, inputs, targets)
+        optimizer.minimize(objective, inputs, targets, divergence=divergence, loss=loss)
 
     return Trainer(update, optimizer.state, optimizer.set_state)
 
