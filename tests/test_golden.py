@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from repository import HELPERS, ROOT
 
-FOLDER = Path(__file__).resolve().parent
-STORED = json.loads((FOLDER / "golden.json").read_text())
+STORED = json.loads((ROOT / "tests" / "data" / "golden.json").read_text())
 NAMES = sorted(STORED.keys() - {"probe"})
 TOLERANCE = 1e-3  # of sums over an array, between machines
 
@@ -22,8 +21,8 @@ TOLERANCE = 1e-3  # of sums over an array, between machines
 @pytest.fixture(scope="module")
 def found() -> dict:
     """What a fresh process computes now."""
-    program = [sys.executable, str(FOLDER / "golden_runs.py")]
-    process = subprocess.run(program, cwd=FOLDER.parent, capture_output=True, text=True, timeout=600)
+    program = [sys.executable, str(HELPERS / "golden_runs.py")]
+    process = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)
 

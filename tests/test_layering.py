@@ -7,10 +7,10 @@ import ast
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from baselines_acktr.settings import LEARNERS
 
-ROOT = Path(__file__).resolve().parent.parent
 LEARNER_MODULES = sorted({learner.module for learner in LEARNERS.values()})
 BASE_AGENTS = ("baselines_acktr.shared_agent", "baselines_acktr.disjoint_agent")
 SOURCES = sorted([*ROOT.glob("baselines_acktr/**/*.py"), *ROOT.glob("common/**/*.py")])

@@ -16,6 +16,7 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
+from repository import PYTHONPATH, ROOT
 
 import run
 from baselines_acktr import checkpoint, keeper, run_info
@@ -23,7 +24,6 @@ from baselines_acktr.settings import CONTINUOUS, DISCRETE, settle
 from common.measures import load_monitor
 from common.process import Interruption, num_processes, quiet_tensorflow
 
-ROOT = Path(run.__file__).parent
 SMALL = ["--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--inverses=inline", "--log_interval=1"]
 
 
@@ -273,9 +273,10 @@ def test_a_display_that_does_not_answer_is_noticed_before_the_training(tmp_path,
 
 def test_a_reader_that_has_seen_enough_ends_the_replay(trained):
     command = f"{sys.executable} run.py --load_path={trained}/model --play --play_episodes=5000 | head -n 1"
-    command = f"{command.replace('--load_path', '--env=test_run:Lights-v0 --load_path')}; exit ${{PIPESTATUS[0]}}"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=environment)
+    command = f"{command.replace('--load_path', '--env=tests.test_run:Lights-v0 --load_path')}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": PYTHONPATH}
+    )
     assert (ended.stdout, ended.returncode) == ("episode 1: score 4, length 4\n", 128 + signal.SIGPIPE), ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -283,7 +284,7 @@ def test_a_reader_that_has_seen_enough_ends_the_replay(trained):
 def test_a_checkpoint_brings_what_makes_its_environment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lamps.py").write_text(
-        "import gymnasium as gym\nfrom test_run import Lights\ngym.register('Lamps-v0', Lights)\n"
+        "import gymnasium as gym\nfrom tests.test_run import Lights\ngym.register('Lamps-v0', Lights)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     argv = ["--env=lamps:Lamps-v0", "--num_timesteps=10", "--reward_scale=0.5", "--save_path=model", "--log_path=a"]

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from baselines_acktr.paper import job, launcher
 from baselines_acktr.paper.__main__ import commands, main
@@ -20,7 +21,6 @@ from baselines_acktr.paper.job import FINISHED, INTERRUPTED, MISSING, state_of
 from baselines_acktr.paper.plan import Selection, command, plan
 from common.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
 DONE, BROKEN, PATIENT, SHORT, DAMAGED = 0, 1, 2, 4, 5  # seeds, and what the run of each does
 
 FAKE_RUN = f'''

@@ -1,7 +1,7 @@
 """Program that trains every learner for 20 updates and prints what became of it, as JSON.
 
-`python tests/golden_runs.py > tests/golden.json` renews what `test_golden.py` compares with. That is right only in a
-commit that changes the arithmetic on purpose and says so.
+`python tests/helpers/golden_runs.py > tests/data/golden.json` renews what `test_golden.py` compares
+with. That is right only in a commit that changes the arithmetic on purpose and says so.
 """
 
 from __future__ import annotations

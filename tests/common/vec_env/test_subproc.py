@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repository import PYTHONPATH, ROOT
 from vec_env_helpers import DIE, HANG, OK, RAISE
 
 from common.vec_env import make_vec_env
@@ -48,7 +49,7 @@ def test_a_worker_does_not_import_the_main_script_but_knows_its_environments(tmp
         "    env.reset()\n"
         "    print(env.step(np.array([0, 1]))[0].tolist())\n"
     )
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    path = os.pathsep.join([str(ROOT), *sys.path])
     done = subprocess.run(
         [sys.executable, script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
     )
@@ -110,10 +111,8 @@ def test_no_worker_outlives_a_killed_parent(tmp_path):
         "print(*[process.pid for process in env.unwrapped.processes], flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    root = Path(__file__).parents[1]
-    path = os.pathsep.join([str(root), str(root / "tests")])
     done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": PYTHONPATH}, stdout=subprocess.PIPE, text=True
     )
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 2

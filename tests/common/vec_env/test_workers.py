@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repository import PYTHONPATH, ROOT
 
 import run
 from common.vec_env import make_vec_env
 from common.vec_env.workers import WorkerError, of_environments
 
-ROOT = Path(run.__file__).parent
 SEEDED = r"environment 1 \(seed 1\)"
 AT_RESET = {
     "Raise": rf"(?s){SEEDED} raised .*in reset.*ArithmeticError: the cart fell off",
@@ -154,7 +154,7 @@ def test_environments_that_were_never_closed_end_with_what_refers_to_them_and_wi
     program.write_text(FORGOTTEN.format(env_id=env_id, kwargs=kwargs))
     done = subprocess.run(
         [sys.executable, program],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
         capture_output=True,
         timeout=120,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from repository import ROOT
 
 from baselines_acktr.paper import published
 from baselines_acktr.paper.__main__ import main
@@ -143,9 +144,7 @@ def test_list_prints_a_line_for_each_item(capsys):
 
 def test_what_reads_the_output_may_end_early():
     command = [sys.executable, "-m", "baselines_acktr.paper", "fig3", "--dry_run"]
-    process = subprocess.Popen(
-        command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     errors = process.stderr.read()
     assert (process.wait(), errors) == (141, "")

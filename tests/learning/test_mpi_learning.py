@@ -22,7 +22,7 @@ QUICK = {
 def differences(ranks: int, folder: Path, cases: list[str]) -> dict:
     """What the program finds for some cases."""
     path = folder / "results.json"
-    code, _, errors = finish(start(ranks, "tests/mpi_learning.py", str(path), *cases), timeout=900)
+    code, _, errors = finish(start(ranks, "tests/helpers/mpi_learning.py", str(path), *cases), timeout=900)
     assert code == 0, errors
     return json.loads(path.read_text())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repository import PYTHONPATH, ROOT
 
 from baselines_acktr import acktr_cont, acktr_discrete
 from baselines_acktr.keeper import Keeper
@@ -47,11 +48,9 @@ def growth(env_id: str, folder: Path) -> float:
 @pytest.mark.reliability
 @pytest.mark.parametrize("env_id", RUNS)
 def test_memory_grows_by_less_than_1_mib_in_1000_updates(env_id):
-    root = Path(__file__).parent.parent
-    environment = {**os.environ, "PYTHONPATH": str(root)}  # a process of its own: other tests leave holes in its memory
-    done = subprocess.run(
-        [sys.executable, __file__, env_id], cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
+    program = [sys.executable, "-m", __name__, env_id]  # a process of its own: other tests leave holes in its memory
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
+    done = subprocess.run(program, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     assert float(done.stdout) < 1
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from repository import ROOT
 
 from common.errors import UserError
 from common.vec_env import make_vec_env, rendering
@@ -257,8 +258,7 @@ def run_script(script, **variables):
     """Runs a script in a new process without a display; returns its standard output."""
     hidden = {"MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden} | variables
-    root = Path(__file__).parents[1]
-    result = subprocess.run([sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from repository import ROOT
 
 from baselines_acktr import checkpoint
 from baselines_acktr.config import AcktrDiscreteConfig
 from common.errors import UserError
 
-ROOT = Path(checkpoint.__file__).parent.parent
 IMAGES = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8)
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_checkpoint import Marker, forge, npy_header
+from repository import ROOT
 
 from baselines_acktr import checkpoint
 from common.errors import UserError
+from tests.session.test_checkpoint import Marker, forge, npy_header
 
-ROOT = Path(checkpoint.__file__).parent.parent
 MEMORY = 300 * 2**10  # KiB
 ONE = {"a": {"shape": [1], "dtype": "<f8"}}
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from repository import PYTHONPATH, ROOT
+
 ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -28,7 +29,7 @@ def start(size: int, *program: str, **variables: str) -> subprocess.Popen:
     return subprocess.Popen(
         command(size, *program),
         cwd=ROOT,
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **variables},
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": PYTHONPATH, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
+from repository import ROOT
 from vec_env_helpers import OK
 
 from common.errors import UserError
@@ -172,7 +172,5 @@ def test_importing_loads_neither_tensorflow_nor_the_emulator():
     code = (
         "import sys, common.vec_env; print([m for m in ('tensorflow', 'ale_py', 'cv2', 'mujoco') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

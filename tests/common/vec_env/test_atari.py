@@ -16,6 +16,7 @@ import cv2
 import gymnasium as gym
 import numpy as np
 import pytest
+from repository import ROOT
 
 from common.errors import UserError
 from common.vec_env import atari, atari_wrappers, benchmark, make_vec_env
@@ -24,7 +25,6 @@ from common.vec_env.atari_game import Game, GameSettings, slot_type
 from common.vec_env.ids import find_spec
 
 SEED = 11
-ROOT = Path(__file__).parents[1]
 
 
 def make_game(name, seed=0):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repository import ROOT
 from resume_runs import RUNS, train_half
 
 import run
 from baselines_acktr import checkpoint, keeper
 
-ROOT = Path(run.__file__).parent
 FAST = ("CartPole", "Hopper")
 WALL_CLOCK = ("file_sizes", "seconds.python", "duration", "env/games/seconds")
 
@@ -33,7 +33,7 @@ def folders(request, tmp_path_factory) -> tuple[Path, Path]:
     """Folders of a run that was trained in one go, and of one that stopped and went on in another process."""
     straight, resumed = (tmp_path_factory.mktemp(f"{request.param}-{way}") for way in ("straight", "resumed"))
     programs = (
-        ["tests/resume_runs.py", request.param, straight, resumed],
+        ["tests/helpers/resume_runs.py", request.param, straight, resumed],
         ["run.py", "--resume", f"--log_path={resumed}"],
     )
     for program in programs:
