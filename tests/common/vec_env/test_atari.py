@@ -19,9 +19,10 @@ import pytest
 from repository import ROOT
 
 from common.errors import UserError
-from common.vec_env import atari, atari_wrappers, benchmark, make_vec_env
-from common.vec_env.atari import NativeAtariVectorEnv
-from common.vec_env.atari_game import Game, GameSettings, slot_type
+from common.vec_env import benchmark, make_vec_env
+from common.vec_env.atari import vector, wrappers
+from common.vec_env.atari.game import Game, GameSettings, slot_type
+from common.vec_env.atari.vector import NativeAtariVectorEnv
 from common.vec_env.ids import find_spec
 
 SEED = 11
@@ -30,7 +31,7 @@ SEED = 11
 def make_game(name, seed=0):
     """Returns a started game of the native backend and its slot."""
     slot = np.zeros(1, slot_type(4))[0]
-    game = Game(GameSettings(name, 4, atari.MAX_FRAMES, atari.MAX_NOOPS, 0.0, False), slot)
+    game = Game(GameSettings(name, 4, vector.MAX_FRAMES, vector.MAX_NOOPS, 0.0, False), slot)
     game.reset(seed)
     return game, slot
 
@@ -169,7 +170,7 @@ def test_an_episode_of_the_agent_starts_with_the_actions_of_baselines(results, p
             if slot["terminated"]:
                 break
     else:
-        env = atari_wrappers.FireReset(atari_wrappers.EpisodicLife(emulator))
+        env = wrappers.FireReset(wrappers.EpisodicLife(emulator))
         emulator.results = [(3, False), (3, False), *results]
         env.reset()
         emulator.played = []
@@ -296,7 +297,7 @@ def test_the_final_frame_of_a_game_is_that_of_baselines_at_whichever_frame_it_en
 
 
 def test_the_frame_limit_counts_the_no_ops_and_truncates_and_the_next_game_starts(monkeypatch):
-    monkeypatch.setattr(atari, "MAX_NOOPS", 1)
+    monkeypatch.setattr(vector, "MAX_NOOPS", 1)
     env = NativeAtariVectorEnv(find_spec("PongNoFrameskip-v4"), 2, max_frames=41)
     with contextlib.closing(env):
         env.reset(seed=0)
@@ -313,7 +314,7 @@ def test_the_frame_limit_counts_the_no_ops_and_truncates_and_the_next_game_start
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_game_that_ends_during_its_own_reset_steps_is_counted_and_followed_by_the_next(steps, monkeypatch):
-    monkeypatch.setattr(atari, "MAX_NOOPS", 1)
+    monkeypatch.setattr(vector, "MAX_NOOPS", 1)
     env = NativeAtariVectorEnv(find_spec("BreakoutNoFrameskip-v4"), 1, max_frames=1 + 4 * steps)
     with contextlib.closing(env):
         _, infos = env.reset(seed=0)
@@ -431,7 +432,7 @@ def test_the_state_of_another_number_of_games_is_an_error():
 @pytest.mark.parametrize("backend", ["native", "sync"])
 @pytest.mark.parametrize(("env_id", "sticky"), [("PongNoFrameskip-v4", False), ("ALE/Pong-v5", True)])
 def test_only_ale_ids_have_sticky_actions(env_id, sticky, backend, monkeypatch):
-    monkeypatch.setattr(atari, "MAX_NOOPS", 1)  # so that all games start in the same way
+    monkeypatch.setattr(vector, "MAX_NOOPS", 1)  # so that all games start in the same way
     with make_vec_env(env_id, 3, seed=0, backend=backend) as env:
         env.reset()
         for t in range(20):
@@ -558,7 +559,7 @@ def run_python(*arguments, cwd=ROOT):
 
 
 def test_a_worker_loads_neither_tensorflow_nor_the_main_script(tmp_path):
-    loaded = run_python("-c", "import sys, common.vec_env.atari_worker; print(*sys.modules)").stdout.split()
+    loaded = run_python("-c", "import sys, common.vec_env.atari.worker; print(*sys.modules)").stdout.split()
     assert "ale_py" in loaded
     assert not [name for name in loaded if name.split(".")[0] in ("tensorflow", "keras")]
     script = tmp_path / "main.py"

@@ -17,7 +17,7 @@ from mujoco.batch import SimulationError
 from common.errors import UserError
 from common.vec_env import benchmark_mujoco, make_vec_env
 from common.vec_env.make import make_env
-from common.vec_env.mujoco import NativeMujocoVectorEnv, SimulationDivergedError, supports
+from common.vec_env.mujoco.vector import NativeMujocoVectorEnv, SimulationDivergedError, supports
 from common.vec_env.wrappers import EpisodeInfo
 
 SEED = 5

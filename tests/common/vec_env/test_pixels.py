@@ -18,9 +18,9 @@ from repository import ROOT
 
 from common.errors import UserError
 from common.vec_env import make_vec_env, rendering
-from common.vec_env.mujoco import NativeMujocoVectorEnv
-from common.vec_env.pixels import PixelObserver
-from common.vec_env.pixels_worker import CAMERAS
+from common.vec_env.mujoco.pixels import PixelObserver
+from common.vec_env.mujoco.pixels_worker import CAMERAS
+from common.vec_env.mujoco.vector import NativeMujocoVectorEnv
 
 TASKS = ["Reacher-v4", "HalfCheetah-v4", "Walker2d-v4"]
 FLOOR_PATTERN = 80 / 60  # metres after which the floor of the runners repeats itself
@@ -187,7 +187,7 @@ def test_closed_observers_leave_no_process_no_shared_memory_and_no_file_open():
 def test_a_failing_renderer_is_an_error_with_its_traceback(observe, monkeypatch):
     observer = observe(simulations("Reacher-v4", 2))
     processes = observer.processes
-    monkeypatch.setattr("common.vec_env.pixels.ROWS", struct.Struct("IIx"))
+    monkeypatch.setattr("common.vec_env.mujoco.pixels.ROWS", struct.Struct("IIx"))
     message = r"(?s)renderer [01] raised an exception in its worker .*struct\.error: unpack"
     with pytest.raises(RuntimeError, match=message):
         observer.observe()

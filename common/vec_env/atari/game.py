@@ -1,4 +1,4 @@
-"""One Atari game, preprocessed as Baselines does it; `common.vec_env.atari` says what the agent sees."""
+"""One Atari game, preprocessed as Baselines does it; `common.vec_env.atari.vector` says what the agent sees."""
 
 from __future__ import annotations
 

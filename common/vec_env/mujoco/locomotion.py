@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.vec_env.mujoco_tasks import Task, flat, joined, square_sum
+from common.vec_env.mujoco.tasks import Task, flat, joined, square_sum
 
 
 class _Runner(Task):

@@ -25,9 +25,9 @@ from mujoco.batch import SimulationError
 
 from common.errors import RunFailedError
 from common.random_state import get_random_state, set_random_state
-from common.vec_env.mujoco_physics import Simulations, load_model
-from common.vec_env.mujoco_specs import find_task
-from common.vec_env.mujoco_tasks import Task
+from common.vec_env.mujoco.physics import Simulations, load_model
+from common.vec_env.mujoco.specs import find_task
+from common.vec_env.mujoco.tasks import Task
 
 
 def supports(spec: EnvSpec) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.vec_env.mujoco_tasks import Task, joined, norm, square_sum
+from common.vec_env.mujoco.tasks import Task, joined, norm, square_sum
 
 
 class Reacher(Task):

@@ -1,8 +1,8 @@
 """The preprocessing of Baselines as wrappers around one Atari game, for the backends sync and subproc.
 
 Gymnasium's `AtariPreprocessing` does the no-ops, the frame skip, the maximum and the resizing; the wrappers here add
-what it lacks. `common.vec_env.atari` lists what the agent sees. Fed with the same no-ops and actions, the two agree in
-every frame, reward, end, number of lives and score but for the random streams, and so the number of no-ops.
+what it lacks. `common.vec_env.atari.vector` lists what the agent sees. Fed with the same no-ops and actions, the two
+agree in every frame, reward, end, number of lives and score but for the random streams, and so the number of no-ops.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import AtariPreprocessing
 
-from common.vec_env import atari
+from common.vec_env.atari import vector
 from common.vec_env.wrappers import EpisodeStatistics
 
 Info = dict[str, Any]
@@ -125,7 +125,7 @@ def wrap_atari(env: gym.Env, frame_stack: int) -> gym.Env:
     Returns:
       An environment with observations uint8 `[84, 84, frame_stack]`.
     """
-    env = AtariPreprocessing(env, noop_max=atari.MAX_NOOPS, frame_skip=4, screen_size=atari.SCREEN)
+    env = AtariPreprocessing(env, noop_max=vector.MAX_NOOPS, frame_skip=4, screen_size=vector.SCREEN)
     env = EpisodicLife(EpisodeStatistics(env))
     meanings = env.get_wrapper_attr("get_action_meanings")()
     if "FIRE" in meanings and len(meanings) > 2:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from gymnasium.envs.registration import EnvSpec
 
-from common.vec_env.mujoco_arms import InvertedDoublePendulum, InvertedPendulum, Pusher, Reacher
-from common.vec_env.mujoco_locomotion import Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, Swimmer, Walker2d
-from common.vec_env.mujoco_tasks import Task
+from common.vec_env.mujoco.arms import InvertedDoublePendulum, InvertedPendulum, Pusher, Reacher
+from common.vec_env.mujoco.locomotion import Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, Swimmer, Walker2d
+from common.vec_env.mujoco.tasks import Task
 
 TASKS: dict[str, type[Task]] = {
     "ant": Ant,

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from common.vec_env.atari_game import Game, GameSettings, slot_type
+from common.vec_env.atari.game import Game, GameSettings, slot_type
 from common.vec_env.workers import of_environments, serve_parent
 
 STEP = b""

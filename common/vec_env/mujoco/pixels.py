@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gymnasium import spaces
 
-from common.vec_env import pixels_worker
-from common.vec_env.pixels_worker import FRAME_SHAPE, ROWS, SIZE
+from common.vec_env.mujoco import pixels_worker
+from common.vec_env.mujoco.pixels_worker import FRAME_SHAPE, ROWS, SIZE
 from common.vec_env.workers import CLOSE_TIMEOUT, Workers
 
 if TYPE_CHECKING:
-    from common.vec_env.mujoco import NativeMujocoVectorEnv
+    from common.vec_env.mujoco.vector import NativeMujocoVectorEnv
 
 _MAX_PROCESSES = 8
 _ENLARGED = 8  # pixels of a picture that is shown, for one that is observed

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from common.vec_env.mujoco_physics import Simulations
+from common.vec_env.mujoco.physics import Simulations
 
 
 class Task:

@@ -37,8 +37,8 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from common.vec_env import atari_worker
-from common.vec_env.atari_game import (
+from common.vec_env.atari import worker
+from common.vec_env.atari.game import (
     MAX_FRAMES,
     MAX_NOOPS,
     SCREEN,
@@ -133,7 +133,7 @@ class NativeAtariVectorEnv(VectorEnv):
         """
         self._slots["action"] = self._checked(actions)
         for i in range(len(self._workers)):
-            self._workers.send(i, atari_worker.STEP)
+            self._workers.send(i, worker.STEP)
         observations = np.empty_like(self._slots["observation"])
         for i, _ in self._workers.answers(self._step_timeout):  # copies while other workers are busy
             games = slice(self._shares[i].start, self._shares[i].stop)
@@ -176,11 +176,11 @@ class NativeAtariVectorEnv(VectorEnv):
 
     def _start_workers(self, settings: GameSettings) -> None:
         self._memory = SharedMemory(create=True, size=self.num_envs * slot_type(settings.frame_stack).itemsize)
-        self._slots = atari_worker.shared_slots(self._memory, settings.frame_stack, self.num_envs)
+        self._slots = worker.shared_slots(self._memory, settings.frame_stack, self.num_envs)
         arguments = [(settings, self._memory, self.num_envs, share) for share in self._shares]
         names = [of_environments(share[0], share[-1], None) for share in self._shares]
         try:
-            self._workers.start(atari_worker.__name__, atari_worker.run_games, arguments, names)
+            self._workers.start(worker.__name__, worker.run_games, arguments, names)
         except BaseException:
             self.close(timeout=0.0)
             raise
