@@ -12,8 +12,8 @@ from baselines_acktr import training
 from baselines_acktr.agents import Agent
 from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
 from baselines_acktr.disjoint_agent import DisjointAgent
-from baselines_acktr.optimizers import make_rmsprop
-from baselines_acktr.rollouts import Rollout
+from baselines_acktr.learning.optimizers import make_rmsprop
+from baselines_acktr.learning.rollouts import Rollout
 from baselines_acktr.shared_agent import SharedAgent
 from common.named_arrays import with_prefix, without_prefix
 

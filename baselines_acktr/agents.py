@@ -6,12 +6,11 @@ import abc
 from typing import Any, ClassVar
 
 import gymnasium as gym
-import keras
 import numpy as np
 
 from baselines_acktr import checkpoint
 from baselines_acktr.config import ARCHITECTURE
-from baselines_acktr.rollouts import Rollout, Runner
+from baselines_acktr.learning.rollouts import Rollout, Runner
 from common.errors import RunFailedError, UserError
 from common.mpi import ALONE, Communicator
 
@@ -213,18 +212,3 @@ class Agent(abc.ABC):
             raise UserError(f"checkpoint {path}: does not fit this network and optimizer: {error}") from error
         counters = meta["counters"]
         self.timesteps, self.updates, self.seed = counters["timesteps"], counters["updates"], counters["seed"]
-
-
-def parameters(owner: keras.Model | keras.Optimizer) -> dict[str, np.ndarray]:
-    """Copies of the weights of a model, frozen ones too, or of the variables of an optimizer, by their position."""
-    return {str(i): variable.numpy().copy() for i, variable in enumerate(_variables(owner))}
-
-
-def set_parameters(owner: keras.Model | keras.Optimizer, arrays: dict[str, np.ndarray]) -> None:
-    """Takes back what `parameters` returned; raises KeyError or ValueError if one is missing or a shape differs."""
-    for i, variable in enumerate(_variables(owner)):
-        variable.assign(arrays[str(i)])
-
-
-def _variables(owner: keras.Model | keras.Optimizer) -> list[keras.Variable]:
-    return owner.weights if isinstance(owner, keras.Model) else owner.variables

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from baselines_acktr.rollouts import NO_STATISTICS, Episode, FinishedEpisodes, require_same_step
+from baselines_acktr.learning.rollouts import NO_STATISTICS, Episode, FinishedEpisodes, require_same_step
 from common.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".gif")

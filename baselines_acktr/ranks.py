@@ -10,7 +10,7 @@ import numpy as np
 
 from baselines_acktr.agents import Agent
 from baselines_acktr.keeper import Content, Snapshot
-from baselines_acktr.rollouts import EPISODES, Runner
+from baselines_acktr.learning.rollouts import EPISODES, Runner
 from common.errors import RunFailedError
 from common.logger import Logger
 from common.mpi import Communicator

@@ -10,15 +10,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agents import Agent, parameters, set_parameters
+from baselines_acktr.agents import Agent
 from baselines_acktr.config import SharedConfig
-from baselines_acktr.losses import policy_gradient_loss, value_loss
+from baselines_acktr.learning.losses import policy_gradient_loss, value_loss
+from baselines_acktr.learning.returns import explained_variance, n_step_returns
+from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
 from baselines_acktr.networks import default_network
 from baselines_acktr.policies import ActorCritic
-from baselines_acktr.returns import explained_variance, n_step_returns
-from baselines_acktr.rollouts import EPISODES, Rollout, Runner
 from common.distributions import env_actions, make_distribution
 from common.errors import UserError
+from common.keras_state import parameters, set_parameters
 from common.mpi import ALONE, Communicator
 from common.named_arrays import with_prefix, without_prefix
 from common.random_state import rank_seed

@@ -19,7 +19,7 @@ from baselines_acktr.agents import Agent
 from baselines_acktr.config import SYNONYMS
 from baselines_acktr.keeper import Keeper, find_model, load_run
 from baselines_acktr.kfac import NoInverseError
-from baselines_acktr.rollouts import require_same_step, state_gap
+from baselines_acktr.learning.rollouts import require_same_step, state_gap
 from common import cli
 from common.errors import RunFailedError, UserError, closest
 from common.logger import Logger

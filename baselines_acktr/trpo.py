@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from baselines_acktr import training
 from baselines_acktr.config import TrpoContConfig, TrpoDiscreteConfig
-from baselines_acktr.conjugate_gradient import (
+from baselines_acktr.disjoint_agent import DisjointAgent
+from baselines_acktr.learning.conjugate_gradient import (
     conjugate_gradient,
     fisher_vector_product,
     flatten,
     line_search,
 )
-from baselines_acktr.disjoint_agent import DisjointAgent
 
 
 class Trpo(DisjointAgent):

@@ -15,7 +15,7 @@ from repository import PYTHONPATH, ROOT
 from baselines_acktr import networks
 from baselines_acktr.acktr_discrete import Model, learn
 from baselines_acktr.config import AcktrDiscreteConfig
-from baselines_acktr.rollouts import Rollout
+from baselines_acktr.learning.rollouts import Rollout
 from common.errors import UserError
 from common.vec_env import make_vec_env
 

@@ -55,10 +55,10 @@ def test_environments_know_nothing_of_tensorflow():
     assert offenders(package("common/vec_env"), ("tensorflow", "keras")) == []
 
 
-PURE = ["losses.py", "returns.py", "networks.py", "policies.py", "rollouts.py", "conjugate_gradient.py", "rmsprop.py"]
-PURE += ["checkpoint.py"]
+PURE = ["learning/losses.py", "learning/returns.py", "networks.py", "policies.py", "learning/rollouts.py"]
+PURE += ["learning/conjugate_gradient.py", "learning/rmsprop.py", "checkpoint.py"]
 BASES = [
-    "optimizers.py",
+    "learning/optimizers.py",
     "ranks.py",
     "keeper.py",
     "agents.py",
@@ -88,7 +88,9 @@ def test_learners_do_not_import_each_other(module):
 
 
 def test_first_order_learners_and_trpo_do_not_import_kfac():
-    modules = package("baselines_acktr/a2c.py", "baselines_acktr/trpo.py", "baselines_acktr/conjugate_gradient.py")
+    modules = package(
+        "baselines_acktr/a2c.py", "baselines_acktr/trpo.py", "baselines_acktr/learning/conjugate_gradient.py"
+    )
     assert offenders(modules, ("baselines_acktr.kfac",)) == []
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from baselines_acktr import a2c, acktr_cont, acktr_discrete, checkpoint, trpo
 from baselines_acktr.kfac import CholeskyForm, EigenForm, InlineInverter, Kfac, Objective, gaussian_log_likelihood
-from baselines_acktr.optimizers import GuardedOptimizer
+from baselines_acktr.learning.optimizers import GuardedOptimizer
 from common.errors import RunFailedError
 from common.mpi import ALONE
 from common.vec_env import make_vec_env

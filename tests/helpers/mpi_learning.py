@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from baselines_acktr import a2c, acktr_cont, acktr_discrete, ranks, trpo
-from baselines_acktr.rollouts import Rollout
+from baselines_acktr.learning.rollouts import Rollout
 from common.errors import RunFailedError
 from common.mpi import ALONE, connect
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from baselines_acktr.conjugate_gradient import (
+from baselines_acktr.learning.conjugate_gradient import (
     conjugate_gradient,
     fisher_vector_product,
     flatten,

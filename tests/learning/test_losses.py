@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from baselines_acktr.losses import policy_gradient_loss, value_loss
+from baselines_acktr.learning.losses import policy_gradient_loss, value_loss
 
 
 def test_policy_gradient_loss_by_hand():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from baselines_acktr.returns import explained_variance, generalized_advantages, n_step_returns
+from baselines_acktr.learning.returns import explained_variance, generalized_advantages, n_step_returns
 
 
 def column(*values):

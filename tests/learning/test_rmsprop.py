@@ -3,8 +3,8 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.config import A2cContConfig
-from baselines_acktr.optimizers import make_rmsprop
-from baselines_acktr.rmsprop import Rmsprop
+from baselines_acktr.learning.optimizers import make_rmsprop
+from baselines_acktr.learning.rmsprop import Rmsprop
 from common.mpi import ALONE
 
 

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from baselines_acktr.rollouts import FinishedEpisodes, Runner
+from baselines_acktr.learning.rollouts import FinishedEpisodes, Runner
 
 
 class Stroll(gym.Env):

@@ -18,7 +18,7 @@ from repository import ROOT
 
 import run
 from baselines_acktr import checkpoint, keeper
-from baselines_acktr.rollouts import Runner
+from baselines_acktr.learning.rollouts import Runner
 
 FLAGS = ["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8", "--seed=1", "--log_format=csv"]
 FLAGS += ["--save_interval=1", "--log_interval=1"]

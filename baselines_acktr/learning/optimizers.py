@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agents import parameters, set_parameters
 from baselines_acktr.config import AcktrContConfig, AcktrDiscreteConfig, RmspropConfig
 from baselines_acktr.kfac import INVERTERS, CholeskyForm, EigenForm, Kfac, UnsupportedLayerError, first_not_finite
 from baselines_acktr.kfac.distributed import averaged
-from baselines_acktr.rmsprop import Rmsprop
+from baselines_acktr.learning.rmsprop import Rmsprop
 from common.errors import UserError
+from common.keras_state import parameters, set_parameters
 from common.mpi import Communicator
 
 _LOG = logging.getLogger(__name__)
