@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from baselines_acktr.agents import Agent
+    from baselines_acktr.agent.agent import Agent
 
 __all__ = ["load"]
 

@@ -9,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr import training
-from baselines_acktr.agents import Agent
+from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.disjoint_agent import DisjointAgent
+from baselines_acktr.agent.shared_agent import SharedAgent
 from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
-from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.learning.optimizers import make_rmsprop
 from baselines_acktr.learning.rollouts import Rollout
-from baselines_acktr.shared_agent import SharedAgent
 from common.named_arrays import with_prefix, without_prefix
 
 

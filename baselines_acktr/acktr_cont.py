@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr import training
+from baselines_acktr.agent.critics import ValueFunction, make_value_function
+from baselines_acktr.agent.disjoint_agent import DisjointAgent
+from baselines_acktr.agent.policies import Critic
 from baselines_acktr.config import AcktrContConfig
-from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.kfac import Divergence, Objective
 from baselines_acktr.learning.optimizers import fisher_part, make_kfac
 from baselines_acktr.learning.rollouts import Rollout
-from baselines_acktr.policies import Critic
-from baselines_acktr.value_functions import ValueFunction, make_value_function
 from common.errors import UserError
 from common.named_arrays import with_prefix, without_prefix
 from common.running_mean_std import RunningMeanStd

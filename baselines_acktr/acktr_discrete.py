@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr import training
+from baselines_acktr.agent.shared_agent import SharedAgent
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Divergence, KlLimit, Objective, gaussian_log_likelihood
 from baselines_acktr.learning.optimizers import fisher_part, make_kfac
 from baselines_acktr.learning.rollouts import Rollout
-from baselines_acktr.shared_agent import SharedAgent
 from common.distributions import make_distribution
 from common.named_arrays import with_prefix, without_prefix
 

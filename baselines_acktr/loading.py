@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_acktr import checkpoint, keeper
-from baselines_acktr.agents import Agent
+from baselines_acktr.agent.agent import Agent
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
 from common import cli
 from common.errors import UserError

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines_acktr.agents import Agent
+from baselines_acktr.agent.agent import Agent
 from baselines_acktr.keeper import Content, Snapshot
 from baselines_acktr.learning.rollouts import EPISODES, Runner
 from common.errors import RunFailedError

@@ -15,7 +15,7 @@ import gymnasium as gym
 import keras
 
 from baselines_acktr import checkpoint, ranks
-from baselines_acktr.agents import Agent
+from baselines_acktr.agent.agent import Agent
 from baselines_acktr.config import SYNONYMS
 from baselines_acktr.keeper import Keeper, find_model, load_run
 from baselines_acktr.kfac import NoInverseError

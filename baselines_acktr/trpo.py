@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr import training
+from baselines_acktr.agent.disjoint_agent import DisjointAgent
 from baselines_acktr.config import TrpoContConfig, TrpoDiscreteConfig
-from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.learning.conjugate_gradient import (
     conjugate_gradient,
     fisher_vector_product,

@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from repository import PYTHONPATH, ROOT
 
-from baselines_acktr import networks
 from baselines_acktr.acktr_cont import Model, learn
+from baselines_acktr.agent import networks
+from baselines_acktr.agent.policies import GaussianPolicy
 from baselines_acktr.config import ACTIVATIONS, AcktrContConfig
 from baselines_acktr.learning.rollouts import Rollout
-from baselines_acktr.policies import GaussianPolicy
 from common.distributions import DiagonalGaussian
 from common.errors import UserError
 from common.vec_env import make_vec_env

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 from repository import PYTHONPATH, ROOT
 
-from baselines_acktr import networks
 from baselines_acktr.acktr_discrete import Model, learn
+from baselines_acktr.agent import networks
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.learning.rollouts import Rollout
 from common.errors import UserError

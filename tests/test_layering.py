@@ -12,7 +12,7 @@ from repository import ROOT
 from baselines_acktr.settings import LEARNERS
 
 LEARNER_MODULES = sorted({learner.module for learner in LEARNERS.values()})
-BASE_AGENTS = ("baselines_acktr.shared_agent", "baselines_acktr.disjoint_agent")
+BASE_AGENTS = ("baselines_acktr.agent.shared_agent", "baselines_acktr.agent.disjoint_agent")
 SOURCES = sorted([*ROOT.glob("baselines_acktr/**/*.py"), *ROOT.glob("common/**/*.py")])
 
 
@@ -55,18 +55,18 @@ def test_environments_know_nothing_of_tensorflow():
     assert offenders(package("common/vec_env"), ("tensorflow", "keras")) == []
 
 
-PURE = ["learning/losses.py", "learning/returns.py", "networks.py", "policies.py", "learning/rollouts.py"]
+PURE = ["learning/losses.py", "learning/returns.py", "agent/networks.py", "agent/policies.py", "learning/rollouts.py"]
 PURE += ["learning/conjugate_gradient.py", "learning/rmsprop.py", "checkpoint.py"]
 BASES = [
     "learning/optimizers.py",
     "ranks.py",
     "keeper.py",
-    "agents.py",
-    "shared_agent.py",
-    "disjoint_agent.py",
-    "actors.py",
-    "gaussian_actor.py",
-    "value_functions.py",
+    "agent/agent.py",
+    "agent/shared_agent.py",
+    "agent/disjoint_agent.py",
+    "agent/actors.py",
+    "agent/gaussian_actor.py",
+    "agent/critics.py",
 ]
 
 
@@ -77,7 +77,7 @@ def test_parts_and_bases_do_not_import_learners(name):
 
 @pytest.mark.parametrize("name", PURE)
 def test_parts_do_not_import_agents(name):
-    assert offenders(package(f"baselines_acktr/{name}"), ("baselines_acktr.agents", *BASE_AGENTS)) == []
+    assert offenders(package(f"baselines_acktr/{name}"), ("baselines_acktr.agent.agent", *BASE_AGENTS)) == []
 
 
 @pytest.mark.parametrize("module", LEARNER_MODULES)

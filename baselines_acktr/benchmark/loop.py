@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from baselines_acktr.agents import Agent
+from baselines_acktr.agent.agent import Agent
 from baselines_acktr.benchmark.probe import spaces_of
 from baselines_acktr.benchmark.stopwatch import Stopwatch
 from baselines_acktr.kfac.optimizer import EARLY

@@ -5,9 +5,9 @@ import keras
 import numpy as np
 import pytest
 
+from baselines_acktr.agent.critics import Euclidean, GaussNewton, make_value_function
+from baselines_acktr.agent.policies import Critic
 from baselines_acktr.config import AcktrContConfig
-from baselines_acktr.policies import Critic
-from baselines_acktr.value_functions import Euclidean, GaussNewton, make_value_function
 from common.mpi import ALONE
 
 SPACE = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)

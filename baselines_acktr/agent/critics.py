@@ -16,11 +16,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from baselines_acktr.agent.policies import Critic
 from baselines_acktr.config import AcktrContConfig, DisjointConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.learning.losses import l2_penalty, value_loss
 from baselines_acktr.learning.optimizers import GuardedOptimizer, fisher_part, make_kfac
-from baselines_acktr.policies import Critic
 from common.keras_state import parameters, set_parameters
 from common.mpi import Communicator
 from common.named_arrays import with_prefix, without_prefix

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.actors import Actor
-from baselines_acktr.policies import GaussianPolicy
+from baselines_acktr.agent.actors import Actor
+from baselines_acktr.agent.policies import GaussianPolicy
 from common.errors import UserError
 from common.mpi import ALONE, Communicator
 from common.random_state import get_random_state, set_random_state

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agents import Agent
+from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.networks import default_network
+from baselines_acktr.agent.policies import ActorCritic
 from baselines_acktr.config import SharedConfig
 from baselines_acktr.learning.losses import policy_gradient_loss, value_loss
 from baselines_acktr.learning.returns import explained_variance, n_step_returns
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
-from baselines_acktr.networks import default_network
-from baselines_acktr.policies import ActorCritic
 from common.distributions import env_actions, make_distribution
 from common.errors import UserError
 from common.keras_state import parameters, set_parameters

@@ -8,8 +8,8 @@ import gymnasium as gym
 import keras
 import tensorflow as tf
 
+from baselines_acktr.agent.networks import find_network, orthogonal
 from baselines_acktr.kfac.taps import FreeVector
-from baselines_acktr.networks import find_network, orthogonal
 from common.distributions import distribution_size
 from common.errors import UserError
 

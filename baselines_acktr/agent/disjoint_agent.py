@@ -11,16 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.actors import Actor, CategoricalActor, filtered_space
-from baselines_acktr.agents import Agent
+from baselines_acktr.agent.actors import Actor, CategoricalActor, filtered_space
+from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.critics import Euclidean, ValueFunction
+from baselines_acktr.agent.gaussian_actor import GaussianActor
+from baselines_acktr.agent.networks import default_network, find_network, mlp
+from baselines_acktr.agent.policies import CategoricalPolicy, Critic, GaussianPolicy
 from baselines_acktr.config import DisjointConfig
-from baselines_acktr.gaussian_actor import GaussianActor
 from baselines_acktr.learning.losses import l2_penalty, policy_gradient_loss
 from baselines_acktr.learning.returns import explained_variance, generalized_advantages
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
-from baselines_acktr.networks import default_network, find_network, mlp
-from baselines_acktr.policies import CategoricalPolicy, Critic, GaussianPolicy
-from baselines_acktr.value_functions import Euclidean, ValueFunction
 from common.distributions import ActionDistribution, make_distribution
 from common.keras_state import parameters, set_parameters
 from common.mpi import ALONE, Communicator
