@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, Settings, check_files, settle
+from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, Settings, check_files, settle
 from common import cli
 from common.errors import RunFailedError, UserError
 from common.mpi import ALONE, Communicator, connect
@@ -25,7 +25,7 @@ from common.process import Interruption, output_closed, quiet_tensorflow, suit_t
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
 
-    from baselines_acktr.keeper import Keeper
+    from baselines_acktr.session.checkpoints import Keeper
     from common.logger import Logger
     from common.vec_env.wrappers import SeededVectorEnv
 
@@ -138,7 +138,7 @@ def take_log_folder(settings: Settings, stack: contextlib.ExitStack) -> None:
 
     The logs of an earlier run are moved out of the way of one that goes on with nothing.
     """
-    from baselines_acktr import run_info
+    from baselines_acktr.session import run_info
 
     options = settings.options
     if options.num_timesteps:
@@ -290,7 +290,7 @@ def open_logger(
     options = settings.options
     if options.num_timesteps == 0:
         return contextlib.nullcontext()
-    from baselines_acktr import run_info
+    from baselines_acktr.session import run_info
     from common.logger import Logger, default_formats
 
     if comm.rank:
@@ -310,11 +310,11 @@ def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContext
     options = settings.options
     if options.num_timesteps == 0 or options.keep == 0 or rank:
         return contextlib.nullcontext()
-    from baselines_acktr import keeper
+    from baselines_acktr.session import checkpoints
 
-    folder = Path(settings.log_path) / keeper.FOLDER
+    folder = Path(settings.log_path) / checkpoints.FOLDER
     start = int(Path(settings.load_path).stem) if options.resume else None
-    return keeper.Keeper(
+    return checkpoints.Keeper(
         folder,
         keep=options.keep,
         every=options.keep_every,
@@ -350,7 +350,7 @@ def _kind_of_actions(env_id: str, space: gym.Space) -> str:
 
 
 def _check_budget(settings: Settings, comm: Communicator) -> None:
-    from baselines_acktr.training import check_budget
+    from baselines_acktr.session.loop import check_budget
 
     total, trained = settings.options.num_timesteps, settings.trained
     batch = settings.config.batch_size(settings.num_env * comm.size)

@@ -22,6 +22,6 @@ def load(path: str) -> Agent:
     Raises:
       UserError: there is none, it is damaged, or its network is not registered.
     """
-    from baselines_acktr.loading import load_model  # late: TensorFlow
+    from baselines_acktr.session.loading import load_model  # late: TensorFlow
 
     return load_model(path)

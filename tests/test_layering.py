@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from repository import ROOT
 
-from baselines_acktr.settings import LEARNERS
+from baselines_acktr.session.settings import LEARNERS
 
 LEARNER_MODULES = sorted({learner.module for learner in LEARNERS.values()})
 BASE_AGENTS = ("baselines_acktr.agent.shared_agent", "baselines_acktr.agent.disjoint_agent")
@@ -59,8 +59,8 @@ PURE = ["learning/losses.py", "learning/returns.py", "agent/networks.py", "agent
 PURE += ["learning/conjugate_gradient.py", "learning/rmsprop.py", "checkpoint.py"]
 BASES = [
     "learning/optimizers.py",
-    "ranks.py",
-    "keeper.py",
+    "session/ranks.py",
+    "session/checkpoints.py",
     "agent/agent.py",
     "agent/shared_agent.py",
     "agent/disjoint_agent.py",
@@ -72,7 +72,9 @@ BASES = [
 
 @pytest.mark.parametrize("name", PURE + BASES)
 def test_parts_and_bases_do_not_import_learners(name):
-    assert offenders(package(f"baselines_acktr/{name}"), (*LEARNER_MODULES, "baselines_acktr.training", "run")) == []
+    assert (
+        offenders(package(f"baselines_acktr/{name}"), (*LEARNER_MODULES, "baselines_acktr.session.loop", "run")) == []
+    )
 
 
 @pytest.mark.parametrize("name", PURE)

@@ -19,8 +19,9 @@ import pytest
 from repository import PYTHONPATH, ROOT
 
 import run
-from baselines_acktr import checkpoint, keeper, run_info
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, settle
+from baselines_acktr import checkpoint
+from baselines_acktr.session import checkpoints, run_info
+from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, settle
 from common.measures import load_monitor
 from common.process import Interruption, num_processes, quiet_tensorflow
 
@@ -512,7 +513,7 @@ def test_a_bad_number_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path
         .err.strip()
         .endswith(f"environment 0: its {what.lower()} is not finite in step 29 of this run")
     )
-    found = keeper.newest(tmp_path / keeper.FOLDER)
+    found = checkpoints.newest(tmp_path / checkpoints.FOLDER)
     assert found.meta["counters"]["timesteps"] == 40
     assert all(np.isfinite(array).all() for array in checkpoint.load(found.model)[0].values())
     assert not (tmp_path / "model").exists()

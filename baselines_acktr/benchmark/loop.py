@@ -17,8 +17,8 @@ from baselines_acktr.agent.agent import Agent
 from baselines_acktr.benchmark.probe import spaces_of
 from baselines_acktr.benchmark.stopwatch import Stopwatch
 from baselines_acktr.kfac.optimizer import EARLY
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
-from baselines_acktr.training import make_config
+from baselines_acktr.session.loop import make_config
+from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, LEARNERS
 from common.errors import UserError
 from common.vec_env import make_vec_env
 from common.vec_env.ids import find_spec, is_atari

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines_acktr.paper.items import ATARI, PIXELS, SPEED, Group, Item, Line
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
+from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, LEARNERS
 from common.errors import UserError, closest
 
 ATARI_SCHEDULE = 10_000_000  # timesteps that the rate of shorter runs on Atari falls over

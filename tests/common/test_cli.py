@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import run
 from baselines_acktr import checkpoint
 from baselines_acktr import settings as run_settings
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, RunOptions, settle
+from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, RunOptions, settle
 from common import cli
 from common.errors import UserError
 

@@ -14,8 +14,9 @@ import gymnasium as gym
 import keras
 import numpy as np
 
-from baselines_acktr import a2c, acktr_cont, acktr_discrete, ranks, trpo
+from baselines_acktr import a2c, acktr_cont, acktr_discrete, trpo
 from baselines_acktr.learning.rollouts import Rollout
+from baselines_acktr.session import ranks
 from common.errors import RunFailedError
 from common.mpi import ALONE, connect
 

@@ -29,8 +29,10 @@ import signal, sys, time
 from pathlib import Path
 
 sys.path.insert(0, {str(ROOT)!r})
-from baselines_acktr import checkpoint, keeper, run_info
-from baselines_acktr.settings import CONTINUOUS, FLAGS, settle
+from baselines_acktr import checkpoint
+from baselines_acktr.session import run_info
+from baselines_acktr.session import checkpoints
+from baselines_acktr.session.settings import CONTINUOUS, FLAGS, settle
 
 flags = FLAGS.parse(sys.argv[1:])
 folder, total = Path(flags["log_path"]), flags["num_timesteps"]
@@ -41,7 +43,7 @@ run_info.write(folder, run_info.collect(sys.argv[1:], settings.values(), setting
 
 
 def save(timesteps):
-    for path in folder / keeper.FOLDER / "00000001.model", flags["save_path"]:
+    for path in folder / checkpoints.FOLDER / "00000001.model", flags["save_path"]:
         checkpoint.save(path, {{}}, {{"counters": {{"timesteps": timesteps}}}})
 
 

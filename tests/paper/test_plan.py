@@ -17,7 +17,7 @@ from baselines_acktr.paper import published
 from baselines_acktr.paper.__main__ import main
 from baselines_acktr.paper.items import ATARI, EIGHT_TASKS, ITEMS, PIXELS, SIX_GAMES, SPEED
 from baselines_acktr.paper.plan import Selection, brief, command, plan
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, settle
+from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, settle
 from common.errors import UserError
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (3,))

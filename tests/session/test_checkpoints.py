@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines_acktr import checkpoint, keeper
-from baselines_acktr.keeper import Keeper, Snapshot, newest
+from baselines_acktr import checkpoint
+from baselines_acktr.session import checkpoints
+from baselines_acktr.session.checkpoints import Keeper, Snapshot, newest
 from common.errors import UserError
 
 NAN = float("nan")
@@ -67,7 +68,7 @@ def test_an_interval_in_updates_or_five_minutes(tmp_path, monkeypatch):
     assert [update for update in range(1, 9) if Keeper(tmp_path / "a", interval=3).due(update)] == [3, 6]
     kept = Keeper(tmp_path / "b")
     assert not kept.due(1)
-    later = time.monotonic() + keeper.SECONDS
+    later = time.monotonic() + checkpoints.SECONDS
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert kept.due(1)
 
@@ -194,7 +195,7 @@ def test_after_a_kill_inside_a_save_the_newest_loads_and_is_of_one_update(tmp_pa
         os.waitpid(pid, 0)
         inside += bool(list(tmp_path.glob(".*.tmp")))
         found = newest(tmp_path)
-        arrays = checkpoint.load(found.model)[0] | keeper.load_run(found.model)[0]
+        arrays = checkpoint.load(found.model)[0] | checkpoints.load_run(found.model)[0]
         assert {value for array in arrays.values() for value in np.unique(array)} == {found.meta["counters"]["updates"]}
         assert found.meta["counters"]["updates"] >= reached
         reached = found.meta["counters"]["updates"]

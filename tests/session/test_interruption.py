@@ -17,8 +17,9 @@ import pytest
 from repository import ROOT
 
 import run
-from baselines_acktr import checkpoint, keeper
+from baselines_acktr import checkpoint
 from baselines_acktr.learning.rollouts import Runner
+from baselines_acktr.session import checkpoints
 
 FLAGS = ["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8", "--seed=1", "--log_format=csv"]
 FLAGS += ["--save_interval=1", "--log_interval=1"]
@@ -48,8 +49,8 @@ def send_in_update(monkeypatch, number: int, update: int, delay: float) -> None:
 
 
 def content(folder: Path, updates: int) -> dict[str, np.ndarray]:
-    model = folder / keeper.FOLDER / f"{updates:08d}.model"
-    return checkpoint.load(model)[0] | keeper.load_run(model)[0]
+    model = folder / checkpoints.FOLDER / f"{updates:08d}.model"
+    return checkpoint.load(model)[0] | checkpoints.load_run(model)[0]
 
 
 def csv_rows(folder: Path) -> list[list[str]]:
@@ -79,7 +80,7 @@ def test_a_run_that_is_interrupted_again_and_again_is_to_the_bit_the_one_that_wa
         if code == 0:  # it came after the last update
             break
         assert code == 128 + number
-        updates = keeper.newest(torn / keeper.FOLDER).meta["counters"]["updates"]
+        updates = checkpoints.newest(torn / checkpoints.FOLDER).meta["counters"]["updates"]
         assert last.startswith(f"run.py: interrupted after {BATCH * updates} timesteps, saved to")
         assert updates >= 3 * i + 3
     assert run.main(argv) == 0
@@ -149,7 +150,7 @@ def test_a_signal_to_all_processes_of_a_run_leaves_its_workers_to_the_run(tmp_pa
     assert "interrupted after" in errors
     assert "Traceback" not in errors
     assert_gone(below)
-    assert keeper.newest(tmp_path / keeper.FOLDER) is not None
+    assert checkpoints.newest(tmp_path / checkpoints.FOLDER) is not None
 
 
 @pytest.mark.reliability
@@ -161,7 +162,7 @@ def test_after_sigkill_at_random_moments_the_run_goes_on_from_its_newest_checkpo
         below = children(process.pid)
         process.kill()
         process.communicate()
-        found = keeper.newest(tmp_path / keeper.FOLDER)
+        found = checkpoints.newest(tmp_path / checkpoints.FOLDER)
         assert found.meta["counters"]["updates"] >= reached
         reached = found.meta["counters"]["updates"]
         assert_gone(below)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from baselines_acktr import a2c, acktr_cont, acktr_discrete, checkpoint, load, trpo
-from baselines_acktr.loading import space_of
 from baselines_acktr.play import play
+from baselines_acktr.session.loading import space_of
 from common.errors import UserError
 from common.logger import Logger
 from common.vec_env import make_vec_env

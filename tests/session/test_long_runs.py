@@ -13,7 +13,7 @@ import pytest
 from repository import PYTHONPATH, ROOT
 
 from baselines_acktr import acktr_cont, acktr_discrete
-from baselines_acktr.keeper import Keeper
+from baselines_acktr.session.checkpoints import Keeper
 from common.vec_env import make_vec_env
 
 UPDATES, START = 5000, 1000  # the first ones fill caches and the allocator's pools

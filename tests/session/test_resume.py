@@ -17,7 +17,8 @@ from repository import ROOT
 from resume_runs import RUNS, train_half
 
 import run
-from baselines_acktr import checkpoint, keeper
+from baselines_acktr import checkpoint
+from baselines_acktr.session import checkpoints
 
 FAST = ("CartPole", "Hopper")
 WALL_CLOCK = ("file_sizes", "seconds.python", "duration", "env/games/seconds")
@@ -49,7 +50,7 @@ def rows(path: Path, *wall_clock: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("file", ["00000020.model", "00000020.run"])
 def test_every_array_of_20_updates_is_that_of_10_and_10_in_another_process(folders, file):
-    straight, resumed = (checkpoint.load(folder / keeper.FOLDER / file) for folder in folders)
+    straight, resumed = (checkpoint.load(folder / checkpoints.FOLDER / file) for folder in folders)
     assert straight[0].keys() == resumed[0].keys()
     differing = [key for key in straight[0] if not np.array_equal(straight[0][key], resumed[0][key])]
     assert [key for key in differing if not key.endswith(WALL_CLOCK)] == []
@@ -83,9 +84,9 @@ def test_an_environment_that_keeps_its_state_for_itself_is_said_once_and_its_epi
     argv = [*A2C, "--env=vec_env_helpers:Counter-v0", f"--log_path={tmp_path}"]
     assert run.main([*argv, "--num_timesteps=20"]) == 0
     assert capsys.readouterr().err.count("start its episodes anew, all else will be exact: Counter does not say") == 1
-    before = keeper.newest(tmp_path / keeper.FOLDER).model
+    before = checkpoints.newest(tmp_path / checkpoints.FOLDER).model
     assert run.main(["--resume", f"--log_path={tmp_path}", "--num_timesteps=40"]) == 0
-    first, second = keeper.load_run(before)[0], keeper.load_run(before.with_name("00000004.model"))[0]
+    first, second = checkpoints.load_run(before)[0], checkpoints.load_run(before.with_name("00000004.model"))[0]
     # Episodes of three steps: 10 steps hold 3, and after the restart 10 steps hold 3 more.
     assert first["rank0/runner/counts"].tolist() == [2 * 3, 10]
     assert second["rank0/runner/counts"].tolist() == [2 * 6, 20]
@@ -101,10 +102,10 @@ def finished(tmp_path_factory) -> Path:
 
 
 def test_a_finished_run_has_nothing_left_to_do(finished, capsys):
-    before = {path.name: path.read_bytes() for path in (finished / keeper.FOLDER).iterdir()}
+    before = {path.name: path.read_bytes() for path in (finished / checkpoints.FOLDER).iterdir()}
     assert run.main(["--resume", f"--log_path={finished}"]) == 0
     assert "nothing is left to train: 30 of 30 timesteps are done" in capsys.readouterr().err
-    assert {path.name: path.read_bytes() for path in (finished / keeper.FOLDER).iterdir()} == before
+    assert {path.name: path.read_bytes() for path in (finished / checkpoints.FOLDER).iterdir()} == before
     assert len(rows(finished / "progress.csv")) == 3
 
 
@@ -125,13 +126,13 @@ def test_what_the_environments_depend_on_must_be_the_same(finished, capsys, flag
 def test_a_damaged_newest_checkpoint_costs_its_updates_and_no_more(finished, tmp_path, capsys):
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
-    newest = folder / keeper.FOLDER / "00000003.model"
+    newest = folder / checkpoints.FOLDER / "00000003.model"
     newest.write_bytes(newest.read_bytes()[:-1])
     assert run.main(["--resume", f"--log_path={folder}"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith("damaged or incomplete (its checksum does not match); trying the one before")
     assert lines[1] == f"going on from {folder}/checkpoints/00000002.model"
-    expected, got = (keeper.load_run(f / keeper.FOLDER / "00000003.model")[0] for f in (finished, folder))
+    expected, got = (checkpoints.load_run(f / checkpoints.FOLDER / "00000003.model")[0] for f in (finished, folder))
     for name in expected:
         if not name.endswith(WALL_CLOCK):
             np.testing.assert_array_equal(expected[name], got[name])

@@ -9,16 +9,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from baselines_acktr import checkpoint, keeper
+from baselines_acktr import checkpoint
 from baselines_acktr.agent.agent import Agent
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
+from baselines_acktr.session import checkpoints
+from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, LEARNERS
 from common import cli
 from common.errors import UserError
 
 
 def load_model(path: str) -> Agent:
     """The model of a checkpoint; see `baselines_acktr.load`."""
-    path = keeper.find_model(path)
+    path = checkpoints.find_model(path)
     meta = checkpoint.load_meta(path)
     try:
         observations, actions = (space_of(meta[f"{name}_space"]) for name in ("observation", "action"))

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baselines_acktr.agent.agent import Agent
-from baselines_acktr.keeper import Content, Snapshot
 from baselines_acktr.learning.rollouts import EPISODES, Runner
+from baselines_acktr.session.checkpoints import Content, Snapshot
 from common.errors import RunFailedError
 from common.logger import Logger
 from common.mpi import Communicator

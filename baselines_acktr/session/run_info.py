@@ -24,7 +24,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "gymnasium", "ale-py", "muj
 _LOG_NAMES = (("log", ".txt"), ("progress", ".csv"), ("progress", ".json"), ("tb", ""))
 LOGS: tuple[str, ...] = ("run.json", "*.monitor.csv")
 LOGS += tuple(f"{name}{rank}{suffix}" for name, suffix in _LOG_NAMES for rank in ("", "-rank*"))
-_SOURCE = Path(__file__).resolve().parent.parent
+_SOURCE = Path(__file__).resolve().parents[2]
 
 
 def collect(

@@ -210,9 +210,9 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     typed = _without_alias({n: os.path.expanduser(v) if n in PATHS else v for n, v in typed.items()})
     typed, resumed = _resumed(typed)
     if "load_path" in typed and not resumed:
-        from baselines_acktr import keeper  # late: NumPy
+        from baselines_acktr.session import checkpoints  # late: NumPy
 
-        typed["load_path"] = keeper.find_model(typed["load_path"], "--load_path")
+        typed["load_path"] = checkpoints.find_model(typed["load_path"], "--load_path")
     path = typed.get("load_path")
     meta = _read_checkpoint(path, typed) if path else {}
     drawn = {"seed": secrets.randbelow(2**31)}
@@ -242,15 +242,15 @@ def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if not typed.get("resume"):
         return typed, {}
-    from baselines_acktr import keeper  # late: NumPy
+    from baselines_acktr.session import checkpoints  # late: NumPy
     from common.logger import default_folder
 
     if "load_path" in typed:
         raise UserError("--resume: finds its checkpoint in the log folder, so it cannot be given with --load_path")
     if "log_path" not in typed and "OPENAI_LOGDIR" not in os.environ:
         raise UserError("--resume: needs the log folder of the run, --log_path=FOLDER or OPENAI_LOGDIR")
-    folder = Path(typed.get("log_path") or default_folder()) / keeper.FOLDER
-    found = keeper.newest(folder)
+    folder = Path(typed.get("log_path") or default_folder()) / checkpoints.FOLDER
+    found = checkpoints.newest(folder)
     if found is None:
         if "env" not in typed:
             raise UserError(f"--resume: no checkpoint in {folder}")

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import gymnasium as gym
 import keras
 
-from baselines_acktr import checkpoint, ranks
+from baselines_acktr import checkpoint
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.config import SYNONYMS
-from baselines_acktr.keeper import Keeper, find_model, load_run
 from baselines_acktr.kfac import NoInverseError
 from baselines_acktr.learning.rollouts import require_same_step, state_gap
+from baselines_acktr.session import ranks
+from baselines_acktr.session.checkpoints import Keeper, find_model, load_run
 from common import cli
 from common.errors import RunFailedError, UserError, closest
 from common.logger import Logger
