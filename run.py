@@ -362,10 +362,11 @@ def _check_budget(settings: Settings, comm: Communicator) -> None:
 
 
 def _check_spaces(path: str, env: gym.vector.VectorEnv) -> None:
-    from baselines_acktr import checkpoint
+    from baselines_acktr.agent import description
+    from common import array_file
 
-    checkpoint.check_compatible(
-        checkpoint.load_meta(path),
+    description.check_compatible(
+        array_file.load_meta(path),
         path,
         observation_space=env.single_observation_space,
         action_space=env.single_action_space,

@@ -56,7 +56,7 @@ def test_environments_know_nothing_of_tensorflow():
 
 
 PURE = ["learning/losses.py", "learning/returns.py", "agent/networks.py", "agent/policies.py", "learning/rollouts.py"]
-PURE += ["learning/conjugate_gradient.py", "learning/rmsprop.py", "checkpoint.py"]
+PURE += ["learning/conjugate_gradient.py", "learning/rmsprop.py", "agent/description.py"]
 BASES = [
     "learning/optimizers.py",
     "session/ranks.py",

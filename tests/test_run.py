@@ -19,9 +19,9 @@ import pytest
 from repository import PYTHONPATH, ROOT
 
 import run
-from baselines_acktr import checkpoint
 from baselines_acktr.session import checkpoints, run_info
 from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, settle
+from common import array_file
 from common.measures import load_monitor
 from common.process import Interruption, num_processes, quiet_tensorflow
 
@@ -250,9 +250,9 @@ def test_the_wrong_half_of_a_checkpoint_is_named(trained, capsys):
 
 
 def test_a_checkpoint_from_before_a_hyperparameter_existed_says_so(trained, tmp_path, capsys):
-    arrays, meta = checkpoint.load(trained / "model")
+    arrays, meta = array_file.load(trained / "model")
     del meta["config"]["max_kl"]
-    checkpoint.save(tmp_path / "model", arrays, meta)
+    array_file.save(tmp_path / "model", arrays, meta)
     assert run.main([f"--load_path={tmp_path}/model", "--num_timesteps=0", "--play"]) == 0
     assert "the checkpoint is older than --max_kl: now as by default\n" in capsys.readouterr().err
 
@@ -331,7 +331,7 @@ def test_training_goes_on_from_a_checkpoint_with_its_settings_and_keeps_the_logs
     assert settings["nsteps"] == {"value": 5, "from": "checkpoint"}
     assert settings["env"] == {"value": "Lights-v0", "from": "checkpoint"}
     assert settings["lr"] == {"value": 0.1, "from": "command line"}
-    assert checkpoint.load_meta(tmp_path / "model")["counters"]["timesteps"] == 50
+    assert array_file.load_meta(tmp_path / "model")["counters"]["timesteps"] == 50
     assert len(list(trained.glob("run*.json"))) == 2
 
 
@@ -381,7 +381,7 @@ def test_ctrl_c_saves_what_was_learned_and_exits_with_130(tmp_path, capsys):
     interrupt_when(tmp_path / "progress.csv")
     argv = ["--env=Lights-v0", "--num_timesteps=1e9", f"--log_path={tmp_path}", f"--save_path={tmp_path}/model"]
     assert run.main([*argv, *SMALL, "--log_format=csv"]) == 130
-    timesteps = checkpoint.load_meta(tmp_path / "model")["counters"]["timesteps"]
+    timesteps = array_file.load_meta(tmp_path / "model")["counters"]["timesteps"]
     last = capsys.readouterr().err.splitlines()[-1]
     assert (
         last == f"run.py: interrupted after {timesteps} timesteps, saved to {tmp_path}/checkpoints: go on with --resume"
@@ -439,7 +439,7 @@ def test_continuous_actions_are_trained_continued_and_played(tmp_path, capsys):
     assert json.loads((tmp_path / "run.json").read_text())["settings"]["timesteps_per_batch"]["value"] == 20
     more = [f"--load_path={path}", "--num_env=2", "--num_timesteps=100", f"--save_path={path}", logs, "--play"]
     assert run.main(more) == 0
-    assert checkpoint.load_meta(path)["counters"]["timesteps"] == 100
+    assert array_file.load_meta(path)["counters"]["timesteps"] == 100
     assert "score" in capsys.readouterr().out
 
 
@@ -456,10 +456,10 @@ def test_the_other_algorithms_are_trained_continued_and_played(tmp_path, capsys,
     path, logs = str(tmp_path / "model"), f"--log_path={tmp_path}"
     argv = [f"--alg={alg}", f"--env={env_id}", "--num_env=2", *COMPARED_RUNS[alg, env_id]]
     assert run.main([*argv, "--num_timesteps=60", "--seed=1", f"--save_path={path}", logs]) == 0
-    assert checkpoint.load_meta(path)["algorithm"] == alg
+    assert array_file.load_meta(path)["algorithm"] == alg
     more = [f"--load_path={path}", "--num_env=2", "--num_timesteps=100", f"--save_path={path}", logs, "--play"]
     assert run.main(more) == 0  # the algorithm comes with the checkpoint
-    assert checkpoint.load_meta(path)["counters"]["timesteps"] == 100
+    assert array_file.load_meta(path)["counters"]["timesteps"] == 100
     assert "score" in capsys.readouterr().out
     other = "trpo" if alg == "a2c" else "a2c"
     assert run.main([f"--load_path={path}", f"--alg={other}", "--num_timesteps=0", "--play"]) == 2
@@ -515,7 +515,7 @@ def test_a_bad_number_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path
     )
     found = checkpoints.newest(tmp_path / checkpoints.FOLDER)
     assert found.meta["counters"]["timesteps"] == 40
-    assert all(np.isfinite(array).all() for array in checkpoint.load(found.model)[0].values())
+    assert all(np.isfinite(array).all() for array in array_file.load(found.model)[0].values())
     assert not (tmp_path / "model").exists()
 
 

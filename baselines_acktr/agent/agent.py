@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from baselines_acktr import checkpoint
+from baselines_acktr.agent import description
 from baselines_acktr.config import ARCHITECTURE
 from baselines_acktr.learning.rollouts import Rollout, Runner
+from common import array_file
 from common.errors import RunFailedError, UserError
 from common.mpi import ALONE, Communicator
 
@@ -160,7 +161,7 @@ class Agent(abc.ABC):
         """Ends background threads."""
 
     def content(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """The arrays and the meta of a checkpoint (see `checkpoint.save`).
+        """The arrays and the meta of a checkpoint (see `array_file.save`).
 
         Raises:
           RunFailedError: a number of it is not finite, naming the array.
@@ -169,7 +170,7 @@ class Agent(abc.ABC):
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise RunFailedError(f"after update {self.updates}: {name} is not finite, so nothing is saved")
-        meta = checkpoint.describe(
+        meta = description.describe(
             algorithm=self.algorithm,
             env_id=self.env_id,
             observation_space=self.observation_space,
@@ -183,7 +184,7 @@ class Agent(abc.ABC):
 
     def save(self, path: str) -> None:
         """Writes a checkpoint; raises UserError if it cannot be written, and as `content`."""
-        checkpoint.save(path, *self.content())
+        array_file.save(path, *self.content())
 
     def load(self, path: str) -> None:
         """Takes everything that training changes from a checkpoint; ranks above 0 keep what each has for itself.
@@ -193,8 +194,8 @@ class Agent(abc.ABC):
         Raises:
           UserError: if the file is damaged or was trained by another algorithm, on other spaces or another network.
         """
-        arrays, meta = checkpoint.load(path)
-        checkpoint.check_compatible(
+        arrays, meta = array_file.load(path)
+        description.check_compatible(
             meta,
             path,
             algorithm=self.algorithm,

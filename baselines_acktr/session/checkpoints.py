@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines_acktr import checkpoint
+from common import array_file
 from common.errors import UserError
 
 FOLDER = "checkpoints"
 SECONDS = 300.0  # between two checkpoints where no number of updates is given
 _MODEL, _RUN = ".model", ".run"
 
-Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays and meta, as for `checkpoint.save`
+Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays and meta, as for `array_file.save`
 
 
 class Snapshot(NamedTuple):
@@ -141,7 +141,7 @@ class Keeper:
                         path.rename(path.with_name(path.name + ".damaged"))
                 continue
             try:
-                meta = checkpoint.load_meta(_paths(self.folder, updates)[1])
+                meta = array_file.load_meta(_paths(self.folder, updates)[1])
                 self._kept.append(_Kept(updates, meta["timesteps"], _score(meta["score"]), meta["milestone"]))
             except UserError:
                 continue
@@ -154,8 +154,8 @@ class Keeper:
         facts = {"timesteps": snapshot.timesteps, "score": score, "milestone": milestone, "settings": self._settings}
         model, run = _paths(self.folder, snapshot.updates)
         try:
-            checkpoint.save(run, snapshot.run[0], snapshot.run[1] | facts | {"pair": pair})
-            checkpoint.save(model, snapshot.model[0], snapshot.model[1] | {"pair": pair})
+            array_file.save(run, snapshot.run[0], snapshot.run[1] | facts | {"pair": pair})
+            array_file.save(model, snapshot.model[0], snapshot.model[1] | {"pair": pair})
         except UserError as error:
             print(f"{error}; the run goes on, the checkpoints before are as they were", file=sys.stderr, flush=True)
             return
@@ -183,7 +183,7 @@ def newest(folder: Path, argument: str = "--resume") -> Checkpoint | None:
     for updates in reversed(numbers):
         model, run = _paths(folder, updates)
         try:
-            meta, of_run = checkpoint.load(model)[1], checkpoint.load(run)[1]
+            meta, of_run = array_file.load(model)[1], array_file.load(run)[1]
             if meta["pair"] != of_run["pair"]:
                 raise UserError(f"checkpoint {model}: {run.name} is of another save")
             return Checkpoint(model, meta, of_run["settings"])
@@ -213,8 +213,8 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def load_run(model: Path) -> Content:
-    """The arrays and the meta of the run that belongs to a model's file; raises UserError as `checkpoint.load`."""
-    return checkpoint.load(model.with_suffix(_RUN))
+    """The arrays and the meta of the run that belongs to a model's file; raises UserError as `array_file.load`."""
+    return array_file.load(model.with_suffix(_RUN))
 
 
 def _set_aside(folder: Path) -> None:

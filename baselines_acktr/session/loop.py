@@ -14,14 +14,13 @@ from typing import Any, TypeVar
 import gymnasium as gym
 import keras
 
-from baselines_acktr import checkpoint
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.config import SYNONYMS
 from baselines_acktr.kfac import NoInverseError
 from baselines_acktr.learning.rollouts import require_same_step, state_gap
 from baselines_acktr.session import ranks
 from baselines_acktr.session.checkpoints import Keeper, find_model, load_run
-from common import cli
+from common import array_file, cli
 from common.errors import RunFailedError, UserError, closest
 from common.logger import Logger
 from common.mpi import ALONE, Communicator
@@ -119,7 +118,7 @@ def learn(
     if load_path and not resume:
         load_path = find_model(load_path, "load_path")
     preset = agent_class.preset(env.single_observation_space)
-    meta = checkpoint.load_meta(load_path) if load_path else {}
+    meta = array_file.load_meta(load_path) if load_path else {}
     loaded = cli.only(agent_class.config_class, cli.tuples(meta.get("config", {})))
     config = make_config(agent_class.config_class, **preset | loaded | hyperparameters)
     network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)

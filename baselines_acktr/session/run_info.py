@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import importlib.metadata
 import json
 import os
 import platform
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from baselines_acktr.agent.description import version_of
 from common.errors import UserError
 
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "gymnasium", "ale-py", "mujoco", "mpi4py", "openmpi")
@@ -46,7 +46,7 @@ def collect(
         "ranks": ranks,
         "settings": {name: {"value": settings[name], "from": origins[name]} for name in sorted(settings)},
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "git": git_state(_SOURCE),
@@ -125,10 +125,3 @@ def _free_name(folder: Path, seconds: int, ending: str) -> Path:
     stamp = datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d-%H-%M-%S")
     names = (folder / f"run-{stamp}{suffix}{ending}" for suffix in ("", *(f"-{k}" for k in range(1, 1000))))
     return next(name for name in names if not name.exists())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -326,10 +326,11 @@ def _without_alias(typed: dict[str, Any]) -> dict[str, Any]:
 
 def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the meta of a checkpoint that the typed flags do not contradict."""
-    from baselines_acktr import checkpoint  # late: NumPy
+    from baselines_acktr.agent import description  # late: NumPy
+    from common import array_file  # late: NumPy
 
     try:
-        meta = checkpoint.load(path)[1]  # the whole file, so that damage is found before anything is built
+        meta = array_file.load(path)[1]  # the whole file, so that damage is found before anything is built
     except UserError as error:
         raise UserError(f"--load_path: {error}") from error
     if "algorithm" not in meta:
@@ -337,15 +338,15 @@ def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     shape = {name: value for name, value in typed.items() if name in ARCHITECTURE}
     env_id = typed["env"].rpartition(":")[2] if "env" in typed else None
     alg = typed.get("alg")
-    checkpoint.check_compatible(meta, path, algorithm=alg, env_id=env_id, network=typed.get("network"), config=shape)
+    description.check_compatible(meta, path, algorithm=alg, env_id=env_id, network=typed.get("network"), config=shape)
     return meta
 
 
 def _options_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options that a checkpoint brings: algorithm, network, environment and what makes it."""
-    from baselines_acktr import checkpoint  # late: NumPy
+    from baselines_acktr.agent import description  # late: NumPy
 
-    found = checkpoint.env_arguments(meta)
+    found = description.env_arguments(meta)
     env_id = found.get("env_id", meta.get("env_id"))  # the first has the module, too
     names = {"alg": meta.get("algorithm"), "env": env_id, "network": meta.get("network")}
     names |= {name: found[name] for name, kind in ENVIRONMENT.items() if isinstance(found.get(name), kind)}

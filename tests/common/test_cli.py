@@ -11,10 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run
-from baselines_acktr import checkpoint
 from baselines_acktr import settings as run_settings
 from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, RunOptions, settle
-from common import cli
+from common import array_file, cli
 from common.errors import UserError
 
 
@@ -153,7 +152,7 @@ def test_every_learner_has_its_module_class_and_defaults(alg, kind):
 def test_typed_convolutions_are_compared_with_those_of_the_checkpoint(tmp_path):
     path = str(tmp_path / "model")
     config = {"conv_filters": (8,), "conv_kernels": (3,), "conv_strides": (1,)}
-    checkpoint.save(path, {}, {"algorithm": "acktr", "env_id": "X-v0", "config": config})
+    array_file.save(path, {}, {"algorithm": "acktr", "env_id": "X-v0", "config": config})
     assert settle({"load_path": path, "conv_filters": (8,)}).with_learner(DISCRETE, {}).config.conv_kernels == (3,)
 
 

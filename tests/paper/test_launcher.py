@@ -29,7 +29,7 @@ import signal, sys, time
 from pathlib import Path
 
 sys.path.insert(0, {str(ROOT)!r})
-from baselines_acktr import checkpoint
+from common import array_file
 from baselines_acktr.session import run_info
 from baselines_acktr.session import checkpoints
 from baselines_acktr.session.settings import CONTINUOUS, FLAGS, settle
@@ -44,7 +44,7 @@ run_info.write(folder, run_info.collect(sys.argv[1:], settings.values(), setting
 
 def save(timesteps):
     for path in folder / checkpoints.FOLDER / "00000001.model", flags["save_path"]:
-        checkpoint.save(path, {{}}, {{"counters": {{"timesteps": timesteps}}}})
+        array_file.save(path, {{}}, {{"counters": {{"timesteps": timesteps}}}})
 
 
 if flags["seed"] == {BROKEN}:

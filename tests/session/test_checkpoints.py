@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines_acktr import checkpoint
 from baselines_acktr.session import checkpoints
 from baselines_acktr.session.checkpoints import Keeper, Snapshot, newest
+from common import array_file
 from common.errors import UserError
 
 NAN = float("nan")
@@ -155,14 +155,14 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(tmp_path, capf
 
 
 def test_a_checkpoint_is_written_while_the_run_goes_on(tmp_path, monkeypatch):
-    original, started = checkpoint.save, []
+    original, started = array_file.save, []
 
     def slow(*arguments):
         started.append(time.monotonic())
         time.sleep(0.2)
         original(*arguments)
 
-    monkeypatch.setattr(checkpoint, "save", slow)
+    monkeypatch.setattr(array_file, "save", slow)
     with Keeper(tmp_path) as kept:
         start = time.monotonic()
         kept.save(snapshot(1))
@@ -195,7 +195,7 @@ def test_after_a_kill_inside_a_save_the_newest_loads_and_is_of_one_update(tmp_pa
         os.waitpid(pid, 0)
         inside += bool(list(tmp_path.glob(".*.tmp")))
         found = newest(tmp_path)
-        arrays = checkpoint.load(found.model)[0] | checkpoints.load_run(found.model)[0]
+        arrays = array_file.load(found.model)[0] | checkpoints.load_run(found.model)[0]
         assert {value for array in arrays.values() for value in np.unique(array)} == {found.meta["counters"]["updates"]}
         assert found.meta["counters"]["updates"] >= reached
         reached = found.meta["counters"]["updates"]

@@ -17,9 +17,9 @@ import pytest
 from repository import ROOT
 
 import run
-from baselines_acktr import checkpoint
 from baselines_acktr.learning.rollouts import Runner
 from baselines_acktr.session import checkpoints
+from common import array_file
 
 FLAGS = ["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8", "--seed=1", "--log_format=csv"]
 FLAGS += ["--save_interval=1", "--log_interval=1"]
@@ -50,7 +50,7 @@ def send_in_update(monkeypatch, number: int, update: int, delay: float) -> None:
 
 def content(folder: Path, updates: int) -> dict[str, np.ndarray]:
     model = folder / checkpoints.FOLDER / f"{updates:08d}.model"
-    return checkpoint.load(model)[0] | checkpoints.load_run(model)[0]
+    return array_file.load(model)[0] | checkpoints.load_run(model)[0]
 
 
 def csv_rows(folder: Path) -> list[list[str]]:

@@ -6,9 +6,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from baselines_acktr import a2c, acktr_cont, acktr_discrete, checkpoint, load, trpo
+from baselines_acktr import a2c, acktr_cont, acktr_discrete, load, trpo
+from baselines_acktr.agent import description
+from baselines_acktr.agent.description import space_of
 from baselines_acktr.play import play
-from baselines_acktr.session.loading import space_of
+from common import array_file
 from common.errors import UserError
 from common.logger import Logger
 from common.vec_env import make_vec_env
@@ -29,14 +31,14 @@ SPACES = [
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_a_space_is_made_again_from_its_description(space):
-    assert space_of(checkpoint.describe_space(space)) == space
+    assert space_of(description.describe_space(space)) == space
 
 
 def test_a_space_that_no_model_has_is_refused():
     with pytest.raises(OverflowError):
-        space_of(checkpoint.describe_space(BYTES) | {"high": 300})
+        space_of(description.describe_space(BYTES) | {"high": 300})
     with pytest.raises(ValueError, match="its space is a Text"):
-        space_of(checkpoint.describe_space(gym.spaces.MultiBinary(3)) | {"type": "Text"})
+        space_of(description.describe_space(gym.spaces.MultiBinary(3)) | {"type": "Text"})
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,6 @@ def test_a_rate_that_is_given_is_taken_in_place_of_the_checkpoints(tmp_path, lea
 )
 def test_a_checkpoint_without_a_model_is_one_line(tmp_path, meta):
     model = trpo.ContinuousModel(BOX, gym.spaces.Box(-1, 1, (2,)), "mlp", trpo.ContinuousModel.config_class())
-    checkpoint.save(tmp_path / "model", {}, model.content()[1] | meta if meta else {})
+    array_file.save(tmp_path / "model", {}, model.content()[1] | meta if meta else {})
     with pytest.raises(UserError, match="has no model that can be made here"):
         load(str(tmp_path / "model"))

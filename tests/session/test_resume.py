@@ -17,8 +17,8 @@ from repository import ROOT
 from resume_runs import RUNS, train_half
 
 import run
-from baselines_acktr import checkpoint
 from baselines_acktr.session import checkpoints
+from common import array_file
 
 FAST = ("CartPole", "Hopper")
 WALL_CLOCK = ("file_sizes", "seconds.python", "duration", "env/games/seconds")
@@ -50,7 +50,7 @@ def rows(path: Path, *wall_clock: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("file", ["00000020.model", "00000020.run"])
 def test_every_array_of_20_updates_is_that_of_10_and_10_in_another_process(folders, file):
-    straight, resumed = (checkpoint.load(folder / checkpoints.FOLDER / file) for folder in folders)
+    straight, resumed = (array_file.load(folder / checkpoints.FOLDER / file) for folder in folders)
     assert straight[0].keys() == resumed[0].keys()
     differing = [key for key in straight[0] if not np.array_equal(straight[0][key], resumed[0][key])]
     assert [key for key in differing if not key.endswith(WALL_CLOCK)] == []

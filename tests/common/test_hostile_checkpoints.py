@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from repository import ROOT
 
-from baselines_acktr import checkpoint
+from common import array_file
 from common.errors import UserError
-from tests.session.test_checkpoint import Marker, forge, npy_header
+from tests.common.test_array_file import Marker, forge, npy_header
 
 MEMORY = 300 * 2**10  # KiB
 ONE = {"a": {"shape": [1], "dtype": "<f8"}}
@@ -63,13 +63,13 @@ def write_hostile(folder: Path) -> dict[str, Path]:
 
 LOADER = """
 import resource, sys, time
-from baselines_acktr import checkpoint
+from common import array_file
 from common.errors import UserError
 
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 for path in sys.argv[1:]:
     start = time.process_time()
-    for read in checkpoint.load, checkpoint.load_meta:
+    for read in array_file.load, array_file.load_meta:
         try:
             read(path)
             line = "loaded"
@@ -103,27 +103,27 @@ def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):
     start = time.monotonic()
     for path in (tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(UserError, match="is not a regular file"):
-            checkpoint.load(path)
+            array_file.load(path)
     assert time.monotonic() - start < 1
 
 
 def test_a_directory_larger_than_any_of_ours_is_refused(tmp_path, monkeypatch):
     forge(tmp_path / "m", {f"{i}": b"" for i in range(100)}, {})
-    monkeypatch.setattr(checkpoint, "_DIRECTORY_LIMIT", 1000)
+    monkeypatch.setattr(array_file, "_DIRECTORY_LIMIT", 1000)
     with pytest.raises(UserError, match="its directory is too large"):
-        checkpoint.load(tmp_path / "m")
+        array_file.load(tmp_path / "m")
 
 
 @pytest.mark.parametrize("count", [50, pytest.param(500, marks=pytest.mark.reliability)])
 def test_random_bytes_are_refused(tmp_path, count):
     draw = random.Random(0)
-    checkpoint.save(tmp_path / "good", {"a": np.ones(3)}, {})
+    array_file.save(tmp_path / "good", {"a": np.ones(3)}, {})
     good = (tmp_path / "good").read_bytes()
     for i in range(count):
         noise = draw.randbytes(draw.randrange(2000))
         content = [noise, good[:39] + noise, noise + good[-100:], good[:50] + noise + good[-300:]][i % 4]
         (tmp_path / "m").write_bytes(content)
-        for read in (checkpoint.load, checkpoint.load_meta):
+        for read in (array_file.load, array_file.load_meta):
             with pytest.raises(UserError) as caught:
                 read(tmp_path / "m")
             assert "\n" not in str(caught.value)
@@ -134,10 +134,10 @@ def test_playing_opens_the_model_alone(tmp_path, monkeypatch):
     from baselines_acktr.session.settings import settle
 
     opened = []
-    original = checkpoint._open
-    monkeypatch.setattr(checkpoint, "_open", lambda path: opened.append(str(path)) or original(path))
+    original = array_file._open
+    monkeypatch.setattr(array_file, "_open", lambda path: opened.append(str(path)) or original(path))
     meta = {"algorithm": "acktr", "env_id": "CartPole-v1", "network": "mlp", "config": {}, "counters": {}}
-    checkpoint.save(tmp_path / "00000001.model", {}, meta)
+    array_file.save(tmp_path / "00000001.model", {}, meta)
     (tmp_path / "00000001.run").write_bytes(pickle.dumps(Marker(tmp_path / "executed")))
     settle({"load_path": str(tmp_path / "00000001.model"), "num_timesteps": 0, "play": True})
     assert set(opened) == {str(tmp_path / "00000001.model")}

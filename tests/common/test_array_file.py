@@ -1,4 +1,4 @@
-"""Tests of checkpoint files."""
+"""Tests of the file of a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ import sys
 import zipfile
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from repository import ROOT
 
-from baselines_acktr import checkpoint
-from baselines_acktr.config import AcktrDiscreteConfig
+from common import array_file
 from common.errors import UserError
-
-IMAGES = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8)
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -39,13 +35,13 @@ def arrays() -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    checkpoint.save(tmp_path / "model", arrays(), {"note": "ä", "n": 1})
+    array_file.save(tmp_path / "model", arrays(), {"note": "ä", "n": 1})
     return tmp_path / "model"
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(path):
-    loaded, meta = checkpoint.load(path)
-    assert meta == {"note": "ä", "n": 1} == checkpoint.load_meta(path)
+    loaded, meta = array_file.load(path)
+    assert meta == {"note": "ä", "n": 1} == array_file.load_meta(path)
     assert loaded.keys() == arrays().keys()
     for name, array in arrays().items():
         assert loaded[name].dtype == array.dtype
@@ -59,15 +55,15 @@ def test_numpy_alone_opens_a_checkpoint(path):
 
 
 def test_exactly_the_given_path_is_written_and_folders_are_made(tmp_path):
-    checkpoint.save(tmp_path / "a" / "b" / "model.v1", {}, {})
+    array_file.save(tmp_path / "a" / "b" / "model.v1", {}, {})
     assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["model.v1"]
 
 
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    checkpoint.save(tmp_path / "link", {"a": np.ones(1)}, {})
+    array_file.save(tmp_path / "link", {"a": np.ones(1)}, {})
     assert (tmp_path / "link").is_symlink()
-    assert checkpoint.load(tmp_path / "target")[0]["a"] == 1
+    assert array_file.load(tmp_path / "target")[0]["a"] == 1
 
 
 def test_every_flipped_byte_is_noticed(path, tmp_path):
@@ -76,7 +72,7 @@ def test_every_flipped_byte_is_noticed(path, tmp_path):
     for offset in {*range(0, len(content), 37), len(content) - 1}:
         damaged.write_bytes(content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :])
         with pytest.raises(UserError, match="damaged"):
-            checkpoint.load(damaged)
+            array_file.load(damaged)
 
 
 def test_every_truncation_is_noticed(path, tmp_path):
@@ -85,7 +81,7 @@ def test_every_truncation_is_noticed(path, tmp_path):
     for length in range(0, len(content), 101):
         damaged.write_bytes(content[:length])
         with pytest.raises(UserError, match=r"damaged|not a checkpoint"):
-            checkpoint.load(damaged)
+            array_file.load(damaged)
 
 
 @pytest.mark.parametrize(
@@ -97,22 +93,22 @@ def test_other_files_are_refused_in_one_line_with_their_name(tmp_path, content, 
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        checkpoint.load(path)
+        array_file.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="directory"):
-        checkpoint.load(tmp_path)
+        array_file.load(tmp_path)
 
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
-    checkpoint.save(tmp_path / "model", {}, {})
+    monkeypatch.setattr(array_file, "FORMAT_VERSION", 2)
+    array_file.save(tmp_path / "model", {}, {})
     monkeypatch.undo()
     with pytest.raises(UserError, match="format 2 is unknown; this program reads 1"):
-        checkpoint.load(tmp_path / "model")
+        array_file.load(tmp_path / "model")
 
 
 def forge(
@@ -123,14 +119,14 @@ def forge(
     content: str | None = None,
 ) -> None:
     """Writes an archive with a correct checksum from arbitrary entries and, if given, an arbitrary description."""
-    content = content or json.dumps({"format_version": checkpoint.FORMAT_VERSION, "arrays": declared, "meta": {}})
+    content = content or json.dumps({"format_version": array_file.FORMAT_VERSION, "arrays": declared, "meta": {}})
     with path.open("wb+") as file:
         with zipfile.ZipFile(file, "w", compress) as archive:
             archive.writestr(zipfile.ZipInfo("meta.json"), content)
             for name, data in entries.items():
                 archive.writestr(name, data, compress_type=compress)
             archive.comment = b"0" * 64
-        checkpoint._append_digest(file)
+        array_file._append_digest(file)
 
 
 def npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
@@ -153,10 +149,10 @@ def test_nothing_is_unpickled(tmp_path):
     for descr, shape in (("|O", (1,)), ("<f8", (1,))):
         forge(tmp_path / "m", {"a.npy": npy_header(descr, shape) + payload}, {"a": {"shape": [1], "dtype": descr}})
         with pytest.raises(UserError, match="damaged"):
-            checkpoint.load(tmp_path / "m")
+            array_file.load(tmp_path / "m")
     (tmp_path / "m").write_bytes(payload)
     with pytest.raises(UserError, match="not a checkpoint"):
-        checkpoint.load(tmp_path / "m")
+        array_file.load(tmp_path / "m")
     assert not (tmp_path / "executed").exists()
 
 
@@ -165,7 +161,7 @@ def test_a_huge_declared_shape_takes_no_memory(tmp_path):
     forge(tmp_path / "m", {"a.npy": data}, {"a": {"shape": [2**40], "dtype": "<f8"}})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match="size"):
-        checkpoint.load(tmp_path / "m")
+        array_file.load(tmp_path / "m")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
 
 
@@ -173,29 +169,29 @@ def test_compressed_entries_are_refused(tmp_path):
     data = npy_header("|u1", (2**20,)) + b"\0" * 2**20
     forge(tmp_path / "m", {"a.npy": data}, {"a": {"shape": [2**20], "dtype": "|u1"}}, zipfile.ZIP_DEFLATED)
     with pytest.raises(UserError, match=r"compressed|more than the file"):
-        checkpoint.load(tmp_path / "m")
+        array_file.load(tmp_path / "m")
 
 
 def test_a_forged_file_without_faults_is_loaded(tmp_path):
     data = npy_header("|u1", (2,)) + b"\1\2"
     forge(tmp_path / "m", {"a.npy": data}, {"a": {"shape": [2], "dtype": "|u1"}})
-    np.testing.assert_array_equal(checkpoint.load(tmp_path / "m")[0]["a"], [1, 2])
+    np.testing.assert_array_equal(array_file.load(tmp_path / "m")[0]["a"], [1, 2])
 
 
 def test_entries_that_are_not_declared_are_refused(tmp_path):
     data = npy_header("|u1", (1,)) + b"\0"
     forge(tmp_path / "m", {"a.npy": data, "../evil.npy": data}, {"a": {"shape": [1], "dtype": "|u1"}})
     with pytest.raises(UserError, match="not the declared ones"):
-        checkpoint.load(tmp_path / "m")
+        array_file.load(tmp_path / "m")
     forge(tmp_path / "m", {"../evil.npy": data}, {"../evil": {"shape": [1], "dtype": "|u1"}})
     with pytest.raises(UserError, match="array name"):
-        checkpoint.load(tmp_path / "m")
+        array_file.load(tmp_path / "m")
 
 
 def test_a_deeply_nested_description_is_refused(tmp_path):
     forge(tmp_path / "m", {}, {}, content="[" * 100_000)
     with pytest.raises(UserError, match="damaged"):
-        checkpoint.load(tmp_path / "m")
+        array_file.load(tmp_path / "m")
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -203,7 +199,7 @@ def test_a_deeply_nested_description_is_refused(tmp_path):
 def test_arbitrary_bytes_are_refused(tmp_path, data, start):
     prefix = b"PK\x03\x04" + b"\0" * 26 + b"meta.json" if start else b""
     (tmp_path / "m").write_bytes(prefix + data)
-    for read in (checkpoint.load, checkpoint.load_meta):
+    for read in (array_file.load, array_file.load_meta):
         with pytest.raises(UserError):
             read(tmp_path / "m")
 
@@ -211,19 +207,19 @@ def test_arbitrary_bytes_are_refused(tmp_path, data, start):
 @pytest.mark.parametrize("name", ["", "/a", "a/", "../a", "a/../b", "a\\b", "a b", "a\n"])
 def test_names_that_are_no_plain_paths_cannot_be_saved(tmp_path, name):
     with pytest.raises(ValueError, match="array name"):
-        checkpoint.save(tmp_path / "m", {name: np.ones(1)}, {})
+        array_file.save(tmp_path / "m", {name: np.ones(1)}, {})
 
 
 def test_objects_cannot_be_saved_and_the_old_file_stays(path):
     with pytest.raises(ValueError, match="not a number"):
-        checkpoint.save(path, {"a": np.array([object()])}, {})
-    assert checkpoint.load(path)[1]["n"] == 1
+        array_file.save(path, {"a": np.array([object()])}, {})
+    assert array_file.load(path)[1]["n"] == 1
 
 
 KILLED_WRITER = """
 import os, signal, sys
 import numpy as np
-from baselines_acktr import checkpoint
+from common import array_file
 
 def die(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -239,7 +235,7 @@ if where == "second array":
     np.lib.format.write_array = write
 else:
     setattr(os, where, die)
-checkpoint.save(path, new, {"n": 2})
+array_file.save(path, new, {"n": 2})
 """
 
 
@@ -247,9 +243,9 @@ checkpoint.save(path, new, {"n": 2})
 def test_the_old_file_is_intact_after_a_kill_during_a_save(path, where):
     result = subprocess.run([sys.executable, "-c", KILLED_WRITER, where, str(path)], cwd=ROOT, check=False)
     assert result.returncode == -signal.SIGKILL
-    assert checkpoint.load(path)[1]["n"] == 1
-    checkpoint.save(path, {"a": np.zeros(1)}, {"n": 3})
-    assert checkpoint.load(path)[1]["n"] == 3
+    assert array_file.load(path)[1]["n"] == 1
+    array_file.save(path, {"a": np.zeros(1)}, {"n": 3})
+    assert array_file.load(path)[1]["n"] == 3
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -259,82 +255,20 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_behind(path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(UserError, match="cannot be written"):
-            checkpoint.save(path, {"a": np.ones(10_000)}, {})
+            array_file.save(path, {"a": np.ones(10_000)}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
-    assert checkpoint.load(path)[1]["n"] == 1
+    assert array_file.load(path)[1]["n"] == 1
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_a_folder_that_cannot_be_made_is_named(path):
     with pytest.raises(UserError, match=r"model/below: cannot be written"):
-        checkpoint.save(path / "below", {}, {})
+        array_file.save(path / "below", {}, {})
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "."])
 def test_what_is_no_file_is_not_replaced(place):
     with pytest.raises(UserError, match="not a regular file"):
-        checkpoint.save(place, {}, {})
-
-
-def description(**changes) -> dict:
-    facts = {
-        "env_id": "PongNoFrameskip-v4",
-        "observation_space": IMAGES,
-        "action_space": gym.spaces.Discrete(6),
-        "network": "cnn",
-        "algorithm": "acktr",
-        "config": AcktrDiscreteConfig(),
-    }
-    return checkpoint.describe(**(facts | changes))
-
-
-def test_descriptions_survive_the_file(tmp_path):
-    checkpoint.save(tmp_path / "m", {}, description(counters={"timesteps": 640}))
-    meta = checkpoint.load_meta(tmp_path / "m")
-    assert meta["counters"] == {"timesteps": 640}
-    assert meta["versions"]["numpy"] == np.__version__
-    checkpoint.check_compatible(
-        meta,
-        env_id="PongNoFrameskip-v4",
-        observation_space=IMAGES,
-        action_space=gym.spaces.Discrete(6),
-        network="cnn",
-        config={"conv_filters": (32, 64, 32), "hidden_sizes": ()},
-    )
-
-
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        ({"env_id": "BreakoutNoFrameskip-v4"}, "environment PongNoFrameskip-v4, asked for BreakoutNoFrameskip-v4"),
-        (
-            {"action_space": gym.spaces.Discrete(4)},
-            r"action space Discrete\(6, int64\), asked for Discrete\(4, int64\)",
-        ),
-        (
-            {"observation_space": gym.spaces.Box(-1, 1, (3,))},
-            r"observation space Box\(\[84, 84, 4\], uint8\), asked for",
-        ),
-        ({"network": "mlp"}, "network cnn, asked for mlp"),
-        ({"config": {"hidden_sizes": (64,)}}, r"hidden_sizes \[\], asked for \[64\]"),
-    ],
-)
-def test_what_differs_from_the_training_is_named(asked, message):
-    with pytest.raises(UserError, match=message):
-        checkpoint.check_compatible(json.loads(json.dumps(description())), "model", **asked)
-
-
-@pytest.mark.parametrize(
-    "spaces",
-    [
-        (gym.spaces.MultiDiscrete([3, 3]), gym.spaces.MultiDiscrete([3, 4])),
-        (gym.spaces.Discrete(3), gym.spaces.Discrete(3, start=1)),
-        (gym.spaces.Box(-np.inf, np.inf, (2,)), gym.spaces.Box(-1, np.inf, (2,))),
-        (gym.spaces.Box(0, 1, (2,), np.float32), gym.spaces.Box(0, 1, (2,), np.float64)),
-    ],
-)
-def test_spaces_that_differ_have_different_descriptions_in_strict_json(spaces):
-    first, second = (json.dumps(checkpoint.describe_space(space), allow_nan=False) for space in spaces)
-    assert first != second
+        array_file.save(place, {}, {})

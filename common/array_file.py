@@ -1,4 +1,4 @@
-"""Checkpoints: one file of named arrays and a JSON description, written atomically, loaded without unpickling.
+"""A checkpoint's file: named arrays and a JSON description, written atomically, loaded without unpickling.
 
 The file is a zip archive of uncompressed `.npy` entries after a `meta.json`, so `numpy.load(path)` opens it too. Its
 zip comment is the SHA-256 of all bytes before the comment: a truncated file or a single changed byte is noticed.
@@ -7,9 +7,7 @@ zip comment is the SHA-256 of all bytes before the comment: a truncated file or 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
-import importlib.metadata
 import io
 import json
 import math
@@ -46,7 +44,7 @@ def save(path: StrPath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any
     Args:
       path: any file name; missing folders are created.
       arrays: {name: array of numbers or booleans}; names are words of letters, digits, `_.+-`, joined by `/`.
-      meta: anything that JSON can hold; see `describe`.
+      meta: anything that JSON can hold.
 
     Raises:
       UserError: the file cannot be written; an older one is then as it was.
@@ -97,106 +95,6 @@ def load_meta(path: StrPath) -> dict[str, Any]:
     """Returns the meta of the checkpoint at `path` without reading its arrays; raises as `load`."""
     with _open(path) as file:
         return _read_meta(path, file)["meta"]
-
-
-def describe(
-    *,
-    algorithm: str,
-    env_id: str | None,
-    observation_space: Any,
-    action_space: Any,
-    network: str,
-    config: Any,
-    env_arguments: Mapping[str, Any] | None = None,
-    counters: Mapping[str, int | float] | None = None,
-) -> dict[str, Any]:
-    """Returns the meta of a checkpoint.
-
-    Args:
-      algorithm: name of the learning algorithm.
-      env_id: id of the environment the model was trained on, None where it has none.
-      observation_space: of one environment (gymnasium).
-      action_space: of one environment (gymnasium).
-      network: name of the network.
-      config: dataclass of the learner's hyperparameters.
-      env_arguments: of `make_vec_env`, those that say what the model was trained on.
-      counters: such as updates and timesteps so far.
-    """
-    return {
-        "algorithm": algorithm,
-        "env_id": env_id,
-        "observation_space": describe_space(observation_space),
-        "action_space": describe_space(action_space),
-        "network": network,
-        "config": dataclasses.asdict(config),
-        "env_arguments": dict(env_arguments or {}),
-        "counters": dict(counters or {}),
-        "versions": {name: _version(name) for name in ("numpy", "tensorflow", "keras", "gymnasium")},
-    }
-
-
-def describe_space(space: Any) -> dict[str, Any]:
-    """Returns a gymnasium space as JSON: its type, shape, dtype and whichever of n, nvec, start, low, high it has."""
-    result: dict[str, Any] = {"type": type(space).__name__, "shape": list(space.shape or ()), "dtype": str(space.dtype)}
-    for key in ("n", "nvec", "start", "low", "high"):
-        value = getattr(space, key, None)
-        if value is not None:
-            result[key] = _bounds(np.asarray(value))
-    return result
-
-
-def env_arguments(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `make_vec_env` in the meta of a checkpoint; older files call the id `env`."""
-    found = meta.get("env_arguments", {})
-    return {"env_id" if name == "env" else name: value for name, value in found.items()}
-
-
-def check_compatible(
-    meta: Mapping[str, Any],
-    path: StrPath = "checkpoint",
-    *,
-    algorithm: str | None = None,
-    env_id: str | None = None,
-    observation_space: Any = None,
-    action_space: Any = None,
-    network: str | None = None,
-    config: Mapping[str, Any] | None = None,
-) -> None:
-    """Raises `UserError` for the first given argument that differs from what the checkpoint was trained with.
-
-    Args:
-      meta: of the checkpoint, as made by `describe`.
-      path: named in the message.
-      algorithm, env_id, observation_space, action_space, network: what is asked for; None: not compared.
-      config: {name of a hyperparameter: value asked for}.
-    """
-    asked: dict[str, Any] = {"algorithm": algorithm, "env_id": env_id, "network": network}
-    asked |= {"observation_space": observation_space, "action_space": action_space}
-    for key, value in asked.items():
-        if value is not None:
-            value = describe_space(value) if key.endswith("space") else value
-            _check_same(path, "environment" if key == "env_id" else key.replace("_", " "), meta.get(key), value)
-    for key, value in (config or {}).items():
-        _check_same(path, key, meta.get("config", {}).get(key), list(value) if isinstance(value, tuple) else value)
-
-
-def _check_same(path: StrPath, what: str, trained: Any, asked: Any) -> None:
-    if trained != asked:
-        raise UserError(f"checkpoint {path}: trained with {what} {_brief(trained)}, asked for {_brief(asked)}")
-
-
-def _brief(value: Any) -> str:
-    """Returns a value of the meta in few words; a space as its type, its size and its dtype."""
-    if not isinstance(value, dict):
-        return str(value)
-    size = value.get("n", value.get("nvec", value.get("shape")))
-    return f"{value.get('type')}({size}, {value.get('dtype')})"
-
-
-def _bounds(value: np.ndarray) -> Any:
-    """Returns the one number that an array repeats, else all of them; infinities as text, since JSON has none."""
-    flat = [number if math.isfinite(number) else str(number) for number in value.ravel().tolist()]
-    return flat[0] if flat and all(number == flat[0] for number in flat) else flat
 
 
 def _check_storable(name: str, dtype: np.dtype[Any]) -> None:
@@ -330,13 +228,6 @@ def _read_array(data: bytes) -> np.ndarray:
         raise ValueError("an array's size is not that of its data")
     flat = np.frombuffer(data, dtype, offset=start).copy()
     return flat.reshape(shape, order="F" if fortran else "C")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _reason(error: BaseException) -> str:
