@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run
-from baselines_acktr import settings as run_settings
+from baselines_acktr.session import settings as run_settings
 from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, RunOptions, settle
 from common import array_file, cli
 from common.errors import UserError
