@@ -6,7 +6,6 @@ zip comment is the SHA-256 of all bytes before the comment: a truncated file or 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -21,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from common.atomic_file import StrPath, replacing
 from common.errors import UserError
 
 FORMAT_VERSION = 1
@@ -34,8 +34,6 @@ _DIGEST_LENGTH = hashlib.sha256().digest_size * 2
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*")
 _DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, SyntaxError)
 _DAMAGE += (MemoryError, zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError)
-
-StrPath = str | os.PathLike[str]
 
 
 def save(path: StrPath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
@@ -56,19 +54,12 @@ def save(path: StrPath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise UserError(f"checkpoint {path}: cannot be written: is not a regular file")
-    aside = target.with_name(f".{target.name}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb+") as file:
+        with replacing(target) as file:
             _write_archive(file, arrays, meta)
             _append_digest(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, target)
-        _sync_folder(target.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
         raise UserError(f"checkpoint {path}: cannot be written: {error.strerror}") from error
 
 
@@ -138,14 +129,6 @@ def _digest(file: BinaryIO) -> bytes:
 def _digest_matches(file: BinaryIO) -> bool:
     digest = _digest(file)
     return file.read(_DIGEST_LENGTH) == digest
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _open(path: StrPath) -> BinaryIO:

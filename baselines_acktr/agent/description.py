@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from common.array_file import StrPath
+from common.atomic_file import StrPath
 from common.errors import UserError
 
 

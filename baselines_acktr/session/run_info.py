@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines_acktr.agent.description import version_of
+from common.atomic_file import write_text
 from common.errors import UserError
 
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "gymnasium", "ale-py", "mujoco", "mpi4py", "openmpi")
@@ -58,9 +59,7 @@ def write(folder: Path, info: Mapping[str, Any]) -> Path:
     path = folder / "run.json"
     if path.exists():
         os.replace(path, _free_name(folder, int(path.stat().st_mtime), ".json"))
-    aside = folder / ".run.json.tmp"
-    aside.write_text(json.dumps(info, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, json.dumps(info, indent=2, default=str) + "\n")
     return path
 
 
