@@ -14,10 +14,10 @@ from baselines_acktr.config import TrpoContConfig, TrpoDiscreteConfig
 from baselines_acktr.learning.conjugate_gradient import (
     conjugate_gradient,
     fisher_vector_product,
-    flatten,
     line_search,
 )
 from baselines_acktr.session import loop
+from common.packing import flatten
 
 
 class Trpo(DisjointAgent):

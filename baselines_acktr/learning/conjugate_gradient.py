@@ -1,6 +1,6 @@
 """A natural-gradient step without the Fisher matrix (Schulman et al. 2015, appendix C).
 
-Parameters are `tf.Variable`s; a vector [P] holds as many numbers as they have together, in their order.
+Parameters are `tf.Variable`s; a vector [P] holds their numbers one after the other (`common.packing`).
 """
 
 from __future__ import annotations
@@ -9,19 +9,10 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from common.packing import flatten, unflatten
+
 TOLERANCE = 1e-10  # squared residual, as a part of the squared target, at which conjugate gradient stops
 TRIES = 10  # lengths that the line search tries, each half the one before
-
-
-def flatten(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The numbers of all tensors, [P]."""
-    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
-
-
-def unflatten(vector: tf.Tensor, variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
-    """Inverse of `flatten`: tensors of the variables' shapes."""
-    parts = tf.split(vector, [variable.shape.num_elements() for variable in variables])
-    return [tf.reshape(part, variable.shape) for part, variable in zip(parts, variables, strict=True)]
 
 
 def fisher_vector_product(

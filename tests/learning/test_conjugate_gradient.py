@@ -7,11 +7,10 @@ import tensorflow as tf
 from baselines_acktr.learning.conjugate_gradient import (
     conjugate_gradient,
     fisher_vector_product,
-    flatten,
     line_search,
-    unflatten,
 )
 from common.distributions import distribution_size, make_distribution
+from common.packing import flatten, unflatten
 
 SPACES = [gym.spaces.Discrete(3), gym.spaces.MultiDiscrete([2, 3]), gym.spaces.Box(-1, 1, (2,))]
 
