@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import importlib
 import signal
 import sys
 import traceback
@@ -16,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, Settings, check_files, settle
+from baselines_acktr.session.learners import LEARNERS, kind_of
+from baselines_acktr.session.settings import FLAGS, Settings, check_files, settle
 from common import cli
 from common.errors import RunFailedError, UserError
 from common.mpi import ALONE, Communicator, connect
@@ -189,12 +189,11 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Cal
     options = settings.options
     videos = options.video or options.save_video_interval
     with make_env(settings, 1, **(FRAMES if videos else {"backend": options.env_backend})) as env:
-        kind = _kind_of_actions(settings.env, env.single_action_space)
+        kind = kind_of(env.single_action_space, f"--env={settings.env}")
         observations = env.single_observation_space
         suit_tensorflow(observations)
         with quiet_tensorflow():
-            module = importlib.import_module(LEARNERS[options.alg, kind].module)
-        model_class = getattr(module, LEARNERS[options.alg, kind].model)
+            model_class = LEARNERS[options.alg, kind].import_class()
         settings = settings.with_learner(kind, model_class.preset(observations))
         settings = settings.preset(
             network=model_class.default_network(observations),
@@ -212,7 +211,7 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Cal
             raise UserError(f"--play: no window can be opened: {problem}; {hint}")
         actions, config = env.single_action_space, settings.config
         model_class(observations, actions, settings.network, config, settings.seed).close()  # whether it can be built
-    return settings, functools.partial(module.learn, **_arguments(settings))
+    return settings, functools.partial(LEARNERS[options.alg, kind].import_learn(), **_arguments(settings))
 
 
 def _arguments(settings: Settings) -> dict[str, Any]:
@@ -328,8 +327,7 @@ def default_num_env(settings: Settings) -> int:
     """Returns how many environments suit the learner: more or fewer for Atari games than elsewhere."""
     from common.vec_env.ids import find_spec, is_atari
 
-    config = settings.config
-    return config.num_env_atari if is_atari(find_spec(settings.env)) else config.num_env
+    return settings.config.default_num_env(is_atari(find_spec(settings.env)))
 
 
 def default_log_path() -> str:
@@ -337,16 +335,6 @@ def default_log_path() -> str:
     from common.logger import default_folder
 
     return str(default_folder())
-
-
-def _kind_of_actions(env_id: str, space: gym.Space) -> str:
-    from gymnasium.spaces import Box, Discrete, MultiDiscrete
-
-    if isinstance(space, Discrete | MultiDiscrete):
-        return DISCRETE
-    if isinstance(space, Box):
-        return CONTINUOUS
-    raise UserError(f"--env={env_id}: its actions are {type(space).__name__}; must be Discrete, MultiDiscrete or Box")
 
 
 def _check_budget(settings: Settings, comm: Communicator) -> None:

@@ -62,6 +62,11 @@ class Config:
     def __post_init__(self) -> None:
         validate(self)
 
+    @classmethod
+    def default_num_env(cls, atari: bool) -> int:
+        """How many environments there are unless a number is given."""
+        return cls.num_env_atari if atari else cls.num_env
+
 
 @dataclasses.dataclass(frozen=True)
 class KfacConfig(Config):

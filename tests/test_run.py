@@ -20,7 +20,8 @@ from repository import PYTHONPATH, ROOT
 
 import run
 from baselines_acktr.session import checkpoints, run_info
-from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, settle
+from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
+from baselines_acktr.session.settings import settle
 from common import array_file
 from common.measures import load_monitor
 from common.process import Interruption, num_processes, quiet_tensorflow

@@ -7,7 +7,7 @@ import dataclasses
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,8 @@ from baselines_acktr.kfac import NoInverseError
 from baselines_acktr.learning.rollouts import require_same_step, state_gap
 from baselines_acktr.session import ranks
 from baselines_acktr.session.checkpoints import Keeper, find_model, load_run
-from common import array_file, cli
+from baselines_acktr.session.settings import settle_config
+from common import array_file
 from common.errors import RunFailedError, UserError, closest
 from common.logger import Logger
 from common.mpi import ALONE, Communicator
@@ -53,16 +54,14 @@ class Run:
     resumed: Path | None = None
 
 
-def make_config(config_class: type, **hyperparameters: Any) -> Any:
-    """The config with these hyperparameters; raises UserError for an unknown name, with the closest one."""
+def check_names(config_class: type, hyperparameters: Iterable[str]) -> None:
+    """Raises UserError for a hyperparameter that the learner does not have, with the closest one that it has."""
     names = [field.name for field in dataclasses.fields(config_class)]
     for name in hyperparameters:
         if name not in names:
-            hint = (
-                f" Did you mean {SYNONYMS[name]}?" if SYNONYMS.get(name) in names else closest(name, names, cutoff=0.7)
-            )
+            known = SYNONYMS.get(name)
+            hint = f" Did you mean {known}?" if known in names else closest(name, names, cutoff=0.7)
             raise UserError(f"{name}: unknown hyperparameter.{hint}")
-    return config_class(**cli.tuples(hyperparameters))
 
 
 def check_budget(argument: str, total: int, trained: int, batch: int) -> None:
@@ -119,8 +118,13 @@ def learn(
         load_path = find_model(load_path, "load_path")
     preset = agent_class.preset(env.single_observation_space)
     meta = array_file.load_meta(load_path) if load_path else {}
-    loaded = cli.only(agent_class.config_class, cli.tuples(meta.get("config", {})))
-    config = make_config(agent_class.config_class, **preset | loaded | hyperparameters)
+    check_names(agent_class.config_class, hyperparameters)
+    config, _ = settle_config(
+        agent_class.config_class,
+        ("environment preset", preset),
+        ("checkpoint", meta.get("config", {})),
+        ("argument", hyperparameters),
+    )
     network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)
     env_id = env.spec.id if env.spec else None
     if isinstance(logger, Logger) and comm.rank == 0 and not load_path and any(logger.positions().values()):

@@ -12,46 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from baselines_acktr.config import (
-    ARCHITECTURE,
-    SYNONYMS,
-    A2cContConfig,
-    A2cDiscreteConfig,
-    AcktrContConfig,
-    AcktrDiscreteConfig,
-    TrpoContConfig,
-    TrpoDiscreteConfig,
-)
+from baselines_acktr.config import ARCHITECTURE, SYNONYMS
+from baselines_acktr.session.learners import ALGORITHMS, LEARNERS, describe_num_env
 from common import cli
 from common.errors import UserError
 from common.options import option, validate
 
-DISCRETE, CONTINUOUS = "discrete", "continuous"
 PATHS = ("log_path", "save_path", "load_path", "video")
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "seed")
 ENVIRONMENT = {"frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Learner:
-    """Where a learner lives: a module with `learn` and the class `model`; and the dataclass of its hyperparameters."""
-
-    module: str
-    config_class: type
-    model: str = "Model"
-
-
-LEARNERS = {
-    ("acktr", DISCRETE): Learner("baselines_acktr.acktr_discrete", AcktrDiscreteConfig),
-    ("acktr", CONTINUOUS): Learner("baselines_acktr.acktr_cont", AcktrContConfig),
-    ("a2c", DISCRETE): Learner("baselines_acktr.a2c", A2cDiscreteConfig, "DiscreteModel"),
-    ("a2c", CONTINUOUS): Learner("baselines_acktr.a2c", A2cContConfig, "ContinuousModel"),
-    ("trpo", DISCRETE): Learner("baselines_acktr.trpo", TrpoDiscreteConfig, "DiscreteModel"),
-    ("trpo", CONTINUOUS): Learner("baselines_acktr.trpo", TrpoContConfig, "ContinuousModel"),
-}
-ALGORITHMS = tuple(dict.fromkeys(alg for alg, _ in LEARNERS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +44,7 @@ class RunOptions:
     )
     num_env: int | None = option(
         None,
-        "environments in each MPI rank; by default 32 for Atari (a2c 16, trpo 8), 20 for continuous actions, else 8",
+        f"environments in each MPI rank; by default {describe_num_env()}",
         minimum=1,
     )
     env_backend: str = option("auto", "how they run", choices=("auto", "native", "subproc", "sync"))
@@ -170,7 +141,7 @@ class Settings:
         """Returns the settings with the hyperparameters of the algorithm's learner for `kind` of actions.
 
         Args:
-          kind: DISCRETE or CONTINUOUS.
+          kind: `learners.DISCRETE` or `learners.CONTINUOUS`.
           preset: hyperparameters that follow from the environment.
 
         Raises:
@@ -181,10 +152,8 @@ class Settings:
         for name in dict(self.layers)["command line"]:
             if name not in names:
                 raise UserError(f"--{name}: {self.options.alg} with {kind} actions does not have it")
-        defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
-        values, origins = cli.resolve(("default", defaults), ("environment preset", preset), *self.layers)
-        config = config_class(**cli.only(config_class, values))
-        return dataclasses.replace(self, config=config, origins={**self.origins, **cli.only(config_class, origins)})
+        config, origins = settle_config(config_class, ("environment preset", preset), *self.layers)
+        return dataclasses.replace(self, config=config, origins={**self.origins, **origins})
 
     def unknown_to_checkpoint(self) -> list[str]:
         """Returns the hyperparameters that the checkpoint, where there is one, is too old to have."""
@@ -199,6 +168,25 @@ class Settings:
         return dataclasses.replace(
             self, options=options, origins={**self.origins, **dict.fromkeys(free, "environment preset")}
         )
+
+
+def settle_config(config_class: type, *layers: tuple[str, Mapping[str, Any]]) -> tuple[Any, dict[str, str]]:
+    """Merges what is known of a learner's hyperparameters, for run.py and Python alike.
+
+    Args:
+      config_class: dataclass of the hyperparameters.
+      *layers: (origin, {name: value}), of which later ones win: what follows from the environment, the checkpoint's,
+        those that the user gave. Names that the learner does not have are left out.
+
+    Returns:
+      The config, and {name: origin of its value}, which is "default" where no layer has it.
+
+    Raises:
+      UserError: a value outside its limits.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    values, origins = cli.resolve(("default", defaults), *layers)
+    return config_class(**cli.tuples(cli.only(config_class, values))), cli.only(config_class, origins)
 
 
 def settle(typed: Mapping[str, Any]) -> Settings:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import run
 from baselines_acktr.session import settings as run_settings
-from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, RunOptions, settle
+from baselines_acktr.session.learners import CONTINUOUS, DISCRETE, LEARNERS
+from baselines_acktr.session.settings import FLAGS, RunOptions, settle
 from common import array_file, cli
 from common.errors import UserError
 
@@ -142,7 +143,7 @@ def test_a_flag_of_another_algorithm_is_refused(argv, message):
 def test_every_learner_has_its_module_class_and_defaults(alg, kind):
     learner = LEARNERS[alg, kind]
     module = importlib.import_module(learner.module)
-    model_class = getattr(module, learner.model)
+    model_class = getattr(module, learner.name)
     assert (model_class.algorithm, model_class.config_class) == (alg, learner.config_class)
     assert callable(module.learn)
     settings_ = settle({"env": "X-v0", "alg": alg}).with_learner(kind, {})

@@ -17,7 +17,8 @@ from baselines_acktr.paper import published
 from baselines_acktr.paper.__main__ import main
 from baselines_acktr.paper.items import ATARI, EIGHT_TASKS, ITEMS, PIXELS, SIX_GAMES, SPEED
 from baselines_acktr.paper.plan import Selection, brief, command, plan
-from baselines_acktr.session.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, settle
+from baselines_acktr.session.learners import CONTINUOUS, DISCRETE, LEARNERS
+from baselines_acktr.session.settings import FLAGS, settle
 from common.errors import UserError
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (3,))
@@ -51,7 +52,7 @@ def test_run_py_takes_every_command_and_makes_the_planned_batches(item):
         assert words[:2] == ["python", "run.py"]
         kind = DISCRETE if run.suite == ATARI else CONTINUOUS
         learner = LEARNERS[run.line.alg, kind]
-        model_class = getattr(importlib.import_module(learner.module), learner.model)
+        model_class = getattr(importlib.import_module(learner.module), learner.name)
         observations = gym.spaces.Box(0, 255, (42, 42, 6), np.uint8) if run.suite == PIXELS else VECTOR
         settings = settle(FLAGS.parse(words[2:])).with_learner(kind, model_class.preset(observations))
         default = settings.config.num_env_atari if run.suite == ATARI else settings.config.num_env
