@@ -90,6 +90,19 @@ def test_modules_do_not_import_each_other_in_a_circle():
     assert len(list(order.static_order())) == len(PATHS)
 
 
+def test_contributing_says_the_same():
+    blocks = (ROOT / "CONTRIBUTING.md").read_text().split("```")
+    assert tuple(tuple(line.split()) for line in blocks[3].strip().splitlines()) == FLOORS
+
+
+def test_contributing_names_every_module():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    as_a_whole = ("baselines_acktr.examples", "baselines_acktr.benchmark", "baselines_acktr.paper", "common.vec_env")
+    modules = {name: path.name for name, path in PATHS.items() if not any(is_in(name, top) for top in as_a_whole)}
+    missing = [name for name, file in modules.items() if file not in text and file != "__init__.py"]
+    assert missing == []
+
+
 @pytest.mark.parametrize("module", LEARNERS)
 def test_learners_do_not_import_each_other(module):
     assert offenders(module, *(other for other in LEARNERS if other != module)) == []
