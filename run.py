@@ -25,7 +25,8 @@ from common.process import Interruption, output_closed, quiet_tensorflow, suit_t
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
 
-    from baselines_acktr.session.checkpoints import Keeper
+    from baselines_acktr.agent.agent import Agent
+    from baselines_acktr.session.checkpoints import Keeper, SavedModel
     from common.logger import Logger
     from common.vec_env.wrappers import SeededVectorEnv
 
@@ -104,16 +105,15 @@ def explain_to_ranks(error: BaseException, number: int, comm: Communicator) -> i
 
 def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = ALONE) -> int:
     """Parses, builds the environments, learns and saves, plays."""
-    settled = comm.on_root(lambda: prepare(argv))
-    settings, learn = comm.everywhere(lambda: probe(settled, comm))
+    settings, model = set_up(argv, comm)
     with contextlib.ExitStack() as stack:
+        stack.callback(model.close)
         comm.on_root(lambda: take_log_folder(settings, stack))
         env = stack.enter_context(comm.everywhere(lambda: training_env(settings, comm.rank)))
         logger = stack.enter_context(open_logger(argv, settings, comm))
         keeper = stack.enter_context(open_keeper(settings, comm.rank))
         interruption.deferred = True
-        callback = after_update(settings, interruption, comm.rank)
-        model = learn(env=env, logger=logger, keeper=keeper, callback=callback, comm=comm)
+        train(model, env, settings, logger, keeper, after_update(settings, interruption, comm.rank))
         number = comm.max(interruption.signal)
         interruption.deferred = False
     if number:
@@ -124,6 +124,12 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
     if settings.options.play and comm.rank == 0:
         replay(model, settings)
     return 0
+
+
+def set_up(argv: Sequence[str], comm: Communicator) -> tuple[Settings, Agent]:
+    """Settles the flags in rank 0, and builds the model in all ranks; writes nothing."""
+    settled = comm.on_root(lambda: prepare(argv))
+    return comm.everywhere(lambda: probe(settled, comm))
 
 
 def prepare(argv: Sequence[str]) -> Settings:
@@ -173,11 +179,12 @@ def make_env(settings: Settings, num_env: int, **details: Any) -> SeededVectorEn
     )
 
 
-def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Callable[..., Any]]:
+def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Agent]:
     """Opens one environment to see whether it can be learned and shown, before anything is written.
 
     Returns:
-      The settings with the network that suits the observations, and `learn` of the algorithm with them filled in.
+      The settings with the network that suits the observations, and the model, that of the checkpoint where there is
+      one.
 
     Raises:
       UserError: no learner has its spaces, the network does not fit them, there are too few timesteps for one update,
@@ -202,23 +209,57 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Cal
         _check_budget(settings, comm)
         if comm.rank == 0 and (names := settings.unknown_to_checkpoint()):
             print(f"the checkpoint is older than --{', --'.join(names)}: now as by default", file=sys.stderr)
-        if options.load_path:
-            _check_spaces(options.load_path, env)
+        if settings.saved:
+            _check_spaces(settings.saved, env)
         if videos:
             require_frames(env)
         elif comm.rank == 0 and _in_window(settings) and (problem := window_problem(_open_game(settings))):
             hint = "give --video=FILE.mp4, or unset DISPLAY to see the scores alone"
             raise UserError(f"--play: no window can be opened: {problem}; {hint}")
-        actions, config = env.single_action_space, settings.config
-        model_class(observations, actions, settings.network, config, settings.seed).close()  # whether it can be built
-    return settings, functools.partial(LEARNERS[options.alg, kind].import_learn(), **_arguments(settings))
+        return dataclasses.replace(settings, saved=None), _build(model_class, settings, env, comm)
 
 
-def _arguments(settings: Settings) -> dict[str, Any]:
-    """Returns the arguments of `learn` that are settings."""
-    names = ("network", "seed", "log_interval", "save_path", "load_path", "resume", "sync_check_interval")
-    named = {name: getattr(settings.options, name) for name in names}
-    return named | dataclasses.asdict(settings.config) | {"total_timesteps": settings.options.num_timesteps}
+def _build(model_class: type[Agent], settings: Settings, env: gym.vector.VectorEnv, comm: Communicator) -> Agent:
+    """Returns the model for an environment like `env`, restored where a checkpoint was read."""
+    from baselines_acktr.session.loop import seed_global_generators
+
+    spaces, env_id = (env.single_observation_space, env.single_action_space), env.spec.id if env.spec else None
+    model = model_class(*spaces, settings.network, settings.config, settings.seed, env_id, comm)
+    seed_global_generators(settings.seed, comm)
+    if settings.saved:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(model.close)
+            model.restore(*settings.saved)
+            on_failure.pop_all()
+    return model
+
+
+def train(
+    model: Agent,
+    env: SeededVectorEnv,
+    settings: Settings,
+    logger: Logger | None,
+    keeper: Keeper | None,
+    callback: Callable[[Any], bool],
+) -> None:
+    """Trains the model for as long as the settings say."""
+    from baselines_acktr.session.loop import Run, start
+
+    options = settings.options
+    start(
+        model,
+        env,
+        Run(
+            options.num_timesteps,
+            logger,
+            options.log_interval,
+            options.save_path,
+            keeper,
+            callback,
+            options.sync_check_interval,
+            resumed=Path(settings.load_path) if options.resume else None,
+        ),
+    )
 
 
 def after_update(settings: Settings, interruption: Interruption, rank: int = 0) -> Callable[[Any], bool]:
@@ -349,16 +390,11 @@ def _check_budget(settings: Settings, comm: Communicator) -> None:
         check_budget("--num_timesteps", total, trained, batch)
 
 
-def _check_spaces(path: str, env: gym.vector.VectorEnv) -> None:
+def _check_spaces(saved: SavedModel, env: gym.vector.VectorEnv) -> None:
     from baselines_acktr.agent import description
-    from common import array_file
 
-    description.check_compatible(
-        array_file.load_meta(path),
-        path,
-        observation_space=env.single_observation_space,
-        action_space=env.single_action_space,
-    )
+    observations, actions = env.single_observation_space, env.single_action_space
+    description.check_compatible(saved.meta, saved.path, observation_space=observations, action_space=actions)
 
 
 if __name__ == "__main__":

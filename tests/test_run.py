@@ -391,14 +391,14 @@ def test_ctrl_c_saves_what_was_learned_and_exits_with_130(tmp_path, capsys):
 
 
 def test_a_second_ctrl_c_stops_at_once(monkeypatch, tmp_path, capsys):
-    from baselines_acktr import acktr_discrete
+    from baselines_acktr.session import loop
 
-    def learn(**options):
+    def start(model, env, goal):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("went on")
 
-    monkeypatch.setattr(acktr_discrete, "learn", learn)
+    monkeypatch.setattr(loop, "start", start)
     assert run.main(["--env=Lights-v0", f"--log_path={tmp_path}"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "run.py: interrupted"
 

@@ -194,7 +194,10 @@ class Agent(abc.ABC):
         Raises:
           UserError: if the file is damaged or was trained by another algorithm, on other spaces or another network.
         """
-        arrays, meta = array_file.load(path)
+        self.restore(*array_file.load(path), path)
+
+    def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any], path: str) -> None:
+        """Takes what a checkpoint holds, as `load` does; `path` is named in errors, which are the same."""
         description.check_compatible(
             meta,
             path,

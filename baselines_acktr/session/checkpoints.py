@@ -50,13 +50,22 @@ class Checkpoint(NamedTuple):
 
     Attributes:
       model: path of the model's file.
-      meta: of the model.
+      arrays, meta: of the model.
       settings: {name of a flag: value} of the run that wrote it.
     """
 
     model: Path
+    arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
     settings: dict[str, Any]
+
+
+class SavedModel(NamedTuple):
+    """A model's file that was read and found whole, as `Agent.restore` takes it."""
+
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+    path: str
 
 
 class _Kept(NamedTuple):
@@ -183,10 +192,10 @@ def newest(folder: Path, argument: str = "--resume") -> Checkpoint | None:
     for updates in reversed(numbers):
         model, run = _paths(folder, updates)
         try:
-            meta, of_run = array_file.load(model)[1], array_file.load(run)[1]
+            (arrays, meta), (_, of_run) = array_file.load(model), array_file.load(run)
             if meta["pair"] != of_run["pair"]:
                 raise UserError(f"checkpoint {model}: {run.name} is of another save")
-            return Checkpoint(model, meta, of_run["settings"])
+            return Checkpoint(model, arrays, meta, of_run["settings"])
         except UserError as error:
             print(f"{error}; trying the one before", file=sys.stderr, flush=True)
     if numbers:
@@ -194,17 +203,20 @@ def newest(folder: Path, argument: str = "--resume") -> Checkpoint | None:
     return None
 
 
-def find_model(path: str, argument: str = "path") -> str:
-    """`path` itself; of a log folder, or its folder of checkpoints, the newest model that is whole, which is named.
+def read_model(path: str, argument: str) -> SavedModel:
+    """Reads a model's file; of a log folder, or its folder of checkpoints, the newest that is whole, and says which.
 
     Raises:
-      UserError: all of them are damaged, naming `argument`.
+      UserError: it is missing or damaged, naming `argument`, which asked for it.
     """
     for folder in (Path(path), Path(path) / FOLDER):
         if folder.is_dir() and (found := newest(folder, argument)):
             print(f"loading {found.model}", file=sys.stderr)
-            return str(found.model)
-    return path
+            return SavedModel(found.arrays, found.meta, str(found.model))
+    try:
+        return SavedModel(*array_file.load(path), path)
+    except UserError as error:
+        raise UserError(f"{argument}: {error}") from error
 
 
 def has_checkpoint(folder: Path) -> bool:

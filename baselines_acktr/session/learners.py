@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from baselines_acktr.config import (
     A2cContConfig,
@@ -30,7 +30,7 @@ class Learner:
     """Where a learner lives, so that its flags are known before TensorFlow is imported.
 
     Attributes:
-      module: the file with the class and `learn`.
+      module: the file with the class.
       config_class: dataclass of its hyperparameters.
       name: of the class.
     """
@@ -42,10 +42,6 @@ class Learner:
     def import_class(self) -> type[Agent]:
         """Imports the module, and with it TensorFlow; returns the class."""
         return getattr(importlib.import_module(self.module), self.name)
-
-    def import_learn(self) -> Any:
-        """Imports the module, and with it TensorFlow; returns its `learn`."""
-        return importlib.import_module(self.module).learn
 
 
 LEARNERS = {

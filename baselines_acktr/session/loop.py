@@ -19,9 +19,8 @@ from baselines_acktr.config import SYNONYMS
 from baselines_acktr.kfac import NoInverseError
 from baselines_acktr.learning.rollouts import require_same_step, state_gap
 from baselines_acktr.session import ranks
-from baselines_acktr.session.checkpoints import Keeper, find_model, load_run
+from baselines_acktr.session.checkpoints import Keeper, load_run, read_model
 from baselines_acktr.session.settings import settle_config
-from common import array_file
 from common.errors import RunFailedError, UserError, closest
 from common.logger import Logger
 from common.mpi import ALONE, Communicator
@@ -114,37 +113,51 @@ def learn(
       RunFailedError: if a number is not finite, naming where it comes from; nothing is saved then.
     """
     require_same_step(env)
-    if load_path and not resume:
-        load_path = find_model(load_path, "load_path")
-    preset = agent_class.preset(env.single_observation_space)
-    meta = array_file.load_meta(load_path) if load_path else {}
+    saved = read_model(load_path, "load_path") if load_path else None
+    meta = saved.meta if saved else {}
     check_names(agent_class.config_class, hyperparameters)
     config, _ = settle_config(
         agent_class.config_class,
-        ("environment preset", preset),
+        ("environment preset", agent_class.preset(env.single_observation_space)),
         ("checkpoint", meta.get("config", {})),
         ("argument", hyperparameters),
     )
     network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)
     env_id = env.spec.id if env.spec else None
-    if isinstance(logger, Logger) and comm.rank == 0 and not load_path and any(logger.positions().values()):
+    if isinstance(logger, Logger) and comm.rank == 0 and not saved and any(logger.positions().values()):
         print(f"{logger.folder} has the logs of another run, which this one's follow", file=sys.stderr, flush=True)
     model = agent_class(env.single_observation_space, env.single_action_space, network, config, seed, env_id, comm)
-    model.env_arguments = getattr(env, "arguments", {})
+    seed_global_generators(seed, comm)
+    if saved:
+        model.restore(*saved)
+    else:
+        check_budget("total_timesteps", total_timesteps, 0, config.batch_size(env.num_envs * comm.size))
+    resumed = Path(saved.path) if saved and resume else None
+    start(
+        model,
+        env,
+        Run(total_timesteps, logger, log_interval, save_path, keeper, callback, sync_check_interval, resumed),
+    )
+    return model
+
+
+def seed_global_generators(seed: int, comm: Communicator) -> None:
+    """Gives ranks above 0 their own seed for what environments draw from the generators of the process.
+
+    Building a model has given all ranks the same one, so that their first weights are the same.
+    """
     if comm.rank:
-        keras.utils.set_random_seed(rank_seed(seed, comm.rank))  # what environments draw from the process's generators
+        keras.utils.set_random_seed(rank_seed(seed, comm.rank))
+
+
+def start(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
+    """Trains a model, new or restored, and ends its background threads; raises as `learn`."""
+    model.env_arguments = getattr(env, "arguments", {})
     with contextlib.closing(model):
-        if load_path:
-            model.load(load_path)
-        else:
-            check_budget("total_timesteps", total_timesteps, 0, config.batch_size(env.num_envs * comm.size))
-        resumed = Path(load_path) if load_path and resume else None
-        goal = Run(total_timesteps, logger, log_interval, save_path, keeper, callback, sync_check_interval, resumed)
         try:
-            train(model, env, goal)
+            train(model, env, run)
         except NoInverseError as error:
             raise RunFailedError(str(error)) from error
-    return model
 
 
 def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:

@@ -10,13 +10,16 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from baselines_acktr.config import ARCHITECTURE, SYNONYMS
 from baselines_acktr.session.learners import ALGORITHMS, LEARNERS, describe_num_env
 from common import cli
 from common.errors import UserError
 from common.options import option, validate
+
+if TYPE_CHECKING:
+    from baselines_acktr.session.checkpoints import SavedModel
 
 PATHS = ("log_path", "save_path", "load_path", "video")
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
@@ -100,6 +103,7 @@ class Settings:
       origins: {name of a flag: "default", "replay", "checkpoint", "environment preset", "drawn" or "command line"}.
       trained: timesteps that the checkpoint has behind it.
       layers: (origin, hyperparameters), those of the checkpoint and those that were typed.
+      saved: the checkpoint's model, until it is restored.
       config: the learner's hyperparameters, once `with_learner` has settled them.
     """
 
@@ -107,6 +111,7 @@ class Settings:
     origins: Mapping[str, str]
     trained: int
     layers: tuple[tuple[str, Mapping[str, Any]], ...]
+    saved: SavedModel | None = None
     config: Any = None
 
     @property
@@ -196,17 +201,17 @@ def settle(typed: Mapping[str, Any]) -> Settings:
       UserError: a value outside its limits, a checkpoint that cannot be read, or a flag that contradicts it.
     """
     typed = _without_alias({n: os.path.expanduser(v) if n in PATHS else v for n, v in typed.items()})
-    typed, resumed = _resumed(typed)
-    if "load_path" in typed and not resumed:
+    typed, resumed, saved = _resumed(typed)
+    if "load_path" in typed and saved is None:
         from baselines_acktr.session import checkpoints  # late: NumPy
 
-        typed["load_path"] = checkpoints.find_model(typed["load_path"], "--load_path")
-    path = typed.get("load_path")
-    meta = _read_checkpoint(path, typed) if path else {}
+        saved = checkpoints.read_model(typed["load_path"], "--load_path")
+        typed["load_path"] = saved.path
+    meta = _checked_meta(saved, typed) if saved else {}
     drawn = {"seed": secrets.randbelow(2**31)}
     layers = (
         ("default", dataclasses.asdict(RunOptions())),
-        ("replay", {"num_timesteps": 0} if path and typed.get("play") and not resumed else {}),
+        ("replay", {"num_timesteps": 0} if saved and typed.get("play") and not resumed else {}),
         ("drawn", drawn),
         ("checkpoint", _options_of(meta) | resumed),
     )
@@ -218,18 +223,18 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     if options.env is None:
         raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
     trained = meta.get("counters", {}).get("timesteps", 0)
-    return Settings(options, origins, trained, (("checkpoint", loaded), ("command line", typed)))
+    return Settings(options, origins, trained, (("checkpoint", loaded), ("command line", typed)), saved)
 
 
-def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Finds the newest checkpoint for --resume.
+def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], SavedModel | None]:
+    """Finds and reads the newest checkpoint for --resume.
 
     Returns:
-      The typed flags, with its model as --load_path, or without --resume where there is nothing to go on from yet; and
-      the options that come with it.
+      The typed flags, with its model as --load_path, or without --resume where there is nothing to go on from yet; the
+      options that come with it; and the model.
     """
     if not typed.get("resume"):
-        return typed, {}
+        return typed, {}, None
     from baselines_acktr.session import checkpoints  # late: NumPy
     from common.logger import default_folder
 
@@ -243,13 +248,14 @@ def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if "env" not in typed:
             raise UserError(f"--resume: no checkpoint in {folder}")
         print(f"no checkpoint in {folder} yet: the run starts from its beginning", file=sys.stderr)
-        return {**typed, "resume": False}, {}
+        return {**typed, "resume": False}, {}, None
     saved = cli.tuples(cli.only(RunOptions, found.settings))
     for name in FIXED:
         if name in typed and typed[name] != saved[name]:
             raise UserError(f"--{name}={typed[name]}: the run to be resumed has {saved[name]}")
     print(f"going on from {found.model}", file=sys.stderr)
-    return {**typed, "load_path": str(found.model)}, saved | {"log_path": None}
+    model = checkpoints.SavedModel(found.arrays, found.meta, str(found.model))
+    return {**typed, "load_path": model.path}, saved | {"log_path": None}, model
 
 
 def check_files(settings: Settings) -> None:
@@ -312,15 +318,11 @@ def _without_alias(typed: dict[str, Any]) -> dict[str, Any]:
     return {**typed, "delta": typed["kfac_clip"] / 2}
 
 
-def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
+def _checked_meta(saved: SavedModel, typed: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the meta of a checkpoint that the typed flags do not contradict."""
-    from baselines_acktr.agent import description  # late: NumPy
-    from common import array_file  # late: NumPy
+    from baselines_acktr.agent import description  # late: Gymnasium
 
-    try:
-        meta = array_file.load(path)[1]  # the whole file, so that damage is found before anything is built
-    except UserError as error:
-        raise UserError(f"--load_path: {error}") from error
+    _, meta, path = saved
     if "algorithm" not in meta:
         raise UserError(f"--load_path={path}: the part of a checkpoint that --resume needs; the model ends in .model")
     shape = {name: value for name, value in typed.items() if name in ARCHITECTURE}
