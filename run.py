@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is insta
     import gymnasium as gym
 
     from baselines_acktr.agent.agent import Agent
-    from baselines_acktr.session.checkpoints import Keeper, SavedModel
+    from baselines_acktr.session.checkpoints import CheckpointManager, SavedModel
     from common.logger import Logger
     from common.vec_env.wrappers import SeededVectorEnv
 
@@ -239,7 +239,7 @@ def train(
     env: SeededVectorEnv,
     settings: Settings,
     logger: Logger | None,
-    keeper: Keeper | None,
+    keeper: CheckpointManager | None,
     callback: Callable[[Any], bool],
 ) -> None:
     """Trains the model for as long as the settings say."""
@@ -342,7 +342,7 @@ def open_logger(
     return logger
 
 
-def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContextManager[Keeper | None]:
+def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContextManager[CheckpointManager | None]:
     """Opens the folder of the checkpoints, in the log folder; nothing where none are kept or nothing is trained.
 
     Rank 0 alone has it.
@@ -354,7 +354,7 @@ def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContext
 
     folder = Path(settings.log_path) / checkpoints.FOLDER
     start = int(Path(settings.load_path).stem) if options.resume else None
-    return checkpoints.Keeper(
+    return checkpoints.CheckpointManager(
         folder,
         keep=options.keep,
         every=options.keep_every,

@@ -57,11 +57,11 @@ class Communicator(abc.ABC):
         """Starts to join all ranks' vectors, of these sizes; what is returned waits for the result and returns it."""
 
     @abc.abstractmethod
-    def collect(self, value: T) -> list[T] | None:
+    def gather(self, value: T) -> list[T] | None:
         """All ranks' values in rank 0, None elsewhere; pickled."""
 
     @abc.abstractmethod
-    def deal(self, values: Sequence[T] | None) -> T:
+    def scatter(self, values: Sequence[T] | None) -> T:
         """The value that rank 0, which alone has the list, has for this rank; pickled."""
 
     @abc.abstractmethod
@@ -96,10 +96,10 @@ class Alone(Communicator):
     def start_join(self, part: np.ndarray, sizes: Sequence[int]) -> Callable[[], np.ndarray]:
         return lambda: part
 
-    def collect(self, value: T) -> list[T] | None:
+    def gather(self, value: T) -> list[T] | None:
         return [value]
 
-    def deal(self, values: Sequence[T] | None) -> T:
+    def scatter(self, values: Sequence[T] | None) -> T:
         assert values is not None
         return values[0]
 

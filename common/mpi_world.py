@@ -67,11 +67,11 @@ class World(Communicator):
 
         return wait
 
-    def collect(self, value: T) -> list[T] | None:
+    def gather(self, value: T) -> list[T] | None:
         with self._timed():
             return self._comm.gather(value)
 
-    def deal(self, values: Sequence[T] | None) -> T:
+    def scatter(self, values: Sequence[T] | None) -> T:
         with self._timed():
             return self._comm.scatter(values)
 

@@ -42,7 +42,7 @@ class GuardedOptimizer:
         optimizer.build(variables)
         self._step = averaged(self._differentiate, self._apply, comm)
         self._skipped, self._bad = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
-        self._told = 0
+        self._warned_of = 0  # skipped updates
 
     def minimize(self, *batch: Any) -> dict[str, tf.Tensor]:
         """One step on one batch; returns the objective's metrics and `loss`, means over the ranks."""
@@ -71,8 +71,9 @@ class GuardedOptimizer:
     def skipped_updates(self) -> int:
         """How many steps were left out; a warning names the weights where it has risen."""
         skipped = int(self._skipped)
-        if skipped != self._told:
-            self._told, name = skipped, self._variables[int(self._bad)].path
+        if skipped != self._warned_of:
+            self._warned_of = skipped
+            name = self._variables[int(self._bad)].path
             _LOG.warning("%d updates were left out: the gradient of %s was not finite", skipped, name)
         return skipped
 
@@ -84,7 +85,7 @@ class GuardedOptimizer:
         """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
         set_parameters(self.inner, arrays)
         self._skipped.assign(arrays["skipped"])
-        self._told = int(arrays["skipped"])
+        self._warned_of = int(arrays["skipped"])
 
 
 def make_kfac(

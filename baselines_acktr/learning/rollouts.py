@@ -152,7 +152,7 @@ class Runner:
         self.episode_lengths: deque[int] = deque(maxlen=episodes)
         self.episodes = 0
         self._finished = FinishedEpisodes(env.num_envs)
-        self._steps, self._told = 0, False
+        self._steps, self._warned = 0, False
         self._observations = np.empty(0)  # until the first step
 
     def run(self) -> Rollout:
@@ -249,6 +249,6 @@ class Runner:
         self.episodes += len(episodes)
         self.episode_rewards.extend(episode.score for episode in episodes)
         self.episode_lengths.extend(episode.length for episode in episodes)
-        if self._finished.missing and not self._told:
-            self._told = True
+        if self._finished.missing and not self._warned:
+            self._warned = True
             print(f"no scores will be known: {NO_STATISTICS}", file=sys.stderr, flush=True)

@@ -75,7 +75,7 @@ class _Kept(NamedTuple):
     milestone: bool
 
 
-class Keeper:
+class CheckpointManager:
     """Writes checkpoints on another thread, and removes those that are no longer kept. A context manager.
 
     Kept are the last ones, the best one (by the mean of its last 100 training episodes) and the milestones. A
@@ -132,7 +132,7 @@ class Keeper:
             self._thread.join()
             self._thread = None
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> CheckpointManager:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -19,7 +19,7 @@ from baselines_acktr.config import SYNONYMS
 from baselines_acktr.kfac import NoInverseError
 from baselines_acktr.learning.rollouts import require_same_step, state_gap
 from baselines_acktr.session import ranks
-from baselines_acktr.session.checkpoints import Keeper, load_run, read_model
+from baselines_acktr.session.checkpoints import CheckpointManager, load_run, read_model
 from baselines_acktr.session.settings import settle_config
 from common.errors import RunFailedError, UserError, closest
 from common.logger import Logger
@@ -40,14 +40,15 @@ class Run:
       keeper: writes checkpoints to resume from, on the way and at the end.
       callback: called with the model after each update; a true result ends the training, in all ranks.
       sync_check_interval: updates between two looks at whether all ranks have the same model; 0: none.
-      resumed: checkpoint of a `Keeper` whose environments, unfinished episodes and log files the run goes on with.
+      resumed: checkpoint of a `CheckpointManager`; the run goes on with its environments, its unfinished episodes and
+        its log files.
     """
 
     total_timesteps: int
     logger: Logger | None = None
     log_interval: int = 100
     save_path: str | None = None
-    keeper: Keeper | None = None
+    keeper: CheckpointManager | None = None
     callback: Callable[[Any], bool | None] | None = None
     sync_check_interval: int = 100
     resumed: Path | None = None
@@ -80,7 +81,7 @@ def learn(
     logger: Logger | None = None,
     log_interval: int = 100,
     save_path: str | None = None,
-    keeper: Keeper | None = None,
+    keeper: CheckpointManager | None = None,
     load_path: str | None = None,
     resume: bool = False,
     callback: Callable[[AgentT], bool | None] | None = None,
@@ -102,7 +103,8 @@ def learn(
       keeper: writes checkpoints to resume from, on the way and at the end; in rank 0 alone.
       load_path: checkpoint, or log folder of run.py, to go on from: parameters, optimizers, counters, schedule and
         random generators.
-      resume: `load_path` is one of a `Keeper`: go on with its environments, unfinished episodes and log files, too.
+      resume: `load_path` was written by a `CheckpointManager`, and the run goes on with its environments, unfinished
+        episodes and log files, too.
       callback: called after each update; a true result, in any rank, ends the training.
       sync_check_interval: updates between two looks at whether all ranks have the same model; 0: none.
       comm: the ranks that train together (`common.mpi.connect`), each of which calls this.

@@ -64,7 +64,7 @@ def snapshot(model: Agent, runner: Runner, logger: Logger | None, now: Progress)
     """All that the run's future depends on, copied, in rank 0; None in the others."""
     arrays = with_prefix("runner", runner.state()) | with_prefix("random", get_global_state())
     arrays |= with_prefix("own", model.own_state())
-    parts = model.comm.collect((arrays, {} if logger is None else logger.positions()))
+    parts = model.comm.gather((arrays, {} if logger is None else logger.positions()))
     if parts is None:
         return None
     together: Arrays = {}
@@ -89,7 +89,7 @@ def restore(model: Agent, runner: Runner, logger: Logger | None, content: Conten
         arrays, meta = content
         logs = meta["logs"] + [{}] * comm.size
         parts = [(without_prefix(f"rank{rank}", arrays), logs[rank]) for rank in range(comm.size)]
-    own, positions = comm.deal(parts)
+    own, positions = comm.scatter(parts)
     seed = rank_seed(model.seed + model.updates, comm.rank)
     if not own:
         runner.env.reset(seed=seed)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from baselines_acktr.session import checkpoints
-from baselines_acktr.session.checkpoints import Keeper, Snapshot, newest
+from baselines_acktr.session.checkpoints import CheckpointManager, Snapshot, newest
 from common import array_file
 from common.errors import UserError
 
@@ -28,8 +28,8 @@ def snapshot(updates: int, score: float = NAN, size: int = 10) -> Snapshot:
     return Snapshot(updates, 100 * updates, score, (model, {"counters": counters}), ({"c": model["a"]}, {"log": {}}))
 
 
-def save(folder: Path, *updates: int, scores: dict[int, float] | None = None, **options) -> Keeper:
-    with Keeper(folder, **options) as kept:
+def save(folder: Path, *updates: int, scores: dict[int, float] | None = None, **options) -> CheckpointManager:
+    with CheckpointManager(folder, **options) as kept:
         for update in updates:
             kept.save(snapshot(update, (scores or {}).get(update, NAN)))
     return kept
@@ -65,8 +65,8 @@ def test_checkpoints_of_an_earlier_run_are_renamed_and_not_mixed_with_new_ones(t
 
 
 def test_an_interval_in_updates_or_five_minutes(tmp_path, monkeypatch):
-    assert [update for update in range(1, 9) if Keeper(tmp_path / "a", interval=3).due(update)] == [3, 6]
-    kept = Keeper(tmp_path / "b")
+    assert [update for update in range(1, 9) if CheckpointManager(tmp_path / "a", interval=3).due(update)] == [3, 6]
+    kept = CheckpointManager(tmp_path / "b")
     assert not kept.due(1)
     later = time.monotonic() + checkpoints.SECONDS
     monkeypatch.setattr(time, "monotonic", lambda: later)
@@ -141,7 +141,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(tmp_path, capf
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        with Keeper(tmp_path) as kept:
+        with CheckpointManager(tmp_path) as kept:
             kept.save(snapshot(1), wait=True)
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
             kept.save(snapshot(2, size=10_000), wait=True)
@@ -163,7 +163,7 @@ def test_a_checkpoint_is_written_while_the_run_goes_on(tmp_path, monkeypatch):
         original(*arguments)
 
     monkeypatch.setattr(array_file, "save", slow)
-    with Keeper(tmp_path) as kept:
+    with CheckpointManager(tmp_path) as kept:
         start = time.monotonic()
         kept.save(snapshot(1))
         assert time.monotonic() - start < 0.2
@@ -174,7 +174,7 @@ def saving_child(folder: Path, start: int) -> int:
     """Forks a process that saves checkpoints of 4 MB without end; returns its id once it has begun."""
     ready, begun = os.pipe()
     if (pid := os.fork()) == 0:
-        kept = Keeper(folder, start=start)
+        kept = CheckpointManager(folder, start=start)
         os.write(begun, b".")
         for update in range(start + 1, 10**6):
             kept.save(snapshot(update, size=250_000))

@@ -13,7 +13,7 @@ import pytest
 from repository import PYTHONPATH, ROOT
 
 from baselines_acktr import acktr_cont, acktr_discrete
-from baselines_acktr.session.checkpoints import Keeper
+from baselines_acktr.session.checkpoints import CheckpointManager
 from common.vec_env import make_vec_env
 
 UPDATES, START = 5000, 1000  # the first ones fill caches and the allocator's pools
@@ -38,7 +38,10 @@ def growth(env_id: str, folder: Path) -> float:
         if model.updates >= START and model.updates % 100 == 0:
             points.append((model.updates, resident_mib()))
 
-    with make_vec_env(env_id, num_env, seed=0, log_dir=folder) as env, Keeper(folder / "c", interval=250) as keeper:
+    with (
+        make_vec_env(env_id, num_env, seed=0, log_dir=folder) as env,
+        CheckpointManager(folder / "c", interval=250) as keeper,
+    ):
         learner.learn(env=env, total_timesteps=10 * UPDATES, keeper=keeper, callback=measure, **options)
     updates, memory = np.array(points).T
     print(f"{env_id}: {memory[0]:.0f} MiB after {START} updates, {memory[-1]:.0f} at the end", file=sys.stderr)
