@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from baselines_acktr.session import environments
 from baselines_acktr.session.learners import LEARNERS, kind_of
 from baselines_acktr.session.settings import FLAGS, Settings, check_files, settle
 from common import cli
@@ -30,7 +31,6 @@ if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is insta
     from common.logger import Logger
     from common.vec_env.wrappers import SeededVectorEnv
 
-FRAMES = {"render_mode": "rgb_array"}
 DESCRIPTION = "Trains and replays agents."
 USAGE = """usage: python run.py --env=ID [--flag=value ...]
 
@@ -109,7 +109,7 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
     with contextlib.ExitStack() as stack:
         stack.callback(model.close)
         comm.on_root(lambda: take_log_folder(settings, stack))
-        env = stack.enter_context(comm.everywhere(lambda: training_env(settings, comm.rank)))
+        env = stack.enter_context(comm.everywhere(lambda: environments.training_env(settings, comm.rank)))
         logger = stack.enter_context(open_logger(argv, settings, comm))
         keeper = stack.enter_context(open_keeper(settings, comm.rank))
         interruption.deferred = True
@@ -155,30 +155,6 @@ def take_log_folder(settings: Settings, stack: contextlib.ExitStack) -> None:
         print("nothing to do: --num_timesteps=0 without --play or --save_path", file=sys.stderr)
 
 
-def training_env(settings: Settings, rank: int = 0) -> SeededVectorEnv:
-    """Opens the environments to train in; a single one, without monitor files, where nothing is to be trained."""
-    options = settings.options
-    if options.num_timesteps == 0:
-        return make_env(settings, num_env=1)
-    return make_env(settings, settings.num_env, backend=options.env_backend, log_dir=settings.log_path, rank=rank)
-
-
-def make_env(settings: Settings, num_env: int, **details: Any) -> SeededVectorEnv:
-    """Opens environments of the run; `details` as for `make_vec_env`."""
-    from common.vec_env import make_vec_env
-
-    options = settings.options
-    return make_vec_env(
-        settings.env,
-        num_env,
-        settings.seed,
-        frame_stack=options.frame_stack,
-        reward_scale=options.reward_scale,
-        pixels=options.pixels,
-        **details,
-    )
-
-
 def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Agent]:
     """Opens one environment to see whether it can be learned and shown, before anything is written.
 
@@ -190,33 +166,42 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Age
       UserError: no learner has its spaces, the network does not fit them, there are too few timesteps for one update,
         the checkpoint was trained on other spaces, or a video is wanted and there are no frames.
     """
-    from baselines_acktr.play import require_frames
-    from common.vec_env.rendering import window_problem
-
     options = settings.options
-    videos = options.video or options.save_video_interval
-    with make_env(settings, 1, **(FRAMES if videos else {"backend": options.env_backend})) as env:
+    filmed = options.video or options.save_video_interval
+    details: dict[str, Any] = environments.FRAMES if filmed else {"backend": options.env_backend}
+    with environments.make_env(settings, 1, **details) as env:
         kind = kind_of(env.single_action_space, f"--env={settings.env}")
         observations = env.single_observation_space
         suit_tensorflow(observations)
         with quiet_tensorflow():
             model_class = LEARNERS[options.alg, kind].import_class()
+
         settings = settings.with_learner(kind, model_class.preset(observations))
         settings = settings.preset(
-            network=model_class.default_network(observations),
-            num_env=default_num_env(settings),
+            network=model_class.default_network(observations), num_env=environments.default_num_env(settings)
         )
         _check_budget(settings, comm)
         if comm.rank == 0 and (names := settings.unknown_to_checkpoint()):
             print(f"the checkpoint is older than --{', --'.join(names)}: now as by default", file=sys.stderr)
         if settings.saved:
             _check_spaces(settings.saved, env)
-        if videos:
-            require_frames(env)
-        elif comm.rank == 0 and _in_window(settings) and (problem := window_problem(_open_game(settings))):
+        _check_shown(settings, env, comm.rank)
+
+        return dataclasses.replace(settings, saved=None), _build(model_class, settings, env, comm)
+
+
+def _check_shown(settings: Settings, env: SeededVectorEnv, rank: int) -> None:
+    """Raises UserError where a video is wanted and there are no frames, or a window that cannot be opened."""
+    from baselines_acktr.play import require_frames
+    from common.vec_env.rendering import window_problem
+
+    if settings.options.video or settings.options.save_video_interval:
+        require_frames(env)
+    elif rank == 0 and environments.in_window(settings):
+        problem = window_problem(environments.open_game(settings))
+        if problem:
             hint = "give --video=FILE.mp4, or unset DISPLAY to see the scores alone"
             raise UserError(f"--play: no window can be opened: {problem}; {hint}")
-        return dataclasses.replace(settings, saved=None), _build(model_class, settings, env, comm)
 
 
 def _build(model_class: type[Agent], settings: Settings, env: gym.vector.VectorEnv, comm: Communicator) -> Agent:
@@ -271,7 +256,7 @@ def after_update(settings: Settings, interruption: Interruption, rank: int = 0) 
 
     options = settings.options
     videos = TrainingVideos(
-        functools.partial(make_env, settings, 1, **FRAMES),
+        functools.partial(environments.make_env, settings, 1, **environments.FRAMES),
         Path(settings.log_path) / "videos",
         options.save_video_interval if rank == 0 else 0,
         options.save_video_length,
@@ -296,28 +281,8 @@ def replay(model: Any, settings: Settings) -> None:
     options = settings.options
     if not (options.video or has_display()):
         print("no display: scores only; --video=FILE.mp4 shows the games", file=sys.stderr)
-    with _open_game(settings)() as env:
+    with environments.open_game(settings)() as env:
         play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)
-
-
-def _open_game(settings: Settings) -> Callable[[], SeededVectorEnv]:
-    """Returns what opens the environments to play in."""
-    render_mode = "rgb_array" if settings.options.video else "human" if _in_window(settings) else None
-    backend = "auto" if render_mode else settings.options.env_backend
-    return functools.partial(make_env, settings, _num_games(settings), backend=backend, render_mode=render_mode)
-
-
-def _num_games(settings: Settings) -> int:
-    return settings.num_env if settings.origins["num_env"] == "command line" else 1
-
-
-def _in_window(settings: Settings) -> bool:
-    """Returns whether the model is played in a window."""
-    from common.vec_env.rendering import has_display
-
-    options = settings.options
-    alone = _num_games(settings) == 1 and not options.pixels
-    return options.play and not options.video and alone and has_display()
 
 
 def open_logger(
@@ -362,13 +327,6 @@ def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContext
         settings=settings.values(),
         start=start,
     )
-
-
-def default_num_env(settings: Settings) -> int:
-    """Returns how many environments suit the learner: more or fewer for Atari games than elsewhere."""
-    from common.vec_env.ids import find_spec, is_atari
-
-    return settings.config.default_num_env(is_atari(find_spec(settings.env)))
 
 
 def default_log_path() -> str:

@@ -19,7 +19,7 @@ import pytest
 from repository import PYTHONPATH, ROOT
 
 import run
-from baselines_acktr.session import checkpoints, run_info
+from baselines_acktr.session import checkpoints, environments, run_info
 from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
 from baselines_acktr.session.settings import settle
 from common import array_file
@@ -428,7 +428,7 @@ def test_a_video_that_cannot_be_written_does_not_end_the_training(tmp_path, caps
     ],
 )
 def test_the_number_of_environments_suits_learner_and_environment(alg, env_id, kind, expected):
-    assert run.default_num_env(settle({"alg": alg, "env": env_id}).with_learner(kind, {})) == expected
+    assert environments.default_num_env(settle({"alg": alg, "env": env_id}).with_learner(kind, {})) == expected
 
 
 CONTINUOUS_RUN = ["--env=Pendulum-v1", "--num_env=2", "--timesteps_per_batch=20", "--inverses=inline", "--vf_iters=2"]
