@@ -1,4 +1,4 @@
-"""Claims about faults of worker processes and about what they leave behind; more are in `test_vec_env_subproc.py`."""
+"""Claims about faults of worker processes and about what they leave behind; more are in `test_subproc.py`."""
 
 from __future__ import annotations
 
