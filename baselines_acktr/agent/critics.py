@@ -27,8 +27,8 @@ from common.named_arrays import with_prefix, without_prefix
 from common.random_state import get_random_state, set_random_state
 from common.running_mean_std import RunningMeanStd
 
-MEMORY = 10  # batches that the moments of the returns reach back
-MIN_VARIANCE = 1e-4  # of the Bellman error of standardised targets, that sigma^2 may fall to
+MEMORY = 10  # the moments of the returns are those of about the last 10 batches
+MIN_VARIANCE = 1e-4  # lower limit of sigma^2, the running variance of the Bellman error of standardised targets
 Rows = tuple[tf.Tensor, ...]  # observations [B, ...] and targets [B]
 
 
@@ -132,7 +132,7 @@ class ValueFunction(abc.ABC):
         return self.critic(observations)
 
     def _prepare(self, observations: tf.Tensor, targets: tf.Tensor) -> None:  # noqa: B027 (most need none)
-        """Looks at the whole batch before the first update."""
+        """Looks at the whole batch before the first update on it."""
 
     def _first_step(self, batch: Rows, minibatch: Rows) -> dict[str, Any]:
         """The first update for a batch, which is not part of a graph."""
@@ -218,7 +218,7 @@ class GaussNewton(ValueFunction):
             self.sigma.assign(np.sqrt(variance).astype(self.critic.compute_dtype))
 
     def _first_step(self, batch: Rows, minibatch: Rows) -> dict[str, Any]:
-        """With it the Fisher is estimated and inverted: once for a batch."""
+        """Estimates and inverts the Fisher, which the later updates for the same batch use again."""
         part = fisher_part(batch[0], self.comm.share(self.config.vf_fisher_rows))
         metrics = self.optimizer.minimize(self._objective, *minibatch, part)
         self.optimizer.await_inverses()

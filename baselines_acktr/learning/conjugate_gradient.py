@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from common.packing import flatten, unflatten
 
-TOLERANCE = 1e-10  # squared residual, as a part of the squared target, at which conjugate gradient stops
-TRIES = 10  # lengths that the line search tries, each half the one before
+TOLERANCE = 1e-10  # conjugate gradient stops when |b - A x|^2 has fallen to this part of |b|^2
+TRIES = 10  # the line search tries so many lengths, each half the one before
 
 
 def fisher_vector_product(

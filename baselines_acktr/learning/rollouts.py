@@ -12,8 +12,8 @@ import numpy as np
 from common.errors import RunFailedError, UserError
 from common.named_arrays import Arrays, with_prefix, without_prefix
 
-EPISODES = 100  # so many last ones count for the mean score
-_ENDS = 100  # of episodes or lives in each environment, after which statistics of an episode are missed
+EPISODES = 100  # the mean score is that of the last so many episodes
+_ENDS = 100  # after so many ends of episodes or lives in each environment, missing statistics are reported
 NO_STATISTICS = (
     "the environment does not say what an episode has brought; wrap it in "
     "gymnasium.wrappers.vector.RecordEpisodeStatistics"

@@ -29,7 +29,7 @@ Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays and meta, as fo
 
 
 class Snapshot(NamedTuple):
-    """All that a run's future depends on, copied.
+    """A copy of all that the rest of a run depends on.
 
     Attributes:
       updates, timesteps: how far the run is.
@@ -87,8 +87,9 @@ class CheckpointManager:
       every: timesteps from one milestone to the next; 0: there are none.
       interval: updates between two checkpoints; 0: 5 minutes.
       settings: {name of a flag: value}, written into each.
-      start: updates of the checkpoint in the folder that the run goes on from: later ones, which must be damaged, are
-        renamed; None: a folder that an earlier run has left is renamed by its time.
+      start: updates of the checkpoint in the folder that the run goes on from. Later checkpoints, which can only be
+        damaged ones, are renamed. With None the run is a new one, and a folder that an earlier run has left is renamed
+        by its time.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the ranks of a run agree on beside the learning itself: when to stop, their episodes, their checkpoint."""
+"""What the MPI ranks of a run tell each other beside gradients: when to stop, their episodes, their checkpoint."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Progress(NamedTuple):
 
 
 def progress(comm: Communicator, runner: Runner, stop: bool, save: bool) -> Progress:
-    """Tells the others how this rank stands, and how all of them do."""
+    """Tells the other ranks how far this one is, and returns how far all of them are together."""
     rewards, lengths = runner.episode_rewards, runner.episode_lengths
     own = [stop, save, sum(rewards), sum(lengths), len(rewards), runner.episodes]
     stops, saves, reward, length, count, episodes = comm.sum(np.array(own, np.float64)).tolist()
@@ -61,7 +61,7 @@ def check_in_sync(model: Agent) -> None:
 
 
 def snapshot(model: Agent, runner: Runner, logger: Logger | None, now: Progress) -> Snapshot | None:
-    """All that the run's future depends on, copied, in rank 0; None in the others."""
+    """Copies all that the rest of the run depends on. Rank 0 returns it for all ranks; the others return None."""
     arrays = with_prefix("runner", runner.state()) | with_prefix("random", get_global_state())
     arrays |= with_prefix("own", model.own_state())
     parts = model.comm.gather((arrays, {} if logger is None else logger.positions()))
@@ -76,9 +76,9 @@ def snapshot(model: Agent, runner: Runner, logger: Logger | None, now: Progress)
 
 
 def restore(model: Agent, runner: Runner, logger: Logger | None, content: Content | None) -> None:
-    """Goes on with what `snapshot` took note of.
+    """Puts model, environments, random generators and log files back to where `snapshot` saw them.
 
-    Ranks that the run did not have begin with new episodes.
+    Where there are more ranks than there were then, the additional ones start new episodes.
 
     Args:
       model, runner, logger: of this rank.
