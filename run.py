@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import importlib
 import signal
 import sys
 import traceback
@@ -16,7 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, Settings, check_files, settle
+from baselines_acktr.session import environments
+from baselines_acktr.session.learners import LEARNERS, kind_of
+from baselines_acktr.session.settings import FLAGS, Settings, check_files, settle
 from common import cli
 from common.errors import RunFailedError, UserError
 from common.mpi import ALONE, Communicator, connect
@@ -25,11 +26,11 @@ from common.process import Interruption, output_closed, quiet_tensorflow, suit_t
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
 
-    from baselines_acktr.keeper import Keeper
+    from baselines_acktr.agent.agent import Agent
+    from baselines_acktr.session.checkpoints import CheckpointManager, SavedModel
     from common.logger import Logger
     from common.vec_env.wrappers import SeededVectorEnv
 
-FRAMES = {"render_mode": "rgb_array"}
 DESCRIPTION = "Trains and replays agents."
 USAGE = """usage: python run.py --env=ID [--flag=value ...]
 
@@ -104,16 +105,15 @@ def explain_to_ranks(error: BaseException, number: int, comm: Communicator) -> i
 
 def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = ALONE) -> int:
     """Parses, builds the environments, learns and saves, plays."""
-    settled = comm.on_root(lambda: prepare(argv))
-    settings, learn = comm.everywhere(lambda: probe(settled, comm))
+    settings, model = set_up(argv, comm)
     with contextlib.ExitStack() as stack:
+        stack.callback(model.close)
         comm.on_root(lambda: take_log_folder(settings, stack))
-        env = stack.enter_context(comm.everywhere(lambda: training_env(settings, comm.rank)))
+        env = stack.enter_context(comm.everywhere(lambda: environments.training_env(settings, comm.rank)))
         logger = stack.enter_context(open_logger(argv, settings, comm))
         keeper = stack.enter_context(open_keeper(settings, comm.rank))
         interruption.deferred = True
-        callback = after_update(settings, interruption, comm.rank)
-        model = learn(env=env, logger=logger, keeper=keeper, callback=callback, comm=comm)
+        train(model, env, settings, logger, keeper, after_update(settings, interruption, comm.rank))
         number = comm.max(interruption.signal)
         interruption.deferred = False
     if number:
@@ -124,6 +124,12 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
     if settings.options.play and comm.rank == 0:
         replay(model, settings)
     return 0
+
+
+def set_up(argv: Sequence[str], comm: Communicator) -> tuple[Settings, Agent]:
+    """Settles the flags in rank 0, and builds the model in all ranks; writes nothing."""
+    settled = comm.on_root(lambda: prepare(argv))
+    return comm.everywhere(lambda: probe(settled, comm))
 
 
 def prepare(argv: Sequence[str]) -> Settings:
@@ -138,7 +144,7 @@ def take_log_folder(settings: Settings, stack: contextlib.ExitStack) -> None:
 
     The logs of an earlier run are moved out of the way of one that goes on with nothing.
     """
-    from baselines_acktr import run_info
+    from baselines_acktr.session import run_info
 
     options = settings.options
     if options.num_timesteps:
@@ -149,77 +155,96 @@ def take_log_folder(settings: Settings, stack: contextlib.ExitStack) -> None:
         print("nothing to do: --num_timesteps=0 without --play or --save_path", file=sys.stderr)
 
 
-def training_env(settings: Settings, rank: int = 0) -> SeededVectorEnv:
-    """Opens the environments to train in; a single one, without monitor files, where nothing is to be trained."""
-    options = settings.options
-    if options.num_timesteps == 0:
-        return make_env(settings, num_env=1)
-    return make_env(settings, settings.num_env, backend=options.env_backend, log_dir=settings.log_path, rank=rank)
-
-
-def make_env(settings: Settings, num_env: int, **details: Any) -> SeededVectorEnv:
-    """Opens environments of the run; `details` as for `make_vec_env`."""
-    from common.vec_env import make_vec_env
-
-    options = settings.options
-    return make_vec_env(
-        settings.env,
-        num_env,
-        settings.seed,
-        frame_stack=options.frame_stack,
-        reward_scale=options.reward_scale,
-        pixels=options.pixels,
-        **details,
-    )
-
-
-def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Callable[..., Any]]:
+def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Agent]:
     """Opens one environment to see whether it can be learned and shown, before anything is written.
 
     Returns:
-      The settings with the network that suits the observations, and `learn` of the algorithm with them filled in.
+      The settings with the network that suits the observations, and the model, that of the checkpoint where there is
+      one.
 
     Raises:
       UserError: no learner has its spaces, the network does not fit them, there are too few timesteps for one update,
         the checkpoint was trained on other spaces, or a video is wanted and there are no frames.
     """
-    from baselines_acktr.play import require_frames
-    from common.vec_env.rendering import window_problem
-
     options = settings.options
-    videos = options.video or options.save_video_interval
-    with make_env(settings, 1, **(FRAMES if videos else {"backend": options.env_backend})) as env:
-        kind = _kind_of_actions(settings.env, env.single_action_space)
+    filmed = options.video or options.save_video_interval
+    details: dict[str, Any] = environments.FRAMES if filmed else {"backend": options.env_backend}
+    with environments.make_env(settings, 1, **details) as env:
+        kind = kind_of(env.single_action_space, f"--env={settings.env}")
         observations = env.single_observation_space
         suit_tensorflow(observations)
         with quiet_tensorflow():
-            module = importlib.import_module(LEARNERS[options.alg, kind].module)
-        model_class = getattr(module, LEARNERS[options.alg, kind].model)
+            model_class = LEARNERS[options.alg, kind].import_class()
+
         settings = settings.with_learner(kind, model_class.preset(observations))
         settings = settings.preset(
-            network=model_class.default_network(observations),
-            num_env=default_num_env(settings),
+            network=model_class.default_network(observations), num_env=environments.default_num_env(settings)
         )
         _check_budget(settings, comm)
         if comm.rank == 0 and (names := settings.unknown_to_checkpoint()):
             print(f"the checkpoint is older than --{', --'.join(names)}: now as by default", file=sys.stderr)
-        if options.load_path:
-            _check_spaces(options.load_path, env)
-        if videos:
-            require_frames(env)
-        elif comm.rank == 0 and _in_window(settings) and (problem := window_problem(_open_game(settings))):
+        if settings.saved:
+            _check_spaces(settings.saved, env)
+        _check_shown(settings, env, comm.rank)
+
+        return dataclasses.replace(settings, saved=None), _build(model_class, settings, env, comm)
+
+
+def _check_shown(settings: Settings, env: SeededVectorEnv, rank: int) -> None:
+    """Raises UserError where a video is wanted and there are no frames, or a window that cannot be opened."""
+    from baselines_acktr.play import require_frames
+    from common.vec_env.rendering import window_problem
+
+    if settings.options.video or settings.options.save_video_interval:
+        require_frames(env)
+    elif rank == 0 and environments.in_window(settings):
+        problem = window_problem(environments.open_game(settings))
+        if problem:
             hint = "give --video=FILE.mp4, or unset DISPLAY to see the scores alone"
             raise UserError(f"--play: no window can be opened: {problem}; {hint}")
-        actions, config = env.single_action_space, settings.config
-        model_class(observations, actions, settings.network, config, settings.seed).close()  # whether it can be built
-    return settings, functools.partial(module.learn, **_arguments(settings))
 
 
-def _arguments(settings: Settings) -> dict[str, Any]:
-    """Returns the arguments of `learn` that are settings."""
-    names = ("network", "seed", "log_interval", "save_path", "load_path", "resume", "sync_check_interval")
-    named = {name: getattr(settings.options, name) for name in names}
-    return named | dataclasses.asdict(settings.config) | {"total_timesteps": settings.options.num_timesteps}
+def _build(model_class: type[Agent], settings: Settings, env: gym.vector.VectorEnv, comm: Communicator) -> Agent:
+    """Returns the model for an environment like `env`, restored where a checkpoint was read."""
+    from baselines_acktr.session.loop import seed_global_generators
+
+    spaces, env_id = (env.single_observation_space, env.single_action_space), env.spec.id if env.spec else None
+    model = model_class(*spaces, settings.network, settings.config, settings.seed, env_id, comm)
+    seed_global_generators(settings.seed, comm)
+    if settings.saved:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(model.close)
+            model.restore(*settings.saved)
+            on_failure.pop_all()
+    return model
+
+
+def train(
+    model: Agent,
+    env: SeededVectorEnv,
+    settings: Settings,
+    logger: Logger | None,
+    keeper: CheckpointManager | None,
+    callback: Callable[[Any], bool],
+) -> None:
+    """Trains the model for as long as the settings say."""
+    from baselines_acktr.session.loop import Run, start
+
+    options = settings.options
+    start(
+        model,
+        env,
+        Run(
+            options.num_timesteps,
+            logger,
+            options.log_interval,
+            options.save_path,
+            keeper,
+            callback,
+            options.sync_check_interval,
+            resumed=Path(settings.load_path) if options.resume else None,
+        ),
+    )
 
 
 def after_update(settings: Settings, interruption: Interruption, rank: int = 0) -> Callable[[Any], bool]:
@@ -231,7 +256,7 @@ def after_update(settings: Settings, interruption: Interruption, rank: int = 0) 
 
     options = settings.options
     videos = TrainingVideos(
-        functools.partial(make_env, settings, 1, **FRAMES),
+        functools.partial(environments.make_env, settings, 1, **environments.FRAMES),
         Path(settings.log_path) / "videos",
         options.save_video_interval if rank == 0 else 0,
         options.save_video_length,
@@ -256,28 +281,8 @@ def replay(model: Any, settings: Settings) -> None:
     options = settings.options
     if not (options.video or has_display()):
         print("no display: scores only; --video=FILE.mp4 shows the games", file=sys.stderr)
-    with _open_game(settings)() as env:
+    with environments.open_game(settings)() as env:
         play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)
-
-
-def _open_game(settings: Settings) -> Callable[[], SeededVectorEnv]:
-    """Returns what opens the environments to play in."""
-    render_mode = "rgb_array" if settings.options.video else "human" if _in_window(settings) else None
-    backend = "auto" if render_mode else settings.options.env_backend
-    return functools.partial(make_env, settings, _num_games(settings), backend=backend, render_mode=render_mode)
-
-
-def _num_games(settings: Settings) -> int:
-    return settings.num_env if settings.origins["num_env"] == "command line" else 1
-
-
-def _in_window(settings: Settings) -> bool:
-    """Returns whether the model is played in a window."""
-    from common.vec_env.rendering import has_display
-
-    options = settings.options
-    alone = _num_games(settings) == 1 and not options.pixels
-    return options.play and not options.video and alone and has_display()
 
 
 def open_logger(
@@ -290,7 +295,7 @@ def open_logger(
     options = settings.options
     if options.num_timesteps == 0:
         return contextlib.nullcontext()
-    from baselines_acktr import run_info
+    from baselines_acktr.session import run_info
     from common.logger import Logger, default_formats
 
     if comm.rank:
@@ -302,7 +307,7 @@ def open_logger(
     return logger
 
 
-def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContextManager[Keeper | None]:
+def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContextManager[CheckpointManager | None]:
     """Opens the folder of the checkpoints, in the log folder; nothing where none are kept or nothing is trained.
 
     Rank 0 alone has it.
@@ -310,11 +315,11 @@ def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContext
     options = settings.options
     if options.num_timesteps == 0 or options.keep == 0 or rank:
         return contextlib.nullcontext()
-    from baselines_acktr import keeper
+    from baselines_acktr.session import checkpoints
 
-    folder = Path(settings.log_path) / keeper.FOLDER
+    folder = Path(settings.log_path) / checkpoints.FOLDER
     start = int(Path(settings.load_path).stem) if options.resume else None
-    return keeper.Keeper(
+    return checkpoints.CheckpointManager(
         folder,
         keep=options.keep,
         every=options.keep_every,
@@ -324,14 +329,6 @@ def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContext
     )
 
 
-def default_num_env(settings: Settings) -> int:
-    """Returns how many environments suit the learner: more or fewer for Atari games than elsewhere."""
-    from common.vec_env.ids import find_spec, is_atari
-
-    config = settings.config
-    return config.num_env_atari if is_atari(find_spec(settings.env)) else config.num_env
-
-
 def default_log_path() -> str:
     """Returns the log folder of OPENAI_LOGDIR, else a new temporary one."""
     from common.logger import default_folder
@@ -339,18 +336,8 @@ def default_log_path() -> str:
     return str(default_folder())
 
 
-def _kind_of_actions(env_id: str, space: gym.Space) -> str:
-    from gymnasium.spaces import Box, Discrete, MultiDiscrete
-
-    if isinstance(space, Discrete | MultiDiscrete):
-        return DISCRETE
-    if isinstance(space, Box):
-        return CONTINUOUS
-    raise UserError(f"--env={env_id}: its actions are {type(space).__name__}; must be Discrete, MultiDiscrete or Box")
-
-
 def _check_budget(settings: Settings, comm: Communicator) -> None:
-    from baselines_acktr.training import check_budget
+    from baselines_acktr.session.loop import check_budget
 
     total, trained = settings.options.num_timesteps, settings.trained
     batch = settings.config.batch_size(settings.num_env * comm.size)
@@ -361,15 +348,11 @@ def _check_budget(settings: Settings, comm: Communicator) -> None:
         check_budget("--num_timesteps", total, trained, batch)
 
 
-def _check_spaces(path: str, env: gym.vector.VectorEnv) -> None:
-    from baselines_acktr import checkpoint
+def _check_spaces(saved: SavedModel, env: gym.vector.VectorEnv) -> None:
+    from baselines_acktr.agent import description
 
-    checkpoint.check_compatible(
-        checkpoint.load_meta(path),
-        path,
-        observation_space=env.single_observation_space,
-        action_space=env.single_action_space,
-    )
+    observations, actions = env.single_observation_space, env.single_action_space
+    description.check_compatible(saved.meta, saved.path, observation_space=observations, action_space=actions)
 
 
 if __name__ == "__main__":

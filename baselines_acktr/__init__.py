@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from baselines_acktr.agents import Agent
+    from baselines_acktr.agent.agent import Agent
 
 __all__ = ["load"]
 
@@ -22,6 +22,6 @@ def load(path: str) -> Agent:
     Raises:
       UserError: there is none, it is damaged, or its network is not registered.
     """
-    from baselines_acktr.loading import load_model  # late: TensorFlow
+    from baselines_acktr.session.loading import load_model  # late: TensorFlow
 
     return load_model(path)

@@ -8,13 +8,13 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr import training
-from baselines_acktr.agents import Agent
+from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.disjoint_agent import DisjointAgent
+from baselines_acktr.agent.shared_agent import SharedAgent
 from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
-from baselines_acktr.disjoint_agent import DisjointAgent
-from baselines_acktr.optimizers import make_rmsprop
-from baselines_acktr.rollouts import Rollout
-from baselines_acktr.shared_agent import SharedAgent
+from baselines_acktr.learning.optimizers import make_rmsprop
+from baselines_acktr.learning.rollouts import Rollout
+from baselines_acktr.session import loop
 from common.named_arrays import with_prefix, without_prefix
 
 
@@ -85,8 +85,8 @@ class ContinuousModel(DisjointAgent):
 def learn(network: str | None = None, *, env: gym.vector.VectorEnv, **arguments: Any) -> Agent:
     """Trains a model with A2C.
 
-    Arguments and errors as for `training.learn`; hyperparameters of A2cContConfig where actions are a Box, else of
+    Arguments and errors as for `loop.learn`; hyperparameters of A2cContConfig where actions are a Box, else of
     A2cDiscreteConfig.
     """
     continuous = isinstance(env.single_action_space, gym.spaces.Box)
-    return training.learn(ContinuousModel if continuous else DiscreteModel, network, env=env, **arguments)
+    return loop.learn(ContinuousModel if continuous else DiscreteModel, network, env=env, **arguments)

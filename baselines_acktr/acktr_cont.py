@@ -8,14 +8,14 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr import training
+from baselines_acktr.agent.critics import ValueFunction, make_value_function
+from baselines_acktr.agent.disjoint_agent import DisjointAgent
+from baselines_acktr.agent.policies import Critic
 from baselines_acktr.config import AcktrContConfig
-from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.kfac import Divergence, Objective
-from baselines_acktr.optimizers import fisher_part, make_kfac
-from baselines_acktr.policies import Critic
-from baselines_acktr.rollouts import Rollout
-from baselines_acktr.value_functions import ValueFunction, make_value_function
+from baselines_acktr.learning.optimizers import fisher_part, make_kfac
+from baselines_acktr.learning.rollouts import Rollout
+from baselines_acktr.session import loop
 from common.errors import UserError
 from common.named_arrays import with_prefix, without_prefix
 from common.running_mean_std import RunningMeanStd
@@ -119,5 +119,5 @@ class Model(DisjointAgent):
 
 
 def learn(network: str | None = None, **arguments: Any) -> Model:
-    """Trains a model with ACKTR; arguments as for `training.learn`, hyperparameters of AcktrContConfig."""
-    return training.learn(Model, network, **arguments)
+    """Trains a model with ACKTR; arguments as for `loop.learn`, hyperparameters of AcktrContConfig."""
+    return loop.learn(Model, network, **arguments)

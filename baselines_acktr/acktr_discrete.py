@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr import training
+from baselines_acktr.agent.shared_agent import SharedAgent
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Divergence, Objective, TrustRegion, gaussian_log_likelihood
-from baselines_acktr.optimizers import fisher_part, make_kfac
-from baselines_acktr.rollouts import Rollout
-from baselines_acktr.shared_agent import SharedAgent
+from baselines_acktr.learning.optimizers import fisher_part, make_kfac
+from baselines_acktr.learning.rollouts import Rollout
+from baselines_acktr.session import loop
 from common.distributions import make_distribution
 from common.named_arrays import with_prefix, without_prefix
 
@@ -99,5 +99,5 @@ class Model(SharedAgent):
 
 
 def learn(network: str | None = None, **arguments: Any) -> Model:
-    """Trains a model with ACKTR; arguments as for `training.learn`, hyperparameters of AcktrDiscreteConfig."""
-    return training.learn(Model, network, **arguments)
+    """Trains a model with ACKTR; arguments as for `loop.learn`, hyperparameters of AcktrDiscreteConfig."""
+    return loop.learn(Model, network, **arguments)

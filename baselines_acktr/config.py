@@ -7,7 +7,7 @@ import math
 from typing import ClassVar
 
 from common.errors import UserError
-from common.options import option, validate
+from common.options import changed, option, validate
 from common.schedules import SCHEDULES, scheduled
 
 PAPER = "Wu et al. 2017"
@@ -45,7 +45,6 @@ SYNONYMS = {
     }.items()
     for name in theirs.split()
 }
-VF_ROWS = "rows of the batch that each of them is computed from, every pass over it in a new order; 0: all"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +60,11 @@ class Config:
 
     def __post_init__(self) -> None:
         validate(self)
+
+    @classmethod
+    def default_num_env(cls, atari: bool) -> int:
+        """How many environments there are unless a number is given."""
+        return cls.num_env_atari if atari else cls.num_env
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +209,12 @@ class DisjointConfig(CnnConfig):
     ent_coef: float = option(0.0, "weight of the entropy bonus", source=BASELINES, minimum=0)
     weight_decay: float = option(0.0, "weight of 0.5 |W|^2 in both losses", source=TUNED, minimum=0)
     vf_iters: int = option(25, "updates of the critic for one of the policy", source=BASELINES, minimum=1)
-    vf_rows: int = option(0, VF_ROWS, unit="rows", minimum=0)
+    vf_rows: int = option(
+        0,
+        "rows of the batch that each of them is computed from, every pass over it in a new order; 0: all",
+        unit="rows",
+        minimum=0,
+    )
     vf_lam: float = option(
         1.0, "lambda of the critic's targets; 1: k-step returns", source=BASELINES, minimum=0, maximum=1
     )
@@ -259,11 +268,12 @@ class GaussianConfig(DisjointConfig):
 class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     """Hyperparameters of `acktr_discrete` (Wu et al. 2017, sections 3-5 and appendix A)."""
 
-    lr: float = option(
+    lr: float = changed(
+        ScheduleConfig,
+        "lr",
         3.0,
-        "largest step of the policy at first; 1 is the natural gradient; the critic's falls as it does",
         source=TUNED,
-        above=0,
+        help="largest step of the policy at first; 1 is the natural gradient; the critic's falls as it does",
     )
     delta: float = option(
         0.01, "radius of the trust region of the policy's step", unit="nats of KL", source=TUNED, above=0
@@ -275,20 +285,9 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
         source=TUNED,
         above=0,
     )
-    damping: float = option(2e-4, "Tikhonov damping lambda of the Fisher", source=TUNED, above=0)
-    lam: float = option(
-        0.95,
-        "lambda of generalized advantage estimation; 1: k-step returns, which the critic learns in any case",
-        source=TUNED + "; " + PAPER + ": 1",
-        minimum=0,
-        maximum=1,
-    )
-    inverse_form: str = option(
-        "eigen",
-        "cholesky: factored Tikhonov damping; eigen: damping of the product in the eigenbasis",
-        source=TUNED + "; " + PAPER + ": cholesky",
-        choices=FORMS,
-    )
+    damping: float = changed(KfacConfig, "damping", 2e-4, source=TUNED)
+    lam: float = changed(SharedConfig, "lam", 0.95, source=TUNED + "; " + PAPER + ": 1")
+    inverse_form: str = changed(KfacConfig, "inverse_form", "eigen", source=TUNED + "; " + PAPER + ": cholesky")
     vf_fisher_coef: float = option(
         1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
     )
@@ -298,7 +297,7 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
 class AcktrContConfig(GaussianConfig, KfacConfig):
     """Hyperparameters of `acktr_cont` (Wu et al. 2017, section 5 and appendix A)."""
 
-    gamma: float = option(0.995, "discount", source=TUNED, minimum=0, maximum=1)
+    gamma: float = changed(DisjointConfig, "gamma", 0.995, source=TUNED)
     lr: float = option(1.0, "largest step eta_max of the policy, at first", source=TUNED, above=0)
     desired_kl: float = option(
         0.0,
@@ -311,11 +310,9 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
     klschedule: str = option(
         "linear", "how desired_kl and delta fall over the run", source=TUNED, choices=tuple(SCHEDULES)
     )
-    stats_decay: float = option(0.95, "decay of the factors' running averages", source=TUNED, minimum=0, below=1)
-    fisher_rows: int = option(0, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
-    inverse_interval: int = option(
-        1, "updates between two refreshes of the inverses; fewer at the start", unit="updates", minimum=1
-    )
+    stats_decay: float = changed(KfacConfig, "stats_decay", 0.95, source=TUNED)
+    fisher_rows: int = changed(KfacConfig, "fisher_rows", 0)
+    inverse_interval: int = changed(KfacConfig, "inverse_interval", 1)
     trust_region: str = option(
         "exact",
         "what the policy's trust region is measured by: K-FAC's approximation, or the batch's exact Fisher",
@@ -328,7 +325,7 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
         source=PAPER + ", sections 3.1, 5.3 and appendix D",
         choices=("gauss-newton", "adaptive", "euclidean"),
     )
-    vf_rows: int = option(500, VF_ROWS, unit="rows", source=TUNED, minimum=0)
+    vf_rows: int = changed(DisjointConfig, "vf_rows", 500, source=TUNED)
     vf_lr: float = option(0.5, "largest step eta_max of the critic", source=TUNED, above=0)
     vf_fisher_rows: int = option(
         0,
@@ -353,39 +350,31 @@ class A2cDiscreteConfig(SharedConfig, RmspropConfig):
 
     num_env_atari: ClassVar[int] = 16
 
-    nsteps: int = option(5, "steps of every environment in a batch", unit="timesteps", source=PAPER, minimum=1)
+    nsteps: int = changed(SharedConfig, "nsteps", 5, source=PAPER)
     vf_coef: float = option(0.5, "weight of the value loss 0.5 (R - V)^2", source=BASELINES, minimum=0)
-    conv_filters: tuple[int, ...] = option((32, 64, 64), "filters of the cnn's convolutions", source=PAPER, minimum=1)
+    conv_filters: tuple[int, ...] = changed(CnnConfig, "conv_filters", (32, 64, 64), source=PAPER)
 
 
 @dataclasses.dataclass(frozen=True)
 class A2cContConfig(GaussianConfig, RmspropConfig):
     """Hyperparameters of `a2c` with continuous actions: the networks of `acktr_cont`, one step for each small batch."""
 
-    lr: float = option(0.002, "rate at the start of the run", source=TUNED, above=0)
-    timesteps_per_batch: int = option(
-        160,
-        "timesteps in a batch, of all environments together",
-        unit="timesteps",
-        source=TUNED + "; " + PAPER + ": 2500",
-        minimum=1,
+    lr: float = changed(ScheduleConfig, "lr", 0.002, source=TUNED)
+    timesteps_per_batch: int = changed(
+        DisjointConfig, "timesteps_per_batch", 160, source=TUNED + "; " + PAPER + ": 2500"
     )
-    vf_iters: int = option(2, "updates of the critic for one of the policy", source=TUNED, minimum=1)
+    vf_iters: int = changed(DisjointConfig, "vf_iters", 2, source=TUNED)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrpoConfig(DisjointConfig):
     """Hyperparameters of `trpo` (Schulman et al. 2015, appendices C and E), those of MuJoCo tasks."""
 
-    timesteps_per_batch: int = option(
-        2500,
-        "timesteps in a batch, of all environments together",
-        unit="timesteps",
-        source=TUNED + "; " + PAPER + ": 25000",
-        minimum=1,
+    timesteps_per_batch: int = changed(
+        DisjointConfig, "timesteps_per_batch", 2500, source=TUNED + "; " + PAPER + ": 25000"
     )
-    lam: float = option(0.98, "lambda of generalized advantage estimation", source=BASELINES, minimum=0, maximum=1)
-    weight_decay: float = option(0.0, "weight of 0.5 |W|^2 in the critic's loss", minimum=0)
+    lam: float = changed(DisjointConfig, "lam", 0.98, source=BASELINES)
+    weight_decay: float = changed(DisjointConfig, "weight_decay", 0.0, help="weight of 0.5 |W|^2 in the critic's loss")
     max_kl: float = option(
         0.01, "most that a step may change the policy, mean KL(old || new)", unit="nats", source=TRPO_PAPER, above=0
     )
@@ -394,20 +383,18 @@ class TrpoConfig(DisjointConfig):
     fisher_fraction: float = option(
         0.2, "part of the batch, drawn at random, for Fisher-vector products", source=BASELINES, above=0, maximum=1
     )
-    vf_iters: int = option(100, "steps of the critic for one of the policy", minimum=1)
-    vf_rows: int = option(250, VF_ROWS, unit="rows", minimum=0)
-    conv_filters: tuple[int, ...] = option((8, 16), "filters of the cnn's convolutions", source=BASELINES, minimum=1)
-    conv_kernels: tuple[int, ...] = option(
-        (8, 4), "kernel sizes of the cnn", unit="pixels", source=BASELINES, minimum=1
-    )
-    conv_strides: tuple[int, ...] = option((4, 2), "strides of the cnn", unit="pixels", source=BASELINES, minimum=1)
+    vf_iters: int = changed(DisjointConfig, "vf_iters", 100)
+    vf_rows: int = changed(DisjointConfig, "vf_rows", 250)
+    conv_filters: tuple[int, ...] = changed(CnnConfig, "conv_filters", (8, 16), source=BASELINES)
+    conv_kernels: tuple[int, ...] = changed(CnnConfig, "conv_kernels", (8, 4), source=BASELINES)
+    conv_strides: tuple[int, ...] = changed(CnnConfig, "conv_strides", (4, 2), source=BASELINES)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrpoContConfig(TrpoConfig, GaussianConfig):
     """Hyperparameters of `trpo` with continuous actions."""
 
-    gamma: float = option(0.995, "discount", source=TUNED, minimum=0, maximum=1)
+    gamma: float = changed(DisjointConfig, "gamma", 0.995, source=TUNED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -417,16 +404,12 @@ class TrpoDiscreteConfig(TrpoConfig):
     num_env: ClassVar[int] = 8
     num_env_atari: ClassVar[int] = 8
 
-    timesteps_per_batch: int = option(
-        512, "timesteps in a batch, of all environments together", unit="timesteps", source=PAPER, minimum=1
-    )
-    lam: float = option(1.0, "lambda of generalized advantage estimation", source=BASELINES, minimum=0, maximum=1)
-    max_kl: float = option(
-        0.001, "most that a step may change the policy, mean KL(old || new)", unit="nats", source=BASELINES, above=0
-    )
-    damping: float = option(1e-3, "multiple of the identity added to the Fisher", source=BASELINES, above=0)
-    gamma: float = option(0.98, "discount", source=BASELINES, minimum=0, maximum=1)
-    vf_stepsize: float = option(1e-4, "rate of Adam, which trains the critic", source=BASELINES, above=0)
-    vf_iters: int = option(24, "steps of the critic for one of the policy", source=BASELINES, minimum=1)
-    vf_rows: int = option(64, VF_ROWS, unit="rows", source=BASELINES, minimum=0)
-    vf_activation: str = option("relu", "of the critic's hidden layers", source=BASELINES, choices=ACTIVATIONS[1:])
+    timesteps_per_batch: int = changed(TrpoConfig, "timesteps_per_batch", 512, source=PAPER)
+    lam: float = changed(TrpoConfig, "lam", 1.0, source=BASELINES)
+    max_kl: float = changed(TrpoConfig, "max_kl", 0.001, source=BASELINES)
+    damping: float = changed(TrpoConfig, "damping", 1e-3, source=BASELINES)
+    gamma: float = changed(TrpoConfig, "gamma", 0.98, source=BASELINES)
+    vf_stepsize: float = changed(TrpoConfig, "vf_stepsize", 1e-4, source=BASELINES)
+    vf_iters: int = changed(TrpoConfig, "vf_iters", 24, source=BASELINES)
+    vf_rows: int = changed(TrpoConfig, "vf_rows", 64, source=BASELINES)
+    vf_activation: str = changed(TrpoConfig, "vf_activation", "relu", source=BASELINES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +11,8 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from baselines_acktr.rollouts import NO_STATISTICS, Episode, FinishedEpisodes, require_same_step
+from baselines_acktr.learning.rollouts import NO_STATISTICS, Episode, FinishedEpisodes, require_same_step
+from common.atomic_file import replacing
 from common.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
@@ -165,25 +165,29 @@ def _show_frames(env: gym.vector.VectorEnv, video: str | None) -> Iterator[Calla
         return
     check_video_name(video)
     target = Path(video)
-    aside = target.with_name(f".{target.stem}.tmp{target.suffix}")
-    with _writing(video):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writer = _open_writer(aside, env.metadata.get("render_fps") or 30)
 
-    def show() -> None:
-        frame = tile(_frames(env))
+    with contextlib.ExitStack() as stack:
         with _writing(video):
-            writer.append_data(frame)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(replacing(target, target.suffix))
+            writer = _open_writer(Path(file.name), env.metadata.get("render_fps") or 30)
+            stack.callback(_close_quietly, writer)
 
-    try:
+        def show() -> None:
+            frame = tile(_frames(env))
+            with _writing(video):
+                writer.append_data(frame)
+
         yield show
         with _writing(video):
             writer.close()
-            os.replace(aside, target)
-    finally:
-        with contextlib.suppress(OSError):
-            writer.close()
-            aside.unlink()
+            stack.close()
+
+
+def _close_quietly(writer: Any) -> None:
+    """Closes a writer that may be closed already, or broken."""
+    with contextlib.suppress(OSError):
+        writer.close()
 
 
 @contextlib.contextmanager

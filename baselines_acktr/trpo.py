@@ -9,15 +9,15 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr import training
+from baselines_acktr.agent.disjoint_agent import DisjointAgent
 from baselines_acktr.config import TrpoContConfig, TrpoDiscreteConfig
-from baselines_acktr.conjugate_gradient import (
+from baselines_acktr.learning.conjugate_gradient import (
     conjugate_gradient,
     fisher_vector_product,
-    flatten,
     line_search,
 )
-from baselines_acktr.disjoint_agent import DisjointAgent
+from baselines_acktr.session import loop
+from common.packing import flatten
 
 
 class Trpo(DisjointAgent):
@@ -111,8 +111,8 @@ class DiscreteModel(Trpo):
 def learn(network: str | None = None, *, env: gym.vector.VectorEnv, **arguments: Any) -> Trpo:
     """Trains a model with TRPO.
 
-    Arguments and errors as for `training.learn`; hyperparameters of TrpoContConfig where actions are a Box, else of
+    Arguments and errors as for `loop.learn`; hyperparameters of TrpoContConfig where actions are a Box, else of
     TrpoDiscreteConfig.
     """
     continuous = isinstance(env.single_action_space, gym.spaces.Box)
-    return training.learn(ContinuousModel if continuous else DiscreteModel, network, env=env, **arguments)
+    return loop.learn(ContinuousModel if continuous else DiscreteModel, network, env=env, **arguments)

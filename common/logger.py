@@ -29,6 +29,7 @@ import rich.text
 from tqdm import tqdm
 
 from common.appended_file import AppendedFile
+from common.atomic_file import write_text
 from common.errors import UserError, closest
 
 FORMATS = ("stdout", "log", "csv", "json", "tensorboard")
@@ -134,12 +135,11 @@ class CsvOutput(Output):
         return list(reader.fieldnames or ()), rows
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
-        aside = self._path.with_suffix(".csv.tmp")
-        with aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(aside, self._path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self._path, text.getvalue())
         self._columns = columns
 
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar, final
 import mpi4py
 import numpy as np
 
+from common.communicator import Communicator
 from common.errors import UserError
-from common.mpi import Communicator
 
 mpi4py.rc.thread_level = "funneled"
 os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # a rank that waits leaves its core to its other threads
@@ -67,11 +67,11 @@ class World(Communicator):
 
         return wait
 
-    def collect(self, value: T) -> list[T] | None:
+    def gather(self, value: T) -> list[T] | None:
         with self._timed():
             return self._comm.gather(value)
 
-    def deal(self, values: Sequence[T] | None) -> T:
+    def scatter(self, values: Sequence[T] | None) -> T:
         with self._timed():
             return self._comm.scatter(values)
 

@@ -38,6 +38,24 @@ def option(default: Any, help: str, **details: Any) -> Any:
     return dataclasses.field(default=default, metadata={"option": Option(help, **details)})
 
 
+def changed(base: type, name: str, default: Any, source: str | None = None, help: str | None = None) -> Any:
+    """Declares a field again whose default differs from the one of the class that it is inherited from.
+
+    Unit, choices, limits and, unless another is given, the help text are those of the field there.
+
+    Args:
+      base: the dataclass that has the field.
+      name: of the field.
+      default: the new default value.
+      source: where it comes from; None: nowhere in particular.
+      help: one sentence, where the field means something else here.
+    """
+    fields = {field.name: field for field in dataclasses.fields(base)}
+    inherited: Option = fields[name].metadata["option"]
+    spec = dataclasses.replace(inherited, source=source, help=help or inherited.help)
+    return dataclasses.field(default=default, metadata={"option": spec})
+
+
 def limits(spec: Option) -> str:
     """The limits of a number in words, such as "at least 0 and below 1"; "" where there are none."""
     bounds = (("above", spec.above), ("at least", spec.minimum), ("at most", spec.maximum), ("below", spec.below))

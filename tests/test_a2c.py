@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from baselines_acktr.a2c import ContinuousModel, DiscreteModel, learn
 from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
-from baselines_acktr.rollouts import Rollout
+from baselines_acktr.learning.rollouts import Rollout
 from common.errors import UserError
 from common.vec_env import make_vec_env
 

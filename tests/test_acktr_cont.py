@@ -1,19 +1,21 @@
+import functools
 import hashlib
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import gymnasium as gym
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from repository import PYTHONPATH, ROOT
 
-from baselines_acktr import networks
 from baselines_acktr.acktr_cont import Model, learn
+from baselines_acktr.agent import networks
+from baselines_acktr.agent.policies import GaussianPolicy
 from baselines_acktr.config import ACTIVATIONS, AcktrContConfig
-from baselines_acktr.policies import GaussianPolicy
-from baselines_acktr.rollouts import Rollout
+from baselines_acktr.learning.rollouts import Rollout
 from common.distributions import DiagonalGaussian
 from common.errors import UserError
 from common.vec_env import make_vec_env
@@ -339,8 +341,7 @@ def test_batch_is_rounded_up_to_whole_steps():
 
 HASH = """
 import sys
-sys.path.insert(0, {tests!r})
-from test_acktr_cont import hash_of_training
+from tests.test_acktr_cont import hash_of_training
 print(hash_of_training({env_id!r}))
 """
 
@@ -354,10 +355,10 @@ def hash_of_training(env_id: str) -> str:
 
 
 def test_same_seed_in_two_processes_gives_bit_identical_states():
-    script = HASH.format(tests=str(Path(__file__).parent), env_id="HalfCheetah-v4")
-    root = Path(__file__).parent.parent
-    command = [sys.executable, "-c", script]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) for _ in range(2)]
+    script = HASH.format(env_id="HalfCheetah-v4")
+    command, environment = [sys.executable, "-c", script], os.environ | {"PYTHONPATH": PYTHONPATH}
+    start = functools.partial(subprocess.Popen, command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    processes = [start() for _ in range(2)]
     hashes = [process.communicate(timeout=300)[0].split()[-1] for process in processes]
     assert hashes[0] == hashes[1] and len(hashes[0]) == 64
 

@@ -1,19 +1,21 @@
+import functools
 import hashlib
+import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import gymnasium as gym
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from repository import PYTHONPATH, ROOT
 
-from baselines_acktr import networks
 from baselines_acktr.acktr_discrete import Model, learn
+from baselines_acktr.agent import networks
 from baselines_acktr.config import AcktrDiscreteConfig
-from baselines_acktr.rollouts import Rollout
+from baselines_acktr.learning.rollouts import Rollout
 from common.errors import UserError
 from common.vec_env import make_vec_env
 
@@ -393,8 +395,7 @@ def test_batches_may_differ_in_their_numbers_of_rows():
 
 HASH_AFTER_30_UPDATES = """
 import sys, hashlib
-sys.path.insert(0, {tests!r})
-from test_acktr_discrete import hash_of_training
+from tests.test_acktr_discrete import hash_of_training
 print(hash_of_training({env_id!r}))
 """
 
@@ -410,10 +411,10 @@ def hash_of_training(env_id: str) -> str:
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "BreakoutNoFrameskip-v4"])
 def test_same_seed_in_two_processes_gives_bit_identical_parameters(env_id):
-    script = HASH_AFTER_30_UPDATES.format(tests=str(Path(__file__).parent), env_id=env_id)
-    command = [sys.executable, "-c", script]
-    root = Path(__file__).parent.parent
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) for _ in range(2)]
+    script = HASH_AFTER_30_UPDATES.format(env_id=env_id)
+    command, environment = [sys.executable, "-c", script], os.environ | {"PYTHONPATH": PYTHONPATH}
+    start = functools.partial(subprocess.Popen, command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    processes = [start() for _ in range(2)]
     hashes = [process.communicate(timeout=300)[0].split()[-1] for process in processes]
     assert hashes[0] == hashes[1]
     assert len(hashes[0]) == 64

@@ -1,24 +1,48 @@
-"""Imports go one way.
+"""Imports go one way: from a floor of `FLOORS` to those before it, or to others of the same floor.
 
-run -> learners -> {agents, optimizers} -> {rollouts, policies, losses, returns} -> kfac -> common
+It counts every import, those inside functions and those for type checkers too.
 """
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-from baselines_acktr.settings import LEARNERS
+# From the bottom to the top; a name stands for a module or for a package with all that is in it.
+FLOORS = (
+    ("common",),
+    ("common.vec_env",),
+    ("baselines_acktr.config",),
+    ("baselines_acktr.kfac",),
+    ("baselines_acktr.learning",),
+    ("baselines_acktr.agent",),
+    ("baselines_acktr.play",),
+    ("baselines_acktr.session",),
+    ("baselines_acktr.acktr_discrete", "baselines_acktr.acktr_cont", "baselines_acktr.a2c", "baselines_acktr.trpo"),
+    ("baselines_acktr",),
+    ("baselines_acktr.examples",),
+    ("baselines_acktr.benchmark",),
+    ("baselines_acktr.paper",),
+    ("run",),
+)
+LEARNERS = FLOORS[8]
 
-ROOT = Path(__file__).resolve().parent.parent
-LEARNER_MODULES = sorted({learner.module for learner in LEARNERS.values()})
-BASE_AGENTS = ("baselines_acktr.shared_agent", "baselines_acktr.disjoint_agent")
-SOURCES = sorted([*ROOT.glob("baselines_acktr/**/*.py"), *ROOT.glob("common/**/*.py")])
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> set[str]:
+PATHS = {module_name(path): path for folder in ("baselines_acktr", "common") for path in ROOT.glob(f"{folder}/**/*.py")}
+PATHS["run"] = ROOT / "run.py"
+
+
+def imports(module: str) -> set[str]:
+    """Names of what a module imports: of modules, and of what is imported from them."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(PATHS[module].read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
@@ -26,71 +50,74 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def offenders(paths, forbidden: tuple[str, ...]) -> list[str]:
-    return [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in paths
-        for name in imports(path)
-        if any(name == prefix or name.startswith(f"{prefix}.") for prefix in forbidden)
-    ]
+def imported_modules(module: str) -> set[str]:
+    """The modules of this project that a module imports; of `from package import module` the module alone."""
+    found = imports(module) & PATHS.keys() - {module}
+    parents = {name.rpartition(".")[0] for name in found}
+    packages = {name for name in found & parents if PATHS[name].name == "__init__.py"}
+    return found - packages
 
 
-def package(*names: str) -> list[Path]:
-    found = [path for path in SOURCES for name in names if path.is_relative_to(ROOT / name)]
+def is_in(module: str, name: str) -> bool:
+    return module == name or module.startswith(f"{name}.")
+
+
+def floor(module: str) -> int:
+    """The floor of the longest name that the module is in; the package on top of all learners is a module there."""
+    names = {name: i for i, floor in enumerate(FLOORS) for name in floor}
+    found = [name for name in names if module == name or (name != "baselines_acktr" and is_in(module, name))]
+    assert found, f"{module} is on no floor"
+    return names[max(found, key=len)]
+
+
+def offenders(module: str, *forbidden: str) -> list[str]:
+    return sorted(name for name in imports(module) if any(is_in(name, prefix) for prefix in forbidden))
+
+
+def within(*names: str) -> list[str]:
+    found = sorted(module for module in PATHS if any(is_in(module, name) for name in names))
     assert found, names
     return found
 
 
-def test_common_knows_nothing_of_baselines_acktr():
-    assert offenders(package("common"), ("baselines_acktr",)) == []
+@pytest.mark.parametrize("module", sorted(PATHS))
+def test_a_module_imports_from_its_own_floor_and_those_below(module):
+    assert [name for name in sorted(imported_modules(module)) if floor(name) > floor(module)] == []
 
 
-def test_kfac_knows_nothing_of_reinforcement_learning():
-    inside = "baselines_acktr.kfac"
-    others = offenders(package("baselines_acktr/kfac"), ("baselines_acktr", "common", "gymnasium", "ale_py"))
-    assert [text for text in others if inside not in text and not text.endswith("imports baselines_acktr")] == []
+def test_modules_do_not_import_each_other_in_a_circle():
+    order = graphlib.TopologicalSorter({module: imported_modules(module) for module in PATHS})
+    assert len(list(order.static_order())) == len(PATHS)
 
 
-def test_environments_know_nothing_of_tensorflow():
-    assert offenders(package("common/vec_env"), ("tensorflow", "keras")) == []
+def test_contributing_says_the_same():
+    blocks = (ROOT / "CONTRIBUTING.md").read_text().split("```")
+    assert tuple(tuple(line.split()) for line in blocks[3].strip().splitlines()) == FLOORS
 
 
-PURE = ["losses.py", "returns.py", "networks.py", "policies.py", "rollouts.py", "conjugate_gradient.py", "rmsprop.py"]
-PURE += ["checkpoint.py"]
-BASES = [
-    "optimizers.py",
-    "ranks.py",
-    "keeper.py",
-    "agents.py",
-    "shared_agent.py",
-    "disjoint_agent.py",
-    "actors.py",
-    "gaussian_actor.py",
-    "value_functions.py",
-]
+def test_contributing_names_every_module():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    as_a_whole = ("baselines_acktr.examples", "baselines_acktr.benchmark", "baselines_acktr.paper", "common.vec_env")
+    modules = {name: path.name for name, path in PATHS.items() if not any(is_in(name, top) for top in as_a_whole)}
+    missing = [name for name, file in modules.items() if file not in text and file != "__init__.py"]
+    assert missing == []
 
 
-@pytest.mark.parametrize("name", PURE + BASES)
-def test_parts_and_bases_do_not_import_learners(name):
-    assert offenders(package(f"baselines_acktr/{name}"), (*LEARNER_MODULES, "baselines_acktr.training", "run")) == []
-
-
-@pytest.mark.parametrize("name", PURE)
-def test_parts_do_not_import_agents(name):
-    assert offenders(package(f"baselines_acktr/{name}"), ("baselines_acktr.agents", *BASE_AGENTS)) == []
-
-
-@pytest.mark.parametrize("module", LEARNER_MODULES)
+@pytest.mark.parametrize("module", LEARNERS)
 def test_learners_do_not_import_each_other(module):
-    others = tuple(other for other in LEARNER_MODULES if other != module)
-    assert len(others) == 3
-    assert offenders(package(module.replace(".", "/") + ".py"), others) == []
+    assert offenders(module, *(other for other in LEARNERS if other != module)) == []
 
 
-def test_first_order_learners_and_trpo_do_not_import_kfac():
-    modules = package("baselines_acktr/a2c.py", "baselines_acktr/trpo.py", "baselines_acktr/conjugate_gradient.py")
-    assert offenders(modules, ("baselines_acktr.kfac",)) == []
+@pytest.mark.parametrize("module", within("baselines_acktr.a2c", "baselines_acktr.trpo"))
+def test_first_order_learners_and_trpo_do_not_import_kfac(module):
+    assert offenders(module, "baselines_acktr.kfac") == []
 
 
-def test_nothing_imports_run():
-    assert offenders(SOURCES, ("run",)) == []
+@pytest.mark.parametrize("module", within("baselines_acktr.kfac"))
+def test_kfac_knows_nothing_of_environments(module):
+    assert offenders(module, "gymnasium", "ale_py", "mujoco", "common.vec_env") == []
+
+
+@pytest.mark.parametrize("module", within("common.vec_env"))
+def test_environments_know_nothing_of_tensorflow(module):
+    assert offenders(module, "tensorflow", "keras") == []

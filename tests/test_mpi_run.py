@@ -17,7 +17,8 @@ import pytest
 from mpi_helpers import ROOT, finish, start
 
 import run
-from baselines_acktr import checkpoint, keeper
+from baselines_acktr.session import checkpoints
+from common import array_file
 
 FLAGS = ["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8", "--seed=1", "--log_format=csv"]
 FLAGS += ["--save_interval=1", "--log_interval=1", "--sync_check_interval=1", "--lrschedule=constant"]
@@ -47,13 +48,13 @@ def interrupt(folder: Path, seconds: float, *more: str) -> None:
 
 def content(folder: Path, updates: int) -> dict[str, np.ndarray]:
     """Every array of a checkpoint but those that tell the time."""
-    model = folder / keeper.FOLDER / f"{updates:08d}.model"
-    arrays = checkpoint.load(model)[0] | keeper.load_run(model)[0]
+    model = folder / checkpoints.FOLDER / f"{updates:08d}.model"
+    arrays = array_file.load(model)[0] | checkpoints.load_run(model)[0]
     return {name: array for name, array in arrays.items() if not name.endswith(WALL_CLOCK)}
 
 
 def updates_of(folder: Path) -> int:
-    return keeper.newest(folder / keeper.FOLDER).meta["counters"]["updates"]
+    return checkpoints.newest(folder / checkpoints.FOLDER).meta["counters"]["updates"]
 
 
 def rows(path: Path) -> list[list[str]]:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from baselines_acktr import a2c, acktr_cont, acktr_discrete, checkpoint, trpo
+from baselines_acktr import a2c, acktr_cont, acktr_discrete, trpo
 from baselines_acktr.kfac import CholeskyForm, EigenForm, InlineInverter, Kfac, Objective, gaussian_log_likelihood
-from baselines_acktr.optimizers import GuardedOptimizer
+from baselines_acktr.learning.optimizers import GuardedOptimizer
+from common import array_file
 from common.errors import RunFailedError
 from common.mpi import ALONE
 from common.vec_env import make_vec_env
@@ -153,4 +154,4 @@ def test_a_bad_critic_stops_the_run_at_the_next_batch(learner):
 def test_finite_weights_are_saved(tmp_path):
     with make_vec_env("CartPole-v1", 2, seed=0) as env:
         a2c.learn(env=env, total_timesteps=10, hidden_sizes=(8,), save_path=str(tmp_path / "model"))
-    assert checkpoint.load(tmp_path / "model")[1]["counters"]["updates"] == 1
+    assert array_file.load(tmp_path / "model")[1]["counters"]["updates"] == 1

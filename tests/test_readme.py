@@ -1,11 +1,11 @@
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from repository import ROOT
 from sklearn.datasets import load_digits
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 OPTIMIZER = README[README.index("## The optimizer alone") :]
 SNIPPETS = re.findall(r"```python\n(.*?)```", OPTIMIZER, re.DOTALL)
 

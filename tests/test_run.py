@@ -16,14 +16,16 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
+from repository import PYTHONPATH, ROOT
 
 import run
-from baselines_acktr import checkpoint, keeper, run_info
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, settle
+from baselines_acktr.session import checkpoints, environments, run_info
+from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
+from baselines_acktr.session.settings import settle
+from common import array_file
 from common.measures import load_monitor
 from common.process import Interruption, num_processes, quiet_tensorflow
 
-ROOT = Path(run.__file__).parent
 SMALL = ["--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--inverses=inline", "--log_interval=1"]
 
 
@@ -249,9 +251,9 @@ def test_the_wrong_half_of_a_checkpoint_is_named(trained, capsys):
 
 
 def test_a_checkpoint_from_before_a_hyperparameter_existed_says_so(trained, tmp_path, capsys):
-    arrays, meta = checkpoint.load(trained / "model")
+    arrays, meta = array_file.load(trained / "model")
     del meta["config"]["cg_blend"]
-    checkpoint.save(tmp_path / "model", arrays, meta)
+    array_file.save(tmp_path / "model", arrays, meta)
     assert run.main([f"--load_path={tmp_path}/model", "--num_timesteps=0", "--play"]) == 0
     assert "the checkpoint is older than --cg_blend: now as by default\n" in capsys.readouterr().err
 
@@ -273,9 +275,10 @@ def test_a_display_that_does_not_answer_is_noticed_before_the_training(tmp_path,
 
 def test_a_reader_that_has_seen_enough_ends_the_replay(trained):
     command = f"{sys.executable} run.py --load_path={trained}/model --play --play_episodes=5000 | head -n 1"
-    command = f"{command.replace('--load_path', '--env=test_run:Lights-v0 --load_path')}; exit ${{PIPESTATUS[0]}}"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=environment)
+    command = f"{command.replace('--load_path', '--env=tests.test_run:Lights-v0 --load_path')}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": PYTHONPATH}
+    )
     assert (ended.stdout, ended.returncode) == ("episode 1: score 4, length 4\n", 128 + signal.SIGPIPE), ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -283,7 +286,7 @@ def test_a_reader_that_has_seen_enough_ends_the_replay(trained):
 def test_a_checkpoint_brings_what_makes_its_environment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lamps.py").write_text(
-        "import gymnasium as gym\nfrom test_run import Lights\ngym.register('Lamps-v0', Lights)\n"
+        "import gymnasium as gym\nfrom tests.test_run import Lights\ngym.register('Lamps-v0', Lights)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     argv = ["--env=lamps:Lamps-v0", "--num_timesteps=10", "--reward_scale=0.5", "--save_path=model", "--log_path=a"]
@@ -329,7 +332,7 @@ def test_training_goes_on_from_a_checkpoint_with_its_settings_and_keeps_the_logs
     assert settings["nsteps"] == {"value": 5, "from": "checkpoint"}
     assert settings["env"] == {"value": "Lights-v0", "from": "checkpoint"}
     assert settings["lr"] == {"value": 0.1, "from": "command line"}
-    assert checkpoint.load_meta(tmp_path / "model")["counters"]["timesteps"] == 50
+    assert array_file.load_meta(tmp_path / "model")["counters"]["timesteps"] == 50
     assert len(list(trained.glob("run*.json"))) == 2
 
 
@@ -379,7 +382,7 @@ def test_ctrl_c_saves_what_was_learned_and_exits_with_130(tmp_path, capsys):
     interrupt_when(tmp_path / "progress.csv")
     argv = ["--env=Lights-v0", "--num_timesteps=1e9", f"--log_path={tmp_path}", f"--save_path={tmp_path}/model"]
     assert run.main([*argv, *SMALL, "--log_format=csv"]) == 130
-    timesteps = checkpoint.load_meta(tmp_path / "model")["counters"]["timesteps"]
+    timesteps = array_file.load_meta(tmp_path / "model")["counters"]["timesteps"]
     last = capsys.readouterr().err.splitlines()[-1]
     assert (
         last == f"run.py: interrupted after {timesteps} timesteps, saved to {tmp_path}/checkpoints: go on with --resume"
@@ -388,14 +391,14 @@ def test_ctrl_c_saves_what_was_learned_and_exits_with_130(tmp_path, capsys):
 
 
 def test_a_second_ctrl_c_stops_at_once(monkeypatch, tmp_path, capsys):
-    from baselines_acktr import acktr_discrete
+    from baselines_acktr.session import loop
 
-    def learn(**options):
+    def start(model, env, goal):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("went on")
 
-    monkeypatch.setattr(acktr_discrete, "learn", learn)
+    monkeypatch.setattr(loop, "start", start)
     assert run.main(["--env=Lights-v0", f"--log_path={tmp_path}"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "run.py: interrupted"
 
@@ -425,7 +428,7 @@ def test_a_video_that_cannot_be_written_does_not_end_the_training(tmp_path, caps
     ],
 )
 def test_the_number_of_environments_suits_learner_and_environment(alg, env_id, kind, expected):
-    assert run.default_num_env(settle({"alg": alg, "env": env_id}).with_learner(kind, {})) == expected
+    assert environments.default_num_env(settle({"alg": alg, "env": env_id}).with_learner(kind, {})) == expected
 
 
 CONTINUOUS_RUN = ["--env=Pendulum-v1", "--num_env=2", "--timesteps_per_batch=20", "--inverses=inline", "--vf_iters=2"]
@@ -437,7 +440,7 @@ def test_continuous_actions_are_trained_continued_and_played(tmp_path, capsys):
     assert json.loads((tmp_path / "run.json").read_text())["settings"]["timesteps_per_batch"]["value"] == 20
     more = [f"--load_path={path}", "--num_env=2", "--num_timesteps=100", f"--save_path={path}", logs, "--play"]
     assert run.main(more) == 0
-    assert checkpoint.load_meta(path)["counters"]["timesteps"] == 100
+    assert array_file.load_meta(path)["counters"]["timesteps"] == 100
     assert "score" in capsys.readouterr().out
 
 
@@ -454,10 +457,10 @@ def test_the_other_algorithms_are_trained_continued_and_played(tmp_path, capsys,
     path, logs = str(tmp_path / "model"), f"--log_path={tmp_path}"
     argv = [f"--alg={alg}", f"--env={env_id}", "--num_env=2", *COMPARED_RUNS[alg, env_id]]
     assert run.main([*argv, "--num_timesteps=60", "--seed=1", f"--save_path={path}", logs]) == 0
-    assert checkpoint.load_meta(path)["algorithm"] == alg
+    assert array_file.load_meta(path)["algorithm"] == alg
     more = [f"--load_path={path}", "--num_env=2", "--num_timesteps=100", f"--save_path={path}", logs, "--play"]
     assert run.main(more) == 0  # the algorithm comes with the checkpoint
-    assert checkpoint.load_meta(path)["counters"]["timesteps"] == 100
+    assert array_file.load_meta(path)["counters"]["timesteps"] == 100
     assert "score" in capsys.readouterr().out
     other = "trpo" if alg == "a2c" else "a2c"
     assert run.main([f"--load_path={path}", f"--alg={other}", "--num_timesteps=0", "--play"]) == 2
@@ -511,9 +514,9 @@ def test_a_bad_number_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path
         .err.strip()
         .endswith(f"environment 0: its {what.lower()} is not finite in step 29 of this run")
     )
-    found = keeper.newest(tmp_path / keeper.FOLDER)
+    found = checkpoints.newest(tmp_path / checkpoints.FOLDER)
     assert found.meta["counters"]["timesteps"] == 40
-    assert all(np.isfinite(array).all() for array in checkpoint.load(found.model)[0].values())
+    assert all(np.isfinite(array).all() for array in array_file.load(found.model)[0].values())
     assert not (tmp_path / "model").exists()
 
 

@@ -4,10 +4,10 @@ import pytest
 import tensorflow as tf
 
 from baselines_acktr.config import TrpoContConfig, TrpoDiscreteConfig
-from baselines_acktr.conjugate_gradient import flatten
-from baselines_acktr.rollouts import Rollout
+from baselines_acktr.learning.rollouts import Rollout
 from baselines_acktr.trpo import ContinuousModel, DiscreteModel, learn
 from common.errors import UserError
+from common.packing import flatten
 from common.vec_env import make_vec_env
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)

@@ -12,8 +12,8 @@ import tensorflow as tf
 from baselines_acktr.acktr_discrete import Model
 from baselines_acktr.kfac.inverses import invert_all
 from baselines_acktr.kfac.taps import tap_layers
-from baselines_acktr.returns import n_step_returns
-from baselines_acktr.rollouts import Rollout, Runner
+from baselines_acktr.learning.returns import n_step_returns
+from baselines_acktr.learning.rollouts import Rollout, Runner
 
 
 class PlainModel(Model):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +12,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from baselines_acktr.agents import Agent
+from baselines_acktr.agent.agent import Agent
 from baselines_acktr.benchmark.probe import spaces_of
 from baselines_acktr.benchmark.stopwatch import Stopwatch
 from baselines_acktr.kfac.curvature import EARLY
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
-from baselines_acktr.training import make_config
+from baselines_acktr.session.learners import DISCRETE, LEARNERS, kind_of
+from baselines_acktr.session.settings import settle_config
 from common.errors import UserError
 from common.vec_env import make_vec_env
 from common.vec_env.ids import find_spec, is_atari
@@ -52,8 +51,11 @@ class Loop:
         observations, actions = spaces_of(env_id, pixels)
         model_class = _model_class(alg, actions)
         config_class: Any = model_class.config_class
-        num_env = num_env or (config_class.num_env_atari if is_atari(find_spec(env_id)) else config_class.num_env)
-        config = make_config(config_class, **model_class.preset(observations) | _batch_of(config_class, batch, num_env))
+        num_env = num_env or config_class.default_num_env(is_atari(find_spec(env_id)))
+        size = _batch_of(config_class, batch, num_env)
+        config, _ = settle_config(
+            config_class, ("environment preset", model_class.preset(observations)), ("command line", size)
+        )
         self.model = model_class(observations, actions, model_class.default_network(observations), config)
         self.env = make_vec_env(env_id, num_env, seed=0, pixels=pixels)
         self.runner = self.model.make_runner(self.env)
@@ -128,15 +130,14 @@ def speeds(rates: pd.DataFrame, base: str) -> pd.DataFrame:
 
 
 def _model_class(alg: str, actions: gym.Space) -> type[Agent]:
-    kind = CONTINUOUS if isinstance(actions, gym.spaces.Box) else DISCRETE
+    kind = kind_of(actions, "--env")
     if alg == PLAIN and kind == DISCRETE:
         from baselines_acktr.benchmark.kfac_parts import PlainModel
 
         return PlainModel
     if (alg, kind) not in LEARNERS:
         raise UserError(f"--algs={alg}: there is none with {kind} actions")
-    learner = LEARNERS[alg, kind]
-    return getattr(importlib.import_module(learner.module), learner.model)
+    return LEARNERS[alg, kind].import_class()
 
 
 def _batch_of(config_class: type, batch: int | None, num_env: int) -> dict[str, Any]:

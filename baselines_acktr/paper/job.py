@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import baselines_acktr
-from baselines_acktr import checkpoint, keeper
 from baselines_acktr.paper.plan import Run, command, flags, model_of
+from baselines_acktr.session import checkpoints
+from common import array_file
 from common.errors import UserError
 
 FINISHED, INTERRUPTED, MISSING = "finished", "interrupted", "missing"
@@ -27,7 +28,7 @@ def state_of(run: Run, folder: Path) -> str:
       UserError: the folder holds a run with other settings, defaults of then among them, or its model is damaged.
     """
     saved = model_of(folder).exists()
-    if not (folder / "run.json").exists() or not (saved or keeper.has_checkpoint(folder / keeper.FOLDER)):
+    if not (folder / "run.json").exists() or not (saved or checkpoints.has_checkpoint(folder / checkpoints.FOLDER)):
         return MISSING
     try:
         made = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
@@ -39,7 +40,7 @@ def state_of(run: Run, folder: Path) -> str:
         was = made.get(name, missing).get("value")
         if was != value:
             raise UserError(f"{folder}: was made with {name}={was}, now {value}; move it away or choose another --out")
-    timesteps = checkpoint.load_meta(model_of(folder))["counters"]["timesteps"] if saved else 0
+    timesteps = array_file.load_meta(model_of(folder))["counters"]["timesteps"] if saved else 0
     return FINISHED if timesteps + run.batch > run.timesteps else INTERRUPTED
 
 

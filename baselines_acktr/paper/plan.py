@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines_acktr.paper.items import ATARI, PIXELS, SPEED, Group, Item, Line
-from baselines_acktr.settings import CONTINUOUS, DISCRETE, LEARNERS
+from baselines_acktr.session.learners import CONTINUOUS, DISCRETE, LEARNERS
 from common.errors import UserError, closest
 
 ATARI_SCHEDULE = 10_000_000  # timesteps that the rate of shorter runs on Atari falls over
@@ -76,7 +76,7 @@ class Run:
         preset = {"timesteps_per_batch": 8000} if self.suite == PIXELS and self.line.alg != "a2c" else {}
         options = (preset | dict(self.line.options)).items()
         config = self._config_class(**{name: value for name, value in options if name in self.defaults})
-        num_env = config.num_env_atari if self.suite == ATARI else config.num_env
+        num_env = config.default_num_env(self.suite == ATARI)
         return config.batch_size(self.line.options.get("num_env", num_env))
 
     @property

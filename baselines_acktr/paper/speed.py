@@ -16,6 +16,7 @@ from baselines_acktr.benchmark.probe import spaces_of
 from baselines_acktr.paper import published
 from baselines_acktr.paper.items import ATARI, MUJOCO
 from baselines_acktr.paper.plan import Run
+from common.atomic_file import write_text
 from common.plots import figure
 from common.process import quiet_tensorflow
 
@@ -64,9 +65,7 @@ def _replace(path: Path, table: pd.DataFrame, numbers: str) -> None:
         old = pd.read_csv(path)
         same = (old["env"] == table["env"].iloc[0]) & (old["batch"] == table["batch"].iloc[0])
         table = pd.concat([old[~same], table]).sort_values(["env", "batch"], kind="stable")
-    aside = path.with_suffix(".csv.tmp")
-    table.to_csv(aside, index=False, float_format=numbers)
-    aside.replace(path)
+    write_text(path, table.to_csv(index=False, float_format=numbers))
 
 
 def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from common.errors import UserError, exit_code
-from common.vec_env.atari import NativeAtariVectorEnv
+from common.vec_env.atari.vector import NativeAtariVectorEnv
 from common.vec_env.ids import find_spec, is_atari
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from common.errors import UserError, exit_code
 from common.vec_env.ids import find_spec
 from common.vec_env.make import make_vec_env
-from common.vec_env.mujoco import NativeMujocoVectorEnv
+from common.vec_env.mujoco.vector import NativeMujocoVectorEnv
 
 
 def main() -> int:

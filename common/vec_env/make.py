@@ -122,7 +122,7 @@ def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, at
     with warnings.catch_warnings(), _silent_models(spec):
         warnings.filterwarnings("ignore", message=".*(out of date|precision lowered)")
         if atari_stack:
-            from common.vec_env.atari_wrappers import wrap_atari
+            from common.vec_env.atari.wrappers import wrap_atari
 
             return ResumableEnv(wrap_atari(gym.make(spec, frameskip=1, **options), atari_stack))
         env = gym.make(spec, **options)
@@ -134,17 +134,17 @@ def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, at
 
 
 def _make_atari(spec: EnvSpec, num_env: int, frame_stack: int, step_timeout: float) -> VectorEnv:
-    from common.vec_env.atari import NativeAtariVectorEnv
+    from common.vec_env.atari.vector import NativeAtariVectorEnv
 
     return NativeAtariVectorEnv(spec, num_env, frame_stack=frame_stack, step_timeout=step_timeout)
 
 
 def _make_mujoco(spec: EnvSpec, num_env: int, pixels: bool, step_timeout: float) -> VectorEnv:
-    from common.vec_env.mujoco import NativeMujocoVectorEnv
+    from common.vec_env.mujoco.vector import NativeMujocoVectorEnv
 
     if not pixels:
         return NativeMujocoVectorEnv(spec, num_env)
-    from common.vec_env.pixels import PixelObserver
+    from common.vec_env.mujoco.pixels import PixelObserver
 
     return NativeMujocoVectorEnv(spec, num_env, observer=functools.partial(PixelObserver, step_timeout=step_timeout))
 
@@ -154,7 +154,7 @@ def _is_mujoco(spec: EnvSpec) -> bool:
 
 
 def _is_native_task(spec: EnvSpec) -> bool:
-    from common.vec_env.mujoco import supports
+    from common.vec_env.mujoco.vector import supports
 
     return supports(spec)
 
@@ -163,7 +163,7 @@ def _silent_models(spec: EnvSpec) -> AbstractContextManager[None]:
     """Keeps MuJoCo from writing warnings about a model to a file in the current directory."""
     if not _is_mujoco(spec):
         return nullcontext()
-    from common.vec_env.mujoco_physics import MujocoWarnings
+    from common.vec_env.mujoco.physics import MujocoWarnings
 
     return MujocoWarnings(lambda message: None)
 

@@ -1,0 +1,218 @@
+"""What the models of all learners share: their description, their checkpoint, their place in the training loop."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from baselines_acktr.agent import description
+from baselines_acktr.config import ARCHITECTURE
+from baselines_acktr.learning.rollouts import Rollout, Runner
+from common import array_file
+from common.errors import RunFailedError, UserError
+from common.mpi import ALONE, Communicator
+
+
+class Agent(abc.ABC):
+    """A policy, its value function and what trains them.
+
+    Attributes:
+      algorithm: its name on the command line.
+      config_class: dataclass of its hyperparameters.
+      timesteps, updates: how far it is trained, timesteps of all ranks together.
+      env_arguments: of `make_vec_env`, those that say what it is trained on; written to checkpoints.
+      OWN: names of those arrays of its state that each rank has for itself; the others are the same in all ranks.
+
+    Args:
+      observation_space, action_space: of one environment.
+      network: a name that `networks.find_network` knows.
+      config: hyperparameters.
+      seed: of the initial weights and of every random draw.
+      env_id: id of the environment, written to checkpoints and compared with theirs.
+      comm: ranks that train it together, each on environments of its own.
+
+    Raises:
+      UserError: if the spaces or the network are not supported.
+    """
+
+    algorithm: ClassVar[str]
+    config_class: ClassVar[type]
+    OWN: ClassVar[frozenset[str]]
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        network: str,
+        config: Any,
+        seed: int = 0,
+        env_id: str | None = None,
+        comm: Communicator = ALONE,
+    ) -> None:
+        self.env_id, self.seed, self.comm = env_id, seed, comm
+        self.env_arguments: dict[str, Any] = {}
+        self.observation_space, self.action_space = observation_space, action_space
+        self.network_name, self.config = network, config
+        self.timesteps, self.updates = 0, 0
+
+    @staticmethod
+    @abc.abstractmethod
+    def default_network(observation_space: gym.Space) -> str:
+        """The name of the network that suits the observations."""
+
+    @staticmethod
+    def preset(observation_space: gym.Space) -> dict[str, Any]:
+        """Hyperparameters whose default is another for such observations."""
+        return {}
+
+    @abc.abstractmethod
+    def step(
+        self, observations: np.ndarray, deterministic: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, None, np.ndarray]:
+        """Chooses actions.
+
+        Args:
+          observations: [N, ...].
+          deterministic: the most likely action instead of a sampled one.
+
+        Returns:
+          actions [N, ...] for the environment, values [N], None (the recurrent state of OpenAI Baselines' models) and
+          -log pi(a|s) [N].
+        """
+
+    def predict(
+        self, observation: np.ndarray, state: None = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, None]:
+        """The actions of `step`, in the form of Stable-Baselines3.
+
+        Args:
+          observation: one observation, or a batch [N, ...], as `make_vec_env` gives them: those of another space than a
+            Box are flattened (`gymnasium.spaces.flatten`).
+          state, episode_start: of recurrent policies, which there are none of here.
+          deterministic: the most likely action instead of a sampled one.
+
+        Returns:
+          The action, or actions [N, ...], for the environment, and None.
+
+        Raises:
+          UserError: the observation is of another shape.
+        """
+        observations, shape = np.asarray(observation), self.observation_space.shape
+        alone = observations.shape == shape
+        if not (alone or observations.shape[1:] == shape):
+            raise UserError(
+                f"observation of shape {observations.shape}: must be of shape {shape}, or a batch of such, as from "
+                "make_vec_env (gymnasium.spaces.flatten makes it of other spaces than a Box)"
+            )
+        actions = self.step(observations[None] if alone else observations, deterministic)[0]
+        return (actions[0] if alone else actions), None
+
+    @abc.abstractmethod
+    def act(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Sampled actions [N, ...] as the learner keeps them, and values [N] where they come for free."""
+
+    @abc.abstractmethod
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """The actions [N, ...] as the environment takes them."""
+
+    @abc.abstractmethod
+    def value(self, observations: np.ndarray) -> np.ndarray:
+        """V of observations [B, ...], [B]."""
+
+    @abc.abstractmethod
+    def make_runner(self, env: gym.vector.VectorEnv) -> Runner:
+        """Collects this model's batches."""
+
+    def row_order(self, size: int) -> np.ndarray:
+        """This update's random order of the rows of a batch, [size]."""
+        return np.random.default_rng([self.seed, self.updates]).permutation(size)
+
+    @abc.abstractmethod
+    def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
+        """Learns from a rollout of its own actions; returns scalars for the log.
+
+        Args:
+          rollout: T steps of N environments, those of this rank.
+          total_timesteps: length of the run, which schedules follow.
+          report: also measure what only the log needs, such as the exact mean KL(old || new) of the policy, nats; the
+            same in all ranks.
+        """
+
+    def status(self) -> dict[str, float]:
+        """Numbers for the log beside an update's own, such as the age of the inverses and the critic's loss."""
+        return {}
+
+    @abc.abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that training changes, by name, copied."""
+
+    @abc.abstractmethod
+    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+
+    def own_state(self) -> dict[str, np.ndarray]:
+        """The part of the state that each rank has for itself."""
+        return {name: array for name, array in self.state().items() if name in self.OWN}
+
+    def close(self) -> None:  # noqa: B027 (most have none)
+        """Ends background threads."""
+
+    def content(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays and the meta of a checkpoint (see `array_file.save`).
+
+        Raises:
+          RunFailedError: a number of it is not finite, naming the array.
+        """
+        arrays = self.state()
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise RunFailedError(f"after update {self.updates}: {name} is not finite, so nothing is saved")
+        meta = description.describe(
+            algorithm=self.algorithm,
+            env_id=self.env_id,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            network=self.network_name,
+            config=self.config,
+            env_arguments=self.env_arguments,
+            counters={"timesteps": self.timesteps, "updates": self.updates, "seed": self.seed},
+        )
+        return arrays, meta
+
+    def save(self, path: str) -> None:
+        """Writes a checkpoint; raises UserError if it cannot be written, and as `content`."""
+        array_file.save(path, *self.content())
+
+    def load(self, path: str) -> None:
+        """Takes everything that training changes from a checkpoint; ranks above 0 keep what each has for itself.
+
+        `baselines_acktr.load` makes a model from a checkpoint alone.
+
+        Raises:
+          UserError: if the file is damaged or was trained by another algorithm, on other spaces or another network.
+        """
+        self.restore(*array_file.load(path), path)
+
+    def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any], path: str) -> None:
+        """Takes what a checkpoint holds, as `load` does; `path` is named in errors, which are the same."""
+        description.check_compatible(
+            meta,
+            path,
+            algorithm=self.algorithm,
+            env_id=self.env_id,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            network=self.network_name,
+            config={name: value for name in ARCHITECTURE if (value := getattr(self.config, name, None)) is not None},
+        )
+        if self.comm.rank:
+            arrays |= self.own_state()
+        try:
+            self.set_state(arrays)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"checkpoint {path}: does not fit this network and optimizer: {error}") from error
+        counters = meta["counters"]
+        self.timesteps, self.updates, self.seed = counters["timesteps"], counters["updates"], counters["seed"]

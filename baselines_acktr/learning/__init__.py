@@ -1,0 +1,1 @@
+"""What learners learn with: rollouts, returns, losses, optimizers."""

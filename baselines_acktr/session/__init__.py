@@ -1,0 +1,1 @@
+"""A run: its settings, its training loop, its ranks and its files."""

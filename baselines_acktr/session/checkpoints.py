@@ -1,0 +1,254 @@
+"""The checkpoints that a run can be resumed from: which are written, kept and found again.
+
+Each is two files in one folder, named after the number of updates: `00000020.model`, what `--load_path` and `--play`
+take, and `00000020.run`, all else that the run's future depends on (environments, unfinished episodes, sizes of the
+log files, settings), which only resuming opens. The model is written last: a checkpoint without one is not there.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from common import array_file
+from common.errors import UserError
+
+FOLDER = "checkpoints"
+SECONDS = 300.0  # between two checkpoints where no number of updates is given
+_MODEL, _RUN = ".model", ".run"
+
+Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays and meta, as for `array_file.save`
+
+
+class Snapshot(NamedTuple):
+    """A copy of all that the rest of a run depends on.
+
+    Attributes:
+      updates, timesteps: how far the run is.
+      score: mean of its last 100 episodes, not a number before there are as many.
+      model: content of the model's file.
+      run: content of the other one.
+    """
+
+    updates: int
+    timesteps: int
+    score: float
+    model: Content
+    run: Content
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that was read and found whole.
+
+    Attributes:
+      model: path of the model's file.
+      arrays, meta: of the model.
+      settings: {name of a flag: value} of the run that wrote it.
+    """
+
+    model: Path
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+    settings: dict[str, Any]
+
+
+class SavedModel(NamedTuple):
+    """A model's file that was read and found whole, as `Agent.restore` takes it."""
+
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+    path: str
+
+
+class _Kept(NamedTuple):
+    updates: int
+    timesteps: int
+    score: float
+    milestone: bool
+
+
+class CheckpointManager:
+    """Writes checkpoints on another thread, and removes those that are no longer kept. A context manager.
+
+    Kept are the last ones, the best one (by the mean of its last 100 training episodes) and the milestones. A
+    checkpoint that cannot be written is reported and left out: the ones before it stay, and the run goes on.
+
+    Args:
+      folder: where they go; it is created.
+      keep: how many of the last ones are kept.
+      every: timesteps from one milestone to the next; 0: there are none.
+      interval: updates between two checkpoints; 0: 5 minutes.
+      settings: {name of a flag: value}, written into each.
+      start: updates of the checkpoint in the folder that the run goes on from. Later checkpoints, which can only be
+        damaged ones, are renamed. With None the run is a new one, and a folder that an earlier run has left is renamed
+        by its time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int = 3,
+        every: int = 0,
+        interval: int = 0,
+        settings: Mapping[str, Any] | None = None,
+        start: int | None = None,
+    ) -> None:
+        self.folder, self._keep, self._every, self._interval = folder, keep, every, interval
+        self._settings = dict(settings or {})
+        self._kept: list[_Kept] = []
+        self._last = time.monotonic()
+        self._thread: threading.Thread | None = None
+        if start is None:
+            _set_aside(folder)
+        else:
+            self._take_over(start)
+
+    def due(self, updates: int) -> bool:
+        """Whether a checkpoint is due after so many updates."""
+        if self._interval:
+            return updates % self._interval == 0
+        return time.monotonic() - self._last >= SECONDS
+
+    def save(self, snapshot: Snapshot, wait: bool = False) -> None:
+        """Writes a checkpoint, on another thread unless `wait`; waits for the one before it."""
+        self.close()
+        self._last = time.monotonic()
+        self._thread = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint", daemon=True)
+        self._thread.start()
+        if wait:
+            self.close()
+
+    def close(self) -> None:
+        """Waits for the checkpoint that is being written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def __enter__(self) -> CheckpointManager:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _take_over(self, start: int) -> None:
+        """Looks at what an earlier run, which this one goes on from, has left in the folder."""
+        orphans = [path for path in self.folder.glob(f"*{_RUN}") if not path.with_suffix(_MODEL).exists()]
+        for path in [*orphans, *self.folder.glob(".*.tmp")]:  # of a process that was killed
+            path.unlink()
+        for updates in _numbers(self.folder):
+            if updates > start:
+                for path in _paths(self.folder, updates):
+                    if path.exists():
+                        path.rename(path.with_name(path.name + ".damaged"))
+                continue
+            try:
+                meta = array_file.load_meta(_paths(self.folder, updates)[1])
+                self._kept.append(_Kept(updates, meta["timesteps"], _score(meta["score"]), meta["milestone"]))
+            except UserError:
+                continue
+
+    def _write(self, snapshot: Snapshot) -> None:
+        before = self._kept[-1].timesteps if self._kept else 0
+        milestone = bool(self._every) and snapshot.timesteps // self._every > before // self._every
+        score = None if math.isnan(snapshot.score) else snapshot.score
+        pair = secrets.token_hex(8)
+        facts = {"timesteps": snapshot.timesteps, "score": score, "milestone": milestone, "settings": self._settings}
+        model, run = _paths(self.folder, snapshot.updates)
+        try:
+            array_file.save(run, snapshot.run[0], snapshot.run[1] | facts | {"pair": pair})
+            array_file.save(model, snapshot.model[0], snapshot.model[1] | {"pair": pair})
+        except UserError as error:
+            print(f"{error}; the run goes on, the checkpoints before are as they were", file=sys.stderr, flush=True)
+            return
+        self._kept = [kept for kept in self._kept if kept.updates != snapshot.updates]
+        self._kept.append(_Kept(snapshot.updates, snapshot.timesteps, snapshot.score, milestone))
+        self._prune()
+
+    def _prune(self) -> None:
+        scored = [kept for kept in self._kept if not math.isnan(kept.score)]
+        best = max(scored, key=lambda kept: kept.score, default=None)
+        for kept in self._kept[: -self._keep]:
+            if not kept.milestone and kept is not best:
+                for path in _paths(self.folder, kept.updates):
+                    path.unlink(missing_ok=True)
+                self._kept.remove(kept)
+
+
+def newest(folder: Path, argument: str = "--resume") -> Checkpoint | None:
+    """The newest checkpoint in `folder` that is whole, or None if there is none at all; names the damaged ones.
+
+    Raises:
+      UserError: all of them are damaged, naming `argument`, which asked for one.
+    """
+    numbers = _numbers(folder)
+    for updates in reversed(numbers):
+        model, run = _paths(folder, updates)
+        try:
+            (arrays, meta), (_, of_run) = array_file.load(model), array_file.load(run)
+            if meta["pair"] != of_run["pair"]:
+                raise UserError(f"checkpoint {model}: {run.name} is of another save")
+            return Checkpoint(model, arrays, meta, of_run["settings"])
+        except UserError as error:
+            print(f"{error}; trying the one before", file=sys.stderr, flush=True)
+    if numbers:
+        raise UserError(f"{argument}: no checkpoint in {folder} is whole")
+    return None
+
+
+def read_model(path: str, argument: str) -> SavedModel:
+    """Reads a model's file; of a log folder, or its folder of checkpoints, the newest that is whole, and says which.
+
+    Raises:
+      UserError: it is missing or damaged, naming `argument`, which asked for it.
+    """
+    for folder in (Path(path), Path(path) / FOLDER):
+        if folder.is_dir() and (found := newest(folder, argument)):
+            print(f"loading {found.model}", file=sys.stderr)
+            return SavedModel(found.arrays, found.meta, str(found.model))
+    try:
+        return SavedModel(*array_file.load(path), path)
+    except UserError as error:
+        raise UserError(f"{argument}: {error}") from error
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint in `folder`, whole or not."""
+    return bool(_numbers(folder))
+
+
+def load_run(model: Path) -> Content:
+    """The arrays and the meta of the run that belongs to a model's file; raises UserError as `array_file.load`."""
+    return array_file.load(model.with_suffix(_RUN))
+
+
+def _set_aside(folder: Path) -> None:
+    """Renames a folder of an earlier run by the time of its last change, where there is one."""
+    if folder.exists():
+        stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(folder.stat().st_mtime))
+        names = (folder.with_name(f"{folder.name}-{stamp}{suffix}") for suffix in ("", *(f"-{k}" for k in range(1000))))
+        target, full = next(name for name in names if not name.exists()), has_checkpoint(folder)
+        folder.rename(target)
+        if full:
+            print(f"an earlier run's checkpoints are now in {target}", file=sys.stderr, flush=True)
+
+
+def _numbers(folder: Path) -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob(f"*{_MODEL}") if path.stem.isdecimal())
+
+
+def _paths(folder: Path, updates: int) -> tuple[Path, Path]:
+    """The files of the model and of the run."""
+    return folder / f"{updates:08d}{_MODEL}", folder / f"{updates:08d}{_RUN}"
+
+
+def _score(value: float | None) -> float:
+    return math.nan if value is None else value

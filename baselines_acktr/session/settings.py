@@ -1,0 +1,371 @@
+"""The settings of a run: its flags, what a checkpoint brings, and the checks made before anything is built."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from baselines_acktr.config import ARCHITECTURE, SYNONYMS
+from baselines_acktr.session.learners import ALGORITHMS, LEARNERS, describe_num_env
+from common import cli
+from common.errors import UserError
+from common.options import option, validate
+
+if TYPE_CHECKING:
+    from baselines_acktr.session.checkpoints import SavedModel
+
+PATHS = ("log_path", "save_path", "load_path", "video")
+# What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
+FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "seed")
+ENVIRONMENT = {"frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The flags that are not hyperparameters."""
+
+    alg: str = option("acktr", "learning algorithm, in its form for discrete or continuous actions", choices=ALGORITHMS)
+    env: str | None = option(None, "id of the environment, or module:id; required unless --load_path names one")
+    num_timesteps: int = option(
+        1_000_000,
+        "steps of all environments of all MPI ranks together; 0, and --play --load_path: no training",
+        minimum=0,
+    )
+    seed: int | None = option(
+        None, "of every random draw; drawn and recorded if not given", minimum=0, maximum=2**31 - 1
+    )
+    network: str | None = option(
+        None, "cnn, mlp, a registered name or module:function; by default cnn or pixels for images, else mlp"
+    )
+    num_env: int | None = option(
+        None,
+        f"environments in each MPI rank; by default {describe_num_env()}",
+        minimum=1,
+    )
+    env_backend: str = option("auto", "how they run", choices=("auto", "native", "subproc", "sync"))
+    pixels: bool = option(False, "a MuJoCo task seen in 42x42 pictures instead of from its state")
+    frame_stack: int = option(4, "frames in one observation of an Atari game", unit="frames", minimum=1)
+    reward_scale: float = option(1.0, "factor of the rewards that are learned from", above=0)
+    log_path: str | None = option(None, "log folder; by default OPENAI_LOGDIR or a new temporary one")
+    log_format: tuple[str, ...] = option((), "stdout,log,csv,json,tensorboard; by default OPENAI_LOG_FORMAT")
+    log_interval: int = option(100, "updates between two reports", unit="updates", minimum=1)
+    save_path: str | None = option(None, "file to save the model to at the end")
+    save_interval: int = option(
+        0, "updates between two checkpoints in the log folder; 0: 5 minutes", unit="updates", minimum=0
+    )
+    sync_check_interval: int = option(
+        100, "updates between two looks at whether all MPI ranks have the same model; 0: none", minimum=0
+    )
+    keep: int = option(3, "checkpoints kept in the log folder: so many last ones, and the best; 0: none", minimum=0)
+    keep_every: int = option(0, "timesteps between checkpoints that are kept for ever; 0: none", minimum=0)
+    load_path: str | None = option(
+        None,
+        "checkpoint to go on from, or a log folder: its newest; it brings alg, env, frame_stack, reward_scale, pixels, "
+        "network and hyperparameters",
+    )
+    resume: bool = option(False, "go on with the run in the log folder, exactly as if it had not been interrupted")
+    play: bool = option(False, "replay the model after training")
+    play_episodes: int | None = option(None, "games to replay; by default one in each environment", minimum=1)
+    greedy: bool = option(False, "replay the most likely actions instead of sampled ones")
+    video: str | None = option(None, "replay into this .mp4 or .gif file instead of a window")
+    save_video_interval: int = option(0, "timesteps between two videos of training; 0: none", minimum=0)
+    save_video_length: int = option(200, "steps of such a video", minimum=1)
+    kfac_clip: float | None = option(None, "of Baselines: another way to give --delta, which is half of it", above=0)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+FLAGS = cli.Flags(
+    {"the run": RunOptions}
+    | {f"{alg} with {kind} actions": learner.config_class for (alg, kind), learner in LEARNERS.items()},
+    SYNONYMS,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a run does.
+
+    Its properties are the options that are None until they are settled, without the None; before, they raise
+    RuntimeError.
+
+    Attributes:
+      options: the run's flags, as typed or from the checkpoint.
+      origins: {name of a flag: "default", "replay", "checkpoint", "environment preset", "drawn" or "command line"}.
+      trained: timesteps that the checkpoint has behind it.
+      layers: (origin, hyperparameters), those of the checkpoint and those that were typed.
+      saved: the checkpoint's model, until it is restored.
+      config: the learner's hyperparameters, once `with_learner` has settled them.
+    """
+
+    options: RunOptions
+    origins: Mapping[str, str]
+    trained: int
+    layers: tuple[tuple[str, Mapping[str, Any]], ...]
+    saved: SavedModel | None = None
+    config: Any = None
+
+    @property
+    def env(self) -> str:
+        return _settled(self.options.env)
+
+    @property
+    def seed(self) -> int:
+        return _settled(self.options.seed)
+
+    @property
+    def num_env(self) -> int:
+        return _settled(self.options.num_env)
+
+    @property
+    def log_path(self) -> str:
+        return _settled(self.options.log_path)
+
+    @property
+    def load_path(self) -> str:
+        return _settled(self.options.load_path)
+
+    @property
+    def network(self) -> str:
+        return _settled(self.options.network)
+
+    def values(self) -> dict[str, Any]:
+        """Returns {name of a flag: its value}."""
+        return dataclasses.asdict(self.options) | dataclasses.asdict(self.config)
+
+    def with_learner(self, kind: str, preset: Mapping[str, Any]) -> Settings:
+        """Returns the settings with the hyperparameters of the algorithm's learner for `kind` of actions.
+
+        Args:
+          kind: `learners.DISCRETE` or `learners.CONTINUOUS`.
+          preset: hyperparameters that follow from the environment.
+
+        Raises:
+          UserError: a flag that this learner does not have, or a value outside its limits.
+        """
+        config_class = LEARNERS[self.options.alg, kind].config_class
+        names = {field.name for field in dataclasses.fields(config_class)}
+        for name in dict(self.layers)["command line"]:
+            if name not in names:
+                raise UserError(f"--{name}: {self.options.alg} with {kind} actions does not have it")
+        config, origins = settle_config(config_class, ("environment preset", preset), *self.layers)
+        return dataclasses.replace(self, config=config, origins={**self.origins, **origins})
+
+    def unknown_to_checkpoint(self) -> list[str]:
+        """Returns the hyperparameters that the checkpoint, where there is one, is too old to have."""
+        loaded = dict(self.layers)["checkpoint"]
+        names = [field.name for field in dataclasses.fields(self.config)]
+        return [n for n in names if n not in loaded and self.origins[n] != "command line"] if loaded else []
+
+    def preset(self, **values: Any) -> Settings:
+        """Returns the settings with options that follow from the environment, unless they were given."""
+        free = {name: value for name, value in values.items() if getattr(self.options, name) is None}
+        options = dataclasses.replace(self.options, **free)
+        return dataclasses.replace(
+            self, options=options, origins={**self.origins, **dict.fromkeys(free, "environment preset")}
+        )
+
+
+def settle_config(config_class: type, *layers: tuple[str, Mapping[str, Any]]) -> tuple[Any, dict[str, str]]:
+    """Merges what is known of a learner's hyperparameters, for run.py and Python alike.
+
+    Args:
+      config_class: dataclass of the hyperparameters.
+      *layers: (origin, {name: value}), of which later ones win: what follows from the environment, the checkpoint's,
+        those that the user gave. Names that the learner does not have are left out.
+
+    Returns:
+      The config, and {name: origin of its value}, which is "default" where no layer has it.
+
+    Raises:
+      UserError: a value outside its limits.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    values, origins = cli.resolve(("default", defaults), *layers)
+    return config_class(**cli.tuples(cli.only(config_class, values))), cli.only(config_class, origins)
+
+
+def settle(typed: Mapping[str, Any]) -> Settings:
+    """Merges defaults, the checkpoint of --load_path or --resume and the flags that were typed, which win.
+
+    Raises:
+      UserError: a value outside its limits, a checkpoint that cannot be read, or a flag that contradicts it.
+    """
+    typed = _without_alias({n: os.path.expanduser(v) if n in PATHS else v for n, v in typed.items()})
+    typed, resumed, saved = _resumed(typed)
+    if "load_path" in typed and saved is None:
+        from baselines_acktr.session import checkpoints  # late: NumPy
+
+        saved = checkpoints.read_model(typed["load_path"], "--load_path")
+        typed["load_path"] = saved.path
+    meta = _checked_meta(saved, typed) if saved else {}
+    drawn = {"seed": secrets.randbelow(2**31)}
+    layers = (
+        ("default", dataclasses.asdict(RunOptions())),
+        ("replay", {"num_timesteps": 0} if saved and typed.get("play") and not resumed else {}),
+        ("drawn", drawn),
+        ("checkpoint", _options_of(meta) | resumed),
+    )
+    values, origins = cli.resolve(*layers, ("command line", cli.only(RunOptions, typed)))
+    options = RunOptions(**values)
+    typed = {name: value for name, value in typed.items() if name not in values}
+    loaded = cli.tuples(meta.get("config", {}))
+    _check_hyperparameters(options.alg, loaded, typed)
+    if options.env is None:
+        raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
+    trained = meta.get("counters", {}).get("timesteps", 0)
+    return Settings(options, origins, trained, (("checkpoint", loaded), ("command line", typed)), saved)
+
+
+def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], SavedModel | None]:
+    """Finds and reads the newest checkpoint for --resume.
+
+    Returns:
+      The typed flags, with its model as --load_path, or without --resume where there is nothing to go on from yet; the
+      options that come with it; and the model.
+    """
+    if not typed.get("resume"):
+        return typed, {}, None
+    from baselines_acktr.session import checkpoints  # late: NumPy
+    from common.logger import default_folder
+
+    if "load_path" in typed:
+        raise UserError("--resume: finds its checkpoint in the log folder, so it cannot be given with --load_path")
+    if "log_path" not in typed and "OPENAI_LOGDIR" not in os.environ:
+        raise UserError("--resume: needs the log folder of the run, --log_path=FOLDER or OPENAI_LOGDIR")
+    folder = Path(typed.get("log_path") or default_folder()) / checkpoints.FOLDER
+    found = checkpoints.newest(folder)
+    if found is None:
+        if "env" not in typed:
+            raise UserError(f"--resume: no checkpoint in {folder}")
+        print(f"no checkpoint in {folder} yet: the run starts from its beginning", file=sys.stderr)
+        return {**typed, "resume": False}, {}, None
+    saved = cli.tuples(cli.only(RunOptions, found.settings))
+    for name in FIXED:
+        if name in typed and typed[name] != saved[name]:
+            raise UserError(f"--{name}={typed[name]}: the run to be resumed has {saved[name]}")
+    print(f"going on from {found.model}", file=sys.stderr)
+    model = checkpoints.SavedModel(found.arrays, found.meta, str(found.model))
+    return {**typed, "load_path": model.path}, saved | {"log_path": None}, model
+
+
+def check_files(settings: Settings) -> None:
+    """Raises `UserError` if a file or folder of the run cannot be written; creates nothing."""
+    options = settings.options
+    if options.video is not None and not options.play:
+        raise UserError(f"--video={options.video}: shows the replay, so it needs --play")
+    if options.video is not None:
+        from baselines_acktr.play import check_video_name  # late: Gymnasium
+
+        check_video_name(options.video)
+    for name in ("save_path", "video"):
+        path = getattr(options, name)
+        if path is not None:
+            _check_file(name, path)
+    if options.log_path is not None:
+        typed = settings.origins["log_path"] != "environment preset"
+        check_folder("--log_path" if typed else "OPENAI_LOGDIR", options.log_path, options.log_path)
+    from common.logger import check_formats, default_formats  # late: rich and tqdm
+
+    if options.log_format:
+        check_formats(options.log_format, "--log_format")
+    else:
+        check_formats(default_formats(), "OPENAI_LOG_FORMAT")
+    for name, needs in (("play_episodes", "--play"), ("greedy", "--play or --save_video_interval")):
+        if getattr(options, name) and not (options.play or (name == "greedy" and options.save_video_interval)):
+            raise UserError(f"--{name}: has no effect without {needs}")
+
+
+def _settled(value: T | None) -> T:
+    if value is None:
+        raise RuntimeError("this setting has no value yet")
+    return value
+
+
+def _check_hyperparameters(alg: str, loaded: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Raises `UserError` for typed hyperparameters that no learner of the algorithm takes with the loaded ones."""
+    classes = [learner.config_class for (name, _), learner in LEARNERS.items() if name == alg]
+    knowing = [cls for cls in classes if len(cli.only(cls, typed)) == len(typed)]
+    if not knowing:
+        foreign = [name for name in typed if not any(cli.only(cls, {name: None}) for cls in classes)]
+        flags = ", ".join(f"--{name}" for name in foreign or typed)
+        raise UserError(f"{flags}: {alg} does not have {'it' if len(foreign) == 1 else 'them together'}")
+    errors = []
+    for config_class in knowing:
+        try:
+            config_class(**{**cli.only(config_class, loaded), **typed})
+            return
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _without_alias(typed: dict[str, Any]) -> dict[str, Any]:
+    """Returns the typed flags with --kfac_clip turned into --delta."""
+    if "kfac_clip" not in typed:
+        return typed
+    if "delta" in typed:
+        raise UserError("--kfac_clip: is 2 delta, so it cannot be given together with --delta")
+    return {**typed, "delta": typed["kfac_clip"] / 2}
+
+
+def _checked_meta(saved: SavedModel, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the meta of a checkpoint that the typed flags do not contradict."""
+    from baselines_acktr.agent import description  # late: Gymnasium
+
+    _, meta, path = saved
+    if "algorithm" not in meta:
+        raise UserError(f"--load_path={path}: the part of a checkpoint that --resume needs; the model ends in .model")
+    shape = {name: value for name, value in typed.items() if name in ARCHITECTURE}
+    env_id = typed["env"].rpartition(":")[2] if "env" in typed else None
+    alg = typed.get("alg")
+    description.check_compatible(meta, path, algorithm=alg, env_id=env_id, network=typed.get("network"), config=shape)
+    return meta
+
+
+def _options_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that a checkpoint brings: algorithm, network, environment and what makes it."""
+    from baselines_acktr.agent import description  # late: NumPy
+
+    found = description.env_arguments(meta)
+    env_id = found.get("env_id", meta.get("env_id"))  # the first has the module, too
+    names = {"alg": meta.get("algorithm"), "env": env_id, "network": meta.get("network")}
+    names |= {name: found[name] for name, kind in ENVIRONMENT.items() if isinstance(found.get(name), kind)}
+    return {name: value for name, value in names.items() if value is not None}
+
+
+def _check_file(name: str, path: str) -> None:
+    if os.path.isdir(path) or path.endswith(os.sep):
+        raise UserError(f"--{name}={path}: is a folder; must be a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"--{name}={path}: is not a regular file")
+    check_folder(f"--{name}", path, os.path.dirname(path))
+
+
+def check_folder(argument: str, path: str, folder: str) -> None:
+    """Raises unless files can be made in `folder`, or in the nearest folder above it that exists.
+
+    Args:
+      argument: what `path` was given by, for the message.
+      path: as given.
+      folder: the one that files shall be in.
+    """
+    folder = os.path.abspath(folder)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)  # raises where a name is too long
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{argument}={path}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,22 @@
+"""The weights of Keras models and the variables of Keras optimizers as arrays, for checkpoints."""
+
+from __future__ import annotations
+
+import keras
+
+from common.named_arrays import Arrays
+
+
+def parameters(owner: keras.Model | keras.Optimizer) -> Arrays:
+    """Copies of the weights of a model, frozen ones too, or of the variables of an optimizer, by their position."""
+    return {str(i): variable.numpy().copy() for i, variable in enumerate(_variables(owner))}
+
+
+def set_parameters(owner: keras.Model | keras.Optimizer, arrays: Arrays) -> None:
+    """Takes back what `parameters` returned; raises KeyError or ValueError if one is missing or a shape differs."""
+    for i, variable in enumerate(_variables(owner)):
+        variable.assign(arrays[str(i)])
+
+
+def _variables(owner: keras.Model | keras.Optimizer) -> list[keras.Variable]:
+    return owner.weights if isinstance(owner, keras.Model) else owner.variables

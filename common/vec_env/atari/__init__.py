@@ -1,0 +1,1 @@
+"""Atari games: native worker processes, and the classic wrappers that they are compared with."""

@@ -1,0 +1,227 @@
+"""Atari on ale-py's emulators in a few worker processes, preprocessed as Baselines does it.
+
+ale-py's own vector environment steps all its games at once, whereas after the loss of a life a single game has to be
+stepped. Here every process steps its share of the games one by one and writes what they show into shared memory.
+
+What the agent sees, after Baselines' `make_atari` and `wrap_deepmind`:
+
+* a new game starts with 1 to 30 no-op frames, uniformly drawn;
+* an action lasts 4 frames, the frame seen is the maximum of the last two, gray, resized to 84x84 by area; the last
+  `frame_stack` frames are stacked, and the stack is cleared to zero at the start of an episode;
+* the loss of a life ends the agent's episode, but the game goes on after one no-op;
+* where the game has FIRE, an episode starts with actions 1 and 2; their rewards only count in the game's score;
+* the reward is the sign of the score's change.
+
+Differences to Baselines:
+
+* A game is truncated after 108,000 frames, as the games are registered today (Baselines: 400,000), its no-ops included.
+* The maximum is that of two gray frames, not of their colours.
+* Where a life or the game is lost in one of the two actions that start an episode, the first frame seen is the one
+  after the reset that follows.
+* A game that ends during the no-op after a life was lost starts anew; Baselines would step the finished game.
+* Random streams differ.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from common.vec_env.atari import worker
+from common.vec_env.atari.game import (
+    MAX_FRAMES,
+    MAX_NOOPS,
+    SCREEN,
+    GameSettings,
+    game_actions,
+    load_emulator,
+    slot_type,
+)
+from common.vec_env.workers import CLOSE_TIMEOUT, START_TIMEOUT, Workers, of_environments
+
+
+class NativeAtariVectorEnv(VectorEnv):
+    """Steps `num_envs` games of one Atari environment in worker processes.
+
+    Besides the contract of `common.vec_env`, `infos["lives"]` (int `[N]`) holds the lives left.
+    """
+
+    single_action_space: spaces.Discrete
+    state_gap = ""
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        num_envs: int,
+        *,
+        frame_stack: int = 4,
+        max_frames: int | None = None,
+        step_timeout: float = 300.0,
+        num_workers: int | None = None,
+    ) -> None:
+        """Starts the workers.
+
+        Args:
+          spec: the registered environment; its game, action set and probability of sticky actions are used.
+          num_envs: number of games.
+          frame_stack: frames per observation.
+          max_frames: emulator frames after which a game is truncated; None for as many as it is registered with.
+          step_timeout: seconds after which a worker process that does not answer is an error.
+          num_workers: processes; None for one per core that this process may use.
+        """
+        self.spec = spec
+        self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_observation_space = spaces.Box(0, 255, (SCREEN, SCREEN, frame_stack), np.uint8)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        settings = GameSettings(
+            game=spec.kwargs["game"],
+            frame_stack=frame_stack,
+            max_frames=max_frames or spec.kwargs.get("max_num_frames_per_episode", MAX_FRAMES),
+            max_noops=MAX_NOOPS,
+            stickiness=spec.kwargs.get("repeat_action_probability", 0.25),
+            full_action_space=spec.kwargs.get("full_action_space", False),
+        )
+        self.single_action_space = spaces.Discrete(len(game_actions(settings, load_emulator(settings, 0))))
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._step_timeout = step_timeout
+        shares = np.array_split(np.arange(num_envs), min(num_workers or len(os.sched_getaffinity(0)), num_envs))
+        self._shares = [range(int(share[0]), int(share[-1]) + 1) for share in shares]
+        self._workers = Workers()
+        self._start_workers(settings)
+
+    @property
+    def processes(self) -> list[BaseProcess]:
+        """The worker processes."""
+        return self._workers.processes
+
+    @property
+    def emulated_steps(self) -> int:
+        """Actions emulated since the last `reset` in all games, those between two episodes included."""
+        return int(self._slots["emulated"].sum())
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts a new game everywhere; `options` are ignored. Returns uint8 `[N, 84, 84, frame_stack]` and infos."""
+        del options
+        if seed is not None:
+            for i, share in enumerate(self._shares):
+                self._workers[i].name = of_environments(share[0], share[-1], seed)
+        self._call("reset", [(None if seed is None else (seed + i) % 2**31,) for i in range(self.num_envs)])
+        return self._slots["observation"].copy(), self._infos()
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Takes one action of 4 frames in every game, and resets those whose episode ended.
+
+        Args:
+          actions: int `[N]`.
+
+        Raises:
+          ValueError: an action that the game does not have, naming the environment's index.
+          WorkerError: a worker failed, died or hangs, naming its environments and their seeds.
+        """
+        self._slots["action"] = self._checked(actions)
+        for i in range(len(self._workers)):
+            self._workers.send(i, worker.STEP)
+        observations = np.empty_like(self._slots["observation"])
+        for i, _ in self._workers.answers(self._step_timeout):  # copies while other workers are busy
+            games = slice(self._shares[i].start, self._shares[i].stop)
+            observations[games] = self._slots["observation"][games]
+        return (
+            observations,
+            np.sign(self._slots["reward"]).astype(np.float32),
+            self._slots["terminated"].copy(),
+            self._slots["truncated"].copy(),
+            self._infos() | self._final_observations(),
+        )
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Returns what the games' future depends on, arrays `[N, ...]`; the present one is under `observation`."""
+        states = self._call("get_state", [()] * self.num_envs)
+        longest = max(len(state["emulator"]) for state in states)
+        for state in states:
+            state["emulator"] = np.pad(state["emulator"], (0, longest - len(state["emulator"])))  # ignored at its end
+        return {key: np.stack([state[key] for state in states]) for key in states[0]}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Takes back what `get_state` returned, also that of another instance with as many games.
+
+        Raises:
+          ValueError: the state is one of another number of games.
+        """
+        if len(state["emulator"]) != self.num_envs:
+            raise ValueError(f"state: of {len(state['emulator'])} environments, expected {self.num_envs}")
+        self._call("set_state", [({key: array[i] for key, array in state.items()},) for i in range(self.num_envs)])
+
+    def render(self) -> None:
+        """Is not supported: the worker processes have no screen to show."""
+        raise NotImplementedError("The native Atari backend cannot render: use the sync backend with a render_mode.")
+
+    def close_extras(self, timeout: float = CLOSE_TIMEOUT, **kwargs: Any) -> None:
+        """Ends the workers, and kills those that have not ended after `timeout` seconds."""
+        self._workers.close(timeout)
+        del self._slots
+        self._memory.close()
+
+    def _start_workers(self, settings: GameSettings) -> None:
+        self._memory = SharedMemory(create=True, size=self.num_envs * slot_type(settings.frame_stack).itemsize)
+        self._slots = worker.shared_slots(self._memory, settings.frame_stack, self.num_envs)
+        arguments = [(settings, self._memory, self.num_envs, share) for share in self._shares]
+        names = [of_environments(share[0], share[-1], None) for share in self._shares]
+        try:
+            self._workers.start(worker.__name__, worker.run_games, arguments, names)
+        except BaseException:
+            self.close(timeout=0.0)
+            raise
+        finally:
+            self._memory.unlink()  # the name; the memory itself lasts until all have closed it
+
+    def _call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Calls a method of every `Game`; returns its results in the order of the environments."""
+        for i, share in enumerate(self._shares):
+            self._workers.send(i, pickle.dumps((method, [arguments[game] for game in share])))
+        answers = dict(self._workers.answers(max(START_TIMEOUT, self._step_timeout)))
+        return [result for i in sorted(answers) for result in answers[i]]
+
+    def _checked(self, actions: np.ndarray) -> np.ndarray:
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,) or not np.issubdtype(actions.dtype, np.integer):
+            raise ValueError(
+                f"actions: expected integers of shape ({self.num_envs},), got {actions.dtype} {actions.shape}"
+            )
+        wrong = (actions < 0) | (actions >= self.single_action_space.n)
+        if wrong.any():
+            index, allowed = wrong.argmax(), f"0 to {self.single_action_space.n - 1}"
+            raise ValueError(f"actions: environment {index} got {actions[index]}, allowed are {allowed}")
+        return actions
+
+    def _final_observations(self) -> dict[str, Any]:
+        """Copies the stacks of the episodes that ended."""
+        ended = self._slots["terminated"] | self._slots["truncated"]
+        if not ended.any():
+            return {}
+        final_obs = np.full(self.num_envs, None, object)
+        for i in np.flatnonzero(ended):
+            final_obs[i] = self._slots["final_obs"][i].copy()
+        return {"final_obs": final_obs, "_final_obs": ended}
+
+    def _infos(self) -> dict[str, Any]:
+        """Returns the lives, and `episode` and `_episode` where games ended."""
+        infos = {"lives": self._slots["lives"].copy()}
+        ended = self._slots["game_ended"].copy()
+        if not ended.any():
+            return infos
+        columns = {"r": self._slots["score"] * 1.0, "l": self._slots["length"], "t": self._slots["duration"]}
+        episode = {key: np.where(ended, column, 0) for key, column in columns.items()}
+        return infos | {"episode": episode, "_episode": ended}

@@ -1,0 +1,82 @@
+"""A process that plays some of the games of a `NativeAtariVectorEnv`.
+
+It waits for a message and answers it. An empty message asks for a step and is answered by an empty one: actions and
+results lie in shared memory. Others are pickled: the name of a method of `Game` and its arguments for each game,
+answered by `(None, results)`. An exception is answered by `(name of the environment, traceback)`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
+
+import cv2
+import numpy as np
+
+from common.vec_env.atari.game import Game, GameSettings, slot_type
+from common.vec_env.workers import of_environments, serve_parent
+
+STEP = b""
+
+
+def shared_slots(memory: SharedMemory, frame_stack: int, num_envs: int) -> np.ndarray:
+    """Returns the slots of all games, a structured array `[num_envs]` in shared memory."""
+    return np.ndarray(num_envs, slot_type(frame_stack), memory.buf)
+
+
+def run_games(
+    settings: GameSettings, memory: SharedMemory, num_envs: int, indices: Sequence[int], pipe: Connection
+) -> None:
+    """Plays the games with these `indices` until the parent closes the pipe."""
+    serve_parent()
+    cv2.setNumThreads(0)
+    slots = shared_slots(memory, settings.frame_stack, num_envs)
+    games = _Games(indices, [Game(settings, slots[i]) for i in indices])
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
+        pipe.send((None, None))
+        while True:
+            message = pipe.recv_bytes()
+            try:
+                if message == STEP:
+                    games.step()
+                    pipe.send_bytes(STEP)
+                else:
+                    pipe.send((None, games.call(*pickle.loads(message))))
+            except Exception:
+                pipe.send((games.current, traceback.format_exc()))
+
+
+class _Games:
+    """Does the same with all games of a worker."""
+
+    def __init__(self, indices: Sequence[int], games: Sequence[Game]) -> None:
+        self._indices, self._games = indices, games
+        self._seeds: list[int | None] = [None] * len(games)
+        self._current = 0
+
+    @property
+    def current(self) -> str:
+        """Name of the environment that is at work."""
+        index, seed = self._indices[self._current], self._seeds[self._current]
+        return of_environments(index, index, None if seed is None else seed - index)
+
+    def step(self) -> None:
+        """Steps every game."""
+        for i, game in enumerate(self._games):
+            self._current = i
+            game.step()
+
+    def call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Calls a method of every game with its own arguments, and returns the results."""
+        results = []
+        for i, (game, given) in enumerate(zip(self._games, arguments, strict=True)):
+            self._current = i
+            if method == "reset" and given[0] is not None:
+                self._seeds[i] = given[0]
+            results.append(getattr(game, method)(*given))
+        return results

@@ -1,0 +1,91 @@
+"""Claims about files that are replaced whole."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from common.atomic_file import replacing, write_text
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "file.txt").write_text("old")
+    return tmp_path / "file.txt"
+
+
+def names(path: Path) -> list[str]:
+    return sorted(found.name for found in path.parent.iterdir())
+
+
+def test_the_old_content_is_there_until_the_block_ends(path):
+    with replacing(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert names(path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_block_that_raises_leaves_the_old_file_alone(path, error):
+    with pytest.raises(error), replacing(path) as file:
+        file.write(b"new")
+        raise error
+    assert (path.read_text(), names(path)) == ("old", ["file.txt"])
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_disk_that_fails_leaves_the_old_file_alone(path, step, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="No space"):
+        write_text(path, "new")
+    assert (path.read_text(), names(path)) == ("old", ["file.txt"])
+
+
+def test_two_writers_at_once_do_not_touch_each_others_files(path):
+    with replacing(path) as first, replacing(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+        assert len(names(path)) == 3
+    assert (path.read_text(), names(path)) == ("first", ["file.txt"])
+
+
+def test_a_link_that_lies_in_wait_is_not_followed(path, monkeypatch):
+    victim = path.with_name("victim")
+    victim.write_text("precious")
+    monkeypatch.setattr("secrets.token_hex", lambda size: "known")
+    path.with_name(".file.txt.known.tmp").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_text(path, "new")
+    assert (victim.read_text(), path.read_text()) == ("precious", "old")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(path):
+    path.with_name(".file.txt.0123456789abcdef.tmp").write_text("half")
+    path.with_name(".other.txt.0123456789abcdef.tmp").write_text("half")
+    write_text(path, "new")
+    assert names(path) == [".other.txt.0123456789abcdef.tmp", "file.txt"]
+
+
+def test_a_link_is_kept_and_what_it_leads_to_replaced(path):
+    link = path.with_name("link")
+    link.symlink_to(path)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert path.read_text() == "new"
+
+
+def test_the_file_can_be_read_by_whom_the_umask_lets(path):
+    before = os.umask(0o027)
+    try:
+        write_text(path, "new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
