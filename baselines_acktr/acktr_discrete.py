@@ -16,6 +16,8 @@ from baselines_acktr.session import loop
 from common.distributions import make_distribution
 from common.named_arrays import with_prefix, without_prefix
 
+UNLIMITED = 1e12  # nats, for the sum of two steps that have a radius each
+
 
 class Model(SharedAgent):
     """Policy, value function and their K-FAC optimizer; arguments and errors as for `Agent`."""
@@ -30,7 +32,7 @@ class Model(SharedAgent):
             "value": TrustRegion(self.config.vf_lr, self.config.vf_delta, relative=True),
         }
         self.optimizer = make_kfac(
-            self.network, self.config, self.seed, self.comm, trust_regions=regions, learning_rate=1.0, delta=1.0
+            self.network, self.config, self.seed, self.comm, trust_regions=regions, learning_rate=1.0, delta=UNLIMITED
         )
         self.divergence = Divergence(self._fisher_outputs, self._joint_kl)
 
@@ -69,7 +71,7 @@ class Model(SharedAgent):
     def _joint_kl(self, old: tuple[tf.Tensor, tf.Tensor], new: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """KL of the joint distribution p(a, v|s) = pi(a|s) p(v|s), mean over rows, by its two parts; nats."""
         value_kl = 0.5 * self.config.vf_fisher_coef * tf.reduce_mean(tf.square(new[1] - old[1]))
-        return {"policy_kl": self._mean_kl(old[0], new[0]), "value_kl": value_kl}
+        return {"policy": self._mean_kl(old[0], new[0]), "value": value_kl}
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""
