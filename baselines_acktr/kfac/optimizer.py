@@ -100,8 +100,7 @@ class Kfac:
         taken at its word in directions that those rows know nothing of.
       trust_regions: {name: trust region} for the parts of a loss that each get a step of their own, by conjugate
         gradient on their own gradient; the update is the sum of the steps, times `learning_rate` and within `delta`.
-        So none of them is as long as another's scale makes it. Where the divergence has a part of the same name, that
-        is what the trust region is measured by. Wants a `divergence`; the last step is no direction.
+        So none of them is as long as another's scale makes it. Wants a `divergence`; the last step is no direction.
       damping_interval: updates between two adaptations of the damping, by how much of the decrease that the quadratic
         model foretold came true (Martens & Grosse 2015, section 6.5); 0: it stays. Only with a `divergence`.
       min_damping: the least damping that it is adapted to.
@@ -361,7 +360,7 @@ class Kfac:
         product, quadratic_forms = self._fisher_products(divergence, batch)
         metrics: Metrics = {}
         if self._regions:
-            step, metrics = self._sum_of_steps(product, quadratic_forms, slopes)
+            step, metrics = self._sum_of_steps(product, slopes)
         else:
             gradient = slopes[WHOLE].gradient
             found = self._solve(product, gradient)
@@ -382,15 +381,14 @@ class Kfac:
             blend=self._blend,
         )
 
-    def _sum_of_steps(self, product: Callable, quadratic_forms: Callable, slopes: Slopes) -> tuple[Step, Metrics]:
+    def _sum_of_steps(self, product: Callable[[Vector], Vector], slopes: Slopes) -> tuple[Step, Metrics]:
         """The sum of the steps for all parts of the loss, each within its trust region, but for the sum's norm."""
         steps, lengths = {}, {}
         for name, region in self._regions.items():
             loss, gradient = slopes[name]
             step = step_along(self._solve(product, gradient), gradient)
-            norm = quadratic_forms(step.x)[1].get(name, step.fisher_norm)
             delta = region.delta * (loss if region.relative else tf.ones((), self.dtype))
-            length = step_length(norm, tf.constant(region.max_length, self.dtype), delta)
+            length = step_length(step.fisher_norm, tf.constant(region.max_length, self.dtype), delta)
             steps[name] = [length * matrix for matrix in step.x]
             lengths[f"{name}_step_length"] = length
         x = _sum_of(steps)
