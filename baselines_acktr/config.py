@@ -278,11 +278,13 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     delta: float = option(
         0.01, "radius of the trust region of the policy's step", unit="nats of KL", source=TUNED, above=0
     )
-    vf_lr: float = option(0.7, "largest step of the critic; 1 is the whole Gauss-Newton step", source=TUNED, above=0)
+    vf_lr: float = option(0.3, "largest step of the critic; 1 is the whole Gauss-Newton step", source=TUNED, above=0)
     vf_delta: float = option(
         0.05, "radius of the trust region of the critic's step", unit="nats of KL", source=TUNED, above=0
     )
-    damping: float = changed(KfacConfig, "damping", 2e-4, source=TUNED)
+    damping: float = changed(KfacConfig, "damping", 5e-4, source=TUNED)
+    fisher_rows: int = changed(KfacConfig, "fisher_rows", 128, source=TUNED)
+    cg_blend: float = changed(KfacConfig, "cg_blend", 0.2, source=TUNED)
     lam: float = changed(SharedConfig, "lam", 0.95, source=TUNED + "; " + PAPER + ": 1")
     inverse_form: str = changed(KfacConfig, "inverse_form", "eigen", source=TUNED + "; " + PAPER + ": cholesky")
     vf_fisher_coef: float = option(
