@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import gymnasium as gym
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,20 +14,27 @@ from baselines_acktr.agents import Agent
 from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
 from baselines_acktr.disjoint_agent import DisjointAgent
 from baselines_acktr.optimizers import make_rmsprop
+from baselines_acktr.policies import ActorAndCritic, ActorCritic
 from baselines_acktr.rollouts import Rollout
 from baselines_acktr.shared_agent import SharedAgent
 from common.named_arrays import with_prefix, without_prefix
 
 
 class DiscreteModel(SharedAgent):
-    """Policy and value function in one network, and their optimizer; arguments and errors as for `Agent`."""
+    """Policy and value function, and their optimizer; arguments and errors as for `Agent`."""
 
     algorithm = "a2c"
     config_class = A2cDiscreteConfig
+    for_vectors: ClassVar[dict[str, Any]] = {"value_network": "copy", "nsteps": 16, "lr": 0.0015, "first_rate": 0.1}
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.optimizer = make_rmsprop(self.network, self.config, self._objective, self.comm)
+
+    def _make_network(self) -> keras.Model:
+        made_alike = self.config.value_network == "copy"
+        network = ActorAndCritic if made_alike else ActorCritic
+        return network(self.observation_space, self.action_space, self.network_name, self.config)
 
     def status(self) -> dict[str, float]:
         return {"skipped_updates": self.optimizer.skipped_updates}

@@ -24,7 +24,7 @@ def load_model(path: str) -> Agent:
         observations, actions = (space_of(meta[f"{name}_space"]) for name in ("observation", "action"))
         kind = CONTINUOUS if isinstance(actions, gym.spaces.Box) else DISCRETE
         learner = LEARNERS[meta["algorithm"], kind]
-        config = learner.config_class(**cli.only(learner.config_class, cli.tuples(meta["config"])))
+        config = learner.config_class(**cli.only(learner.config_class, cli.tuples(checkpoint.hyperparameters(meta))))
         network, env_id = meta["network"], meta["env_id"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"checkpoint {path}: has no model that can be made here: {error}") from error

@@ -225,7 +225,7 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     values, origins = cli.resolve(*layers, ("command line", cli.only(RunOptions, typed)))
     options = RunOptions(**values)
     typed = {name: value for name, value in typed.items() if name not in values}
-    loaded = cli.tuples(meta.get("config", {}))
+    loaded = cli.tuples(_hyperparameters_of(meta))
     _check_hyperparameters(options.alg, loaded, typed)
     if options.env is None:
         raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
@@ -339,6 +339,13 @@ def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     alg = typed.get("alg")
     checkpoint.check_compatible(meta, path, algorithm=alg, env_id=env_id, network=typed.get("network"), config=shape)
     return meta
+
+
+def _hyperparameters_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the hyperparameters that a checkpoint brings, of its algorithm or of others."""
+    from baselines_acktr import checkpoint  # late: NumPy
+
+    return checkpoint.hyperparameters(meta)
 
 
 def _options_of(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def learn(
         load_path = find_model(load_path, "load_path")
     preset = agent_class.preset(env.single_observation_space)
     meta = checkpoint.load_meta(load_path) if load_path else {}
-    loaded = cli.only(agent_class.config_class, cli.tuples(meta.get("config", {})))
+    loaded = cli.only(agent_class.config_class, cli.tuples(checkpoint.hyperparameters(meta)))
     config = make_config(agent_class.config_class, **preset | loaded | hyperparameters)
     network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)
     env_id = env.spec.id if env.spec else None

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from baselines_acktr import checkpoint, load
 from baselines_acktr.a2c import ContinuousModel, DiscreteModel, learn
 from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
 from baselines_acktr.rollouts import Rollout
@@ -15,6 +16,7 @@ BOX = gym.spaces.Box(-2, 2, (2,), np.float32)
 SMALL_CNN = {"conv_filters": (4,), "conv_kernels": (4,), "conv_strides": (2,), "hidden_sizes": (8,)}
 SPACES = {
     "vector-discrete": (VECTOR, gym.spaces.Discrete(3), {}),
+    "vector-discrete-copy": (VECTOR, gym.spaces.Discrete(3), {"value_network": "copy"}),
     "image-multidiscrete": (IMAGE, gym.spaces.MultiDiscrete([3, 2]), SMALL_CNN),
     "vector-continuous": (VECTOR, BOX, {"vf_iters": 2}),
     "image-continuous": (IMAGE, BOX, {"vf_iters": 2, "hidden_sizes": (8,)}),
@@ -97,11 +99,47 @@ def test_the_rate_falls_to_zero_over_the_run(kind):
     np.testing.assert_allclose(rates, model.config.lr * np.array([1, 0.75, 0.25, 0]))
 
 
-def test_batches_and_networks_of_the_defaults():
-    discrete, continuous = A2cDiscreteConfig(), A2cContConfig()
-    assert discrete.batch_size(discrete.num_env_atari) == 80
-    assert (discrete.conv_filters, discrete.hidden_sizes) == ((32, 64, 64), ())
+def test_defaults_for_images_are_the_papers_and_those_for_vectors_their_own():
+    images = A2cDiscreteConfig(**DiscreteModel.preset(IMAGE))
+    assert images.batch_size(images.num_env_atari) == 80
+    assert (images.conv_filters, images.hidden_sizes) == ((32, 64, 64), ())
+    assert (images.value_network, images.lr, images.lrschedule, images.first_rate) == ("shared", 7e-4, "linear", 0)
+    vectors = A2cDiscreteConfig(**DiscreteModel.preset(VECTOR))
+    assert vectors.batch_size(vectors.num_env) == 128
+    assert vectors.value_network == "copy"
+    continuous = A2cContConfig(**ContinuousModel.preset(VECTOR))
     assert continuous.batch_size(continuous.num_env) == 160
+
+
+def test_with_a_network_of_its_own_the_critic_moves_nothing_of_the_policy():
+    model = make_model("vector-discrete-copy", ent_coef=0.0)
+    rollout = make_rollout(model)
+    surprising = rollout._replace(values=rollout.rewards)  # no advantages, but V is wrong
+    policy, critic = (
+        [weight.numpy() for weight in part.trainable_variables] for part in (model.network.policy, model.network.critic)
+    )
+    model.update(surprising, 10**9)
+    for weight, before in zip(model.network.policy.trainable_variables, policy, strict=True):
+        np.testing.assert_array_equal(weight, before)
+    assert not any(
+        np.array_equal(weight, before)
+        for weight, before in zip(model.network.critic.trainable_variables, critic, strict=True)
+    )
+
+
+def test_a_checkpoint_of_before_there_was_a_choice_loads_with_the_shared_network(tmp_path):
+    path, again = str(tmp_path / "model"), str(tmp_path / "again")
+    train("CartPole-v1", save_path=path, value_network="shared")
+    arrays, meta = checkpoint.load(path)
+    del meta["config"]["value_network"]
+    checkpoint.save(path, arrays, meta)
+    model = train("CartPole-v1", updates=6, load_path=path, save_path=again)
+    assert (model.config.value_network, model.timesteps) == ("shared", 240)
+    observations = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    np.testing.assert_array_equal(load(again).value(observations), model.value(observations))
+    assert load(path).config.value_network == "shared"
+    with pytest.raises(UserError, match="trained with value_network shared, asked for copy"):
+        train("CartPole-v1", load_path=path, value_network="copy")
 
 
 def scores(model, env_id: str) -> list[float]:
