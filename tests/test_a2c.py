@@ -153,11 +153,40 @@ def scores(model, env_id: str) -> list[float]:
     return found
 
 
-def test_learns_cartpole():
-    """A random policy scores 22."""
-    with make_vec_env("CartPole-v1", 8, seed=0, reward_scale=0.1) as env:
-        model = learn(env=env, total_timesteps=40_000, lr=0.007)
-    assert np.mean(scores(model, "CartPole-v1")) >= 100
+def test_learns_cartpole_with_its_defaults():
+    """A random policy scores 22; with a shared network whose averages start at 1 the training came to 37 by then."""
+    with make_vec_env("CartPole-v1", 8, seed=0) as env:
+        model = learn(env=env, total_timesteps=40_000)
+    assert np.mean(scores(model, "CartPole-v1")) >= 150
+
+
+class BoxIdentity(gym.Env):
+    """Reward -|a - o|^2 / 2 for the observation o, drawn anew at each step (OpenAI Baselines' BoxIdentityEnv)."""
+
+    observation_space = action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._next(), {}
+
+    def step(self, action):
+        reward = -0.5 * float(np.square(action - self.target).sum())
+        self.steps += 1
+        return self._next(), reward, False, self.steps == 100, {}
+
+    def _next(self) -> np.ndarray:
+        self.target = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self.target
+
+
+def test_learns_to_copy_its_observation_in_30k_timesteps():
+    """Baselines asks for -0.1 of drawn actions; the first policy has -0.29."""
+    same_step = gym.vector.AutoresetMode.SAME_STEP
+    with gym.vector.SyncVectorEnv([BoxIdentity], autoreset_mode=same_step) as env:
+        model = learn(env=env, total_timesteps=30_000, gamma=0.9)
+    observations = np.random.default_rng(0).uniform(-1, 1, (2000, 1)).astype(np.float32)
+    assert -0.5 * np.square(model.step(observations)[0] - observations).mean() >= -0.1
 
 
 def test_learns_to_balance_an_inverted_pendulum():
