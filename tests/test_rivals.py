@@ -3,38 +3,64 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from baselines_acktr.benchmark import rivals, rivals_ours
-from baselines_acktr.benchmark.rivals import KEYS, OURS, PEER, RESULTS, RivalsOptions, main, plan, read, table_of
+from baselines_acktr.benchmark.rivals import (
+    KEYS,
+    OURS,
+    PEER,
+    RESULTS,
+    Cell,
+    Job,
+    RivalsOptions,
+    main,
+    plan,
+    read,
+    table_of,
+)
 
 STAND_IN = """#!{python}
-import json, sys
+import json, sys, time
 if sys.argv[1] == "-c":  # the look at whether the libraries are there
     sys.exit({missing})
-open({calls!r}, "a").write(" ".join(sys.argv[2:]) + chr(10))
-if sys.argv[4] in {failing}:
+side, env, alg, seed = sys.argv[1:5]
+open({calls!r}, "a").write(" ".join(["ours" if side == "ours" else "peer", *sys.argv[2:]]) + chr(10))
+if (side, seed) in {hanging}:
+    time.sleep(600)
+if (side != "ours", int(seed)) in {failing}:
     sys.exit("Traceback ..." + chr(10) + "ValueError: no such task")
 print("a line of the library")
-print(json.dumps({{"mean": 10.0 + int(sys.argv[4]), "episodes": 3, "seconds": 1.5}}))
+print(json.dumps({{"mean": 10.0 * (1 + (side == "ours")) + int(seed), "episodes": 3, "seconds": 1.5}}))
 """
 
 
 class Peer:
-    """A program in place of the Python that has stable-baselines3; `calls` are the arguments of its runs."""
+    """A program in place of the Python that has stable-baselines3.
 
-    def __init__(self, folder: Path, failing: tuple[str, ...] = (), missing: int = 0) -> None:
+    Args:
+      folder: to put it in.
+      failing: (whether of the peer, seed) of the runs that fail.
+      hanging: (first argument, seed) of those that do not end.
+      missing: exit code of the look at whether the libraries are there.
+    """
+
+    def __init__(self, folder: Path, failing=(), hanging=(), missing: int = 0) -> None:
         self.path, self._calls = folder / "python-of-peer", folder / "calls"
-        text = STAND_IN.format(python=sys.executable, calls=str(self._calls), failing=failing, missing=missing)
-        self.path.write_text(text)
+        parts = {"failing": set(failing), "hanging": set(hanging), "missing": missing}
+        self.path.write_text(STAND_IN.format(python=sys.executable, calls=str(self._calls), **parts))
         self.path.chmod(0o755)
 
     @property
     def calls(self) -> list[str]:
+        """Side and arguments of the runs that were made."""
         return self._calls.read_text().splitlines() if self._calls.exists() else []
 
 
@@ -43,51 +69,69 @@ def flags(folder: Path, peer: Peer, *more: str) -> list[str]:
 
 
 @pytest.fixture
-def ours(monkeypatch):
-    """Runs of this project that cost nothing; returns the arguments of those that were made."""
-    made: list[list[str]] = []
-    real = rivals.run
+def cheap(monkeypatch):
+    """Runs of this project are made by the stand-in, too, which is told so by its first argument."""
+    real = Cell.command
 
-    def run(command):
-        if "baselines_acktr.benchmark.rivals_ours" not in command:
-            return real(command)
-        made.append(list(command[3:]))
-        return {"mean": 20.0 + int(command[5]), "episodes": 4, "seconds": 2.0}
+    def command(cell, peer_python):
+        words = real(cell, peer_python)
+        return words if cell.side == PEER else [peer_python, OURS, *words[3:]]
 
-    monkeypatch.setattr(rivals, "run", run)
-    return made
+    monkeypatch.setattr(Cell, "command", command)
 
 
 def test_both_sides_train_live_and_become_rows_of_the_csv(tmp_path, capsys):
     peer = Peer(tmp_path)
     assert main(flags(tmp_path, peer, "--seeds=4", "--num_timesteps=400")) == 0
     rows = read(tmp_path / "rivals.csv").set_index("side")
-    assert peer.calls == ["CartPole-v1 a2c 4 400 8"]
+    assert peer.calls == ["peer CartPole-v1 a2c 4 400 8"]
     assert rows.loc[PEER, list(RESULTS)].tolist() == [14, 3, 1.5]
     assert rows.loc[OURS, "episodes"] >= 5 and 9 <= rows.loc[OURS, "mean"] <= 80  # a random policy scores 22
     assert rows.loc[OURS, "seconds"] > 0
     assert "14.0" in capsys.readouterr().out
 
 
-def test_what_the_csv_has_is_not_made_again(tmp_path, ours, capsys):
+def test_what_the_csv_has_is_not_made_again(tmp_path, cheap, capsys):
     peer = Peer(tmp_path)
     assert main(flags(tmp_path, peer, "--seeds=0,1", "--num_timesteps=400", "--jobs=2")) == 0
     path = tmp_path / "rivals.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))  # as if the last had been interrupted
-    before = len(peer.calls) + len(ours)
+    assert len(peer.calls) == 4
     assert main(flags(tmp_path, peer, "--seeds=0,1,2", "--num_timesteps=400")) == 0
-    assert len(peer.calls) + len(ours) == before + 3
+    assert len(peer.calls) == 7
     assert len(read(path)) == 6
     assert main(flags(tmp_path, peer, "--seeds=0", "--num_timesteps=800")) == 0  # another length is another run
     assert len(read(path)) == 8
     assert "20.0" in capsys.readouterr().out
 
 
-def test_a_run_that_fails_is_told_and_left_out(tmp_path, ours, capsys):
-    peer = Peer(tmp_path, failing=("1",))
+def test_a_run_that_fails_is_told_and_left_out(tmp_path, cheap, capsys):
+    peer = Peer(tmp_path, failing=[(True, 1)])
     assert main(flags(tmp_path, peer, "--seeds=0,1", "--num_timesteps=400")) == 1
     assert "failed: CartPole-v1 a2c peer seed 1: ValueError: no such task\n" in capsys.readouterr().err
     assert len(read(tmp_path / "rivals.csv")) == 3
+
+
+def test_after_an_interruption_what_had_ended_is_kept_and_nothing_runs_on(tmp_path, cheap, monkeypatch, capsys):
+    peer = Peer(tmp_path, hanging=[(OURS, "1")])
+    jobs: list[Job] = []
+
+    class Noted(Job):
+        def __init__(self, command) -> None:
+            super().__init__(command)
+            jobs.append(self)
+
+    def sleep(seconds: float) -> None:
+        if any(call.startswith("ours CartPole-v1 a2c 1") for call in peer.calls):
+            raise KeyboardInterrupt
+        time.sleep(0.02)
+
+    monkeypatch.setattr(rivals, "Job", Noted)
+    monkeypatch.setattr(rivals, "time", SimpleNamespace(sleep=sleep))
+    assert main(flags(tmp_path, peer, "--seeds=0,1", "--num_timesteps=400")) == 130
+    assert capsys.readouterr().err == "rivals: interrupted; the same command goes on\n"
+    assert len(read(tmp_path / "rivals.csv")) == 2
+    assert [job.process.wait(10) for job in jobs] == [0, 0, -signal.SIGKILL]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +25,7 @@ from baselines_acktr.benchmark import rivals_peer
 from common import cli
 from common.errors import UserError, exit_code
 from common.options import one_of, option, validate
-from common.process import suit_tensorflow
+from common.process import Interruption, suit_tensorflow
 from common.vec_env import make_vec_env
 
 PROGRAM = "python -m baselines_acktr.benchmark.rivals"
@@ -33,6 +35,7 @@ ENVS = ("CartPole-v1", "Acrobot-v1", "LunarLander-v3", "Pendulum-v1", "Hopper-v5
 NUM_ENV = {"a2c": 8, "trpo": 1}
 OURS, PEER = "ours", "peer"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+POLL_SECONDS = 0.2
 RESULTS = ("mean", "episodes", "seconds")
 
 
@@ -85,13 +88,18 @@ KEYS = tuple(field.name for field in dataclasses.fields(Cell))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns 0, 1 where a run failed, or 2 for a mistake of the user."""
+    """Runs a command line; returns 0, 1 where a run failed, 2 for a mistake of the user, or 130 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if any(flag in argv for flag in cli.HELP_FLAGS):
         print(FLAGS.help(PROGRAM, "[--flag=value ...]", "Scores beside those of stable-baselines3 and sb3-contrib."))
         return 0
     failures: list[str] = []
-    code = exit_code("rivals", lambda: failures.extend(compare(RivalsOptions(**FLAGS.parse(argv)))))
+    try:
+        with Interruption(quiet=True):
+            code = exit_code("rivals", lambda: failures.extend(compare(RivalsOptions(**FLAGS.parse(argv)))))
+    except KeyboardInterrupt:
+        print("rivals: interrupted; the same command goes on", file=sys.stderr)
+        return 130
     return code or int(bool(failures))
 
 
@@ -145,23 +153,37 @@ def plan(options: RivalsOptions) -> list[Cell]:
     ]
 
 
+class Job:
+    """A command that has been started, on one thread."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115 (`outcome`)
+        environment = {**os.environ, **ONE_THREAD}
+        self.process = subprocess.Popen(command, stdout=self._out, stderr=self._err, env=environment)
+
+    def outcome(self) -> dict[str, float] | str:
+        """The results that it has printed as its last line, or the last line of its errors."""
+        with self._out, self._err:
+            out, err = (file.seek(0) or file.read().strip().splitlines() for file in (self._out, self._err))
+        if self.process.returncode:
+            return err[-1] if err else f"exit {self.process.returncode}"
+        return json.loads(out[-1])
+
+
 def outcomes(cells: Sequence[Cell], peer_python: str, jobs: int) -> Iterator[tuple[Cell, dict[str, float] | str]]:
     """Runs the cells, `jobs` at a time; yields each, as it ends, with its results or with why it failed."""
-    with ThreadPoolExecutor(jobs) as pool:
-        started = {pool.submit(run, cell.command(peer_python)): cell for cell in cells}
-        try:
-            for future in as_completed(started):
-                yield started[future], future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def run(command: Sequence[str]) -> dict[str, float] | str:
-    """The results that a command prints as its last line, or the last line of its errors."""
-    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ONE_THREAD})
-    if ended.returncode:
-        return (ended.stderr.strip().splitlines() or [f"exit {ended.returncode}"])[-1]
-    return json.loads(ended.stdout.strip().splitlines()[-1])
+    waiting, running = deque(cells), dict[Cell, Job]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                cell = waiting.popleft()
+                running[cell] = Job(cell.command(peer_python))
+            for cell in [cell for cell, job in running.items() if job.process.poll() is not None]:
+                yield cell, running.pop(cell).outcome()
+            time.sleep(POLL_SECONDS)
+    finally:
+        for job in running.values():
+            job.process.kill()
 
 
 def append(path: Path, cell: Cell, outcome: dict[str, float]) -> None:
