@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import pandas as pd
 
@@ -164,10 +165,16 @@ class Job:
     def outcome(self) -> dict[str, float] | str:
         """The results that it has printed as its last line, or the last line of its errors."""
         with self._out, self._err:
-            out, err = (file.seek(0) or file.read().strip().splitlines() for file in (self._out, self._err))
+            out, err = _lines(self._out), _lines(self._err)
         if self.process.returncode:
             return err[-1] if err else f"exit {self.process.returncode}"
         return json.loads(out[-1])
+
+
+def _lines(file: IO[str]) -> list[str]:
+    """All that was written to a file."""
+    file.seek(0)
+    return file.read().strip().splitlines()
 
 
 def outcomes(cells: Sequence[Cell], peer_python: str, jobs: int) -> Iterator[tuple[Cell, dict[str, float] | str]]:

@@ -17,7 +17,7 @@ def main(env_id: str, alg: str, *numbers: str) -> None:
     from stable_baselines3.common.env_util import make_vec_env
 
     torch.set_num_threads(1)
-    scores = []
+    scores: list[float] = []
 
     def note(own, _) -> bool:
         scores.extend(info["episode"]["r"] for info in own["infos"] if "episode" in info)
