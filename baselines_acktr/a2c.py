@@ -61,6 +61,7 @@ class ContinuousModel(DisjointAgent):
     algorithm = "a2c"
     config_class = A2cContConfig
     for_images: ClassVar[dict[str, Any]] = {}
+    for_vectors: ClassVar[dict[str, Any]] = {"first_rate": 0.1}
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -1,3 +1,5 @@
+import contextlib
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -183,7 +185,7 @@ class BoxIdentity(gym.Env):
 def test_learns_to_copy_its_observation_in_30k_timesteps():
     """Baselines asks for -0.1 of drawn actions; the first policy has -0.29."""
     same_step = gym.vector.AutoresetMode.SAME_STEP
-    with gym.vector.SyncVectorEnv([BoxIdentity] * 4, autoreset_mode=same_step) as env:
+    with contextlib.closing(gym.vector.SyncVectorEnv([BoxIdentity] * 4, autoreset_mode=same_step)) as env:
         model = learn(env=env, total_timesteps=30_000, gamma=0.9)
     observations = np.random.default_rng(0).uniform(-1, 1, (2000, 1)).astype(np.float32)
     assert -0.5 * np.square(model.step(observations)[0] - observations).mean() >= -0.1
