@@ -113,8 +113,8 @@ def test_without_arguments_the_usage_has_an_example(capsys):
         ),
         (["--env=Pendulum-v1", "--alg=trpo", "--lr=1"], "--lr: trpo does not have it"),
         (
-            ["--env=Lights-v0", "--alg=trpo", "--num_timesteps=511"],
-            "--num_timesteps=511: must be 0, or at least one batch of 512",
+            ["--env=Lights-v0", "--alg=trpo", "--num_timesteps=1023"],
+            "--num_timesteps=1023: must be 0, or at least one batch of 1024",
         ),
         (["--env=Pendulum-v1", "--nsteps=5"], "--nsteps: acktr with continuous actions does not have it"),
         (["--env=Lights-v0", "--vf_iters=5"], "--vf_iters: acktr with discrete actions does not have it"),

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_acktr.agent import description
+from baselines_acktr.agent.networks import default_network
 from baselines_acktr.config import ARCHITECTURE
 from baselines_acktr.learning.rollouts import Rollout, Runner
 from common import array_file
@@ -24,6 +25,7 @@ class Agent(abc.ABC):
       config_class: dataclass of its hyperparameters.
       timesteps, updates: how far it is trained, timesteps of all ranks together.
       env_arguments: of `make_vec_env`, those that say what it is trained on; written to checkpoints.
+      for_images, for_vectors: hyperparameters whose default is another for such observations.
       OWN: names of those arrays of its state that each rank has for itself; the others are the same in all ranks.
 
     Args:
@@ -40,6 +42,8 @@ class Agent(abc.ABC):
 
     algorithm: ClassVar[str]
     config_class: ClassVar[type]
+    for_images: ClassVar[dict[str, Any]] = {}
+    for_vectors: ClassVar[dict[str, Any]] = {}
     OWN: ClassVar[frozenset[str]]
 
     def __init__(
@@ -63,10 +67,10 @@ class Agent(abc.ABC):
     def default_network(observation_space: gym.Space) -> str:
         """The name of the network that suits the observations."""
 
-    @staticmethod
-    def preset(observation_space: gym.Space) -> dict[str, Any]:
+    @classmethod
+    def preset(cls, observation_space: gym.Space) -> dict[str, Any]:
         """Hyperparameters whose default is another for such observations."""
-        return {}
+        return cls.for_images if default_network(observation_space) == "cnn" else cls.for_vectors
 
     @abc.abstractmethod
     def step(

@@ -35,7 +35,6 @@ class DisjointAgent(Agent):
     Attributes:
       policy: maps observations [B, ...], filtered, to distribution parameters [B, P].
       image_network: name of the network for images.
-      for_images: hyperparameters whose default is another for images.
 
     Arguments and errors as for `Agent`.
     """
@@ -65,10 +64,6 @@ class DisjointAgent(Agent):
     def default_network(cls, observation_space: gym.Space) -> str:
         name = default_network(observation_space)
         return cls.image_network if name == "cnn" else name
-
-    @classmethod
-    def preset(cls, observation_space: gym.Space) -> dict[str, Any]:
-        return cls.for_images if default_network(observation_space) == "cnn" else {}
 
     def _make_value_function(self, critic: Critic) -> ValueFunction:
         return Euclidean(critic, self.config, self.seed + 1, self.comm)

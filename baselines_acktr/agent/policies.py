@@ -30,6 +30,19 @@ class ActorCritic(keras.Model):
         return self.policy_head(features), tf.squeeze(self.value_head(features), axis=-1)
 
 
+class ActorAndCritic(keras.Model):
+    """Maps observations [B, ...] to distribution parameters [B, P] and values [B] by a network each, made alike."""
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
+        super().__init__(name="actor_and_critic")
+        self.policy = CategoricalPolicy(observation_space, action_space, network, config)
+        self.critic = Critic(observation_space, network, config)
+        self(_example(observation_space))
+
+    def call(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.policy(observations), self.critic(observations)
+
+
 class CategoricalPolicy(keras.Model):
     """Maps observations [B, ...] to distribution parameters [B, P] over discrete actions."""
 

@@ -1,4 +1,4 @@
-"""Agents for discrete actions whose policy and value function share one network."""
+"""Agents for discrete actions whose policy and value function are learned by one loss, in one network."""
 
 from __future__ import annotations
 
@@ -51,8 +51,11 @@ class SharedAgent(Agent):
         if isinstance(action_space, gym.spaces.Box):
             raise UserError(f"action space {action_space}: must be Discrete or MultiDiscrete")
         keras.utils.set_random_seed(seed)
-        self.network = ActorCritic(observation_space, action_space, network, config)
+        self.network = self._make_network()
         self.sampler = tf.random.Generator.from_seed(rank_seed(seed + 1, comm.rank))
+
+    def _make_network(self) -> keras.Model:
+        return ActorCritic(self.observation_space, self.action_space, self.network_name, self.config)
 
     # -- acting -------------------------------------------------------------------------------------------------------
 

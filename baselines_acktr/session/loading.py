@@ -17,7 +17,7 @@ def load_model(path: str) -> Agent:
     try:
         observations, actions = (description.space_of(meta[f"{name}_space"]) for name in ("observation", "action"))
         learner = LEARNERS[meta["algorithm"], kind_of(actions)]
-        config, _ = settle_config(learner.config_class, ("checkpoint", meta["config"]))
+        config, _ = settle_config(learner.config_class, ("checkpoint", description.hyperparameters(meta)))
         network, env_id = meta["network"], meta["env_id"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"checkpoint {saved.path}: has no model that can be made here: {error}") from error

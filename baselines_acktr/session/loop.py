@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import gymnasium as gym
 import keras
 
+from baselines_acktr.agent import description
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.config import SYNONYMS
 from baselines_acktr.kfac import NoInverseError
@@ -121,7 +122,7 @@ def learn(
     config, _ = settle_config(
         agent_class.config_class,
         ("environment preset", agent_class.preset(env.single_observation_space)),
-        ("checkpoint", meta.get("config", {})),
+        ("checkpoint", description.hyperparameters(meta)),
         ("argument", hyperparameters),
     )
     network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)

@@ -218,7 +218,7 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     values, origins = cli.resolve(*layers, ("command line", cli.only(RunOptions, typed)))
     options = RunOptions(**values)
     typed = {name: value for name, value in typed.items() if name not in values}
-    loaded = cli.tuples(meta.get("config", {}))
+    loaded = cli.tuples(_hyperparameters_of(meta))
     _check_hyperparameters(options.alg, loaded, typed)
     if options.env is None:
         raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
@@ -330,6 +330,13 @@ def _checked_meta(saved: SavedModel, typed: Mapping[str, Any]) -> dict[str, Any]
     alg = typed.get("alg")
     description.check_compatible(meta, path, algorithm=alg, env_id=env_id, network=typed.get("network"), config=shape)
     return meta
+
+
+def _hyperparameters_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the hyperparameters that a checkpoint brings, of its algorithm or of others."""
+    from baselines_acktr.agent import description  # late: NumPy
+
+    return description.hyperparameters(meta)
 
 
 def _options_of(meta: Mapping[str, Any]) -> dict[str, Any]:

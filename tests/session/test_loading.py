@@ -88,7 +88,7 @@ def test_training_goes_on_in_python_with_the_networks_and_hyperparameters_of_the
 
 def test_a_second_run_into_the_same_logs_is_said_and_one_that_goes_on_is_not(tmp_path, capsys):
     path = str(tmp_path / "model")
-    options = {"hidden_sizes": (8,), "save_path": path}
+    options = {"hidden_sizes": (8,), "nsteps": 5, "save_path": path}
     said = []
     with make_vec_env("CartPole-v1", 2, 0) as env:
         for more in ({}, {"load_path": path}, {}):
