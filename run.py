@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from baselines_acktr.settings import CONTINUOUS, DISCRETE, FLAGS, LEARNERS, Settings, check_files, settle
 from common import cli
-from common.errors import RunFailedError, UserError
+from common.errors import RunFailedError, UserError, one_line
 from common.mpi import ALONE, Communicator, connect
 from common.process import Interruption, output_closed, quiet_tensorflow, suit_tensorflow
 
@@ -80,7 +80,7 @@ def explain(error: BaseException, number: int, name: str = "run.py") -> int:
     if not known:
         raise error
     if isinstance(error, UserError):
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"{name}: stopped{reason}", file=sys.stderr)
     return 1

@@ -9,11 +9,14 @@ import gymnasium as gym
 import keras
 import numpy as np
 
-from baselines_acktr import checkpoint
+from baselines_acktr import checkpoint, schema
 from baselines_acktr.config import ARCHITECTURE
 from baselines_acktr.rollouts import Rollout, Runner
-from common.errors import RunFailedError, UserError
+from common.errors import RunFailedError, UserError, brief
 from common.mpi import ALONE, Communicator
+
+# What arrays of another number, shape or type than those of a model raise where it takes them.
+MISFITS = (KeyError, ValueError, TypeError, IndexError, OverflowError, AttributeError)
 
 
 class Agent(abc.ABC):
@@ -194,7 +197,7 @@ class Agent(abc.ABC):
         Raises:
           UserError: if the file is damaged or was trained by another algorithm, on other spaces or another network.
         """
-        arrays, meta = checkpoint.load(path)
+        arrays, meta = schema.read_model(path)
         checkpoint.check_compatible(
             meta,
             path,
@@ -209,8 +212,10 @@ class Agent(abc.ABC):
             arrays |= self.own_state()
         try:
             self.set_state(arrays)
-        except (KeyError, ValueError) as error:
-            raise UserError(f"checkpoint {path}: does not fit this network and optimizer: {error}") from error
+        except MISFITS as error:
+            raise UserError(
+                f"checkpoint {path}: does not fit this network and optimizer: {brief(error, 300)}"
+            ) from error
         counters = meta["counters"]
         self.timesteps, self.updates, self.seed = counters["timesteps"], counters["updates"], counters["seed"]
 

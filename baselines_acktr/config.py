@@ -17,6 +17,8 @@ TUNED = "docs/tuning.md"
 CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # one number each for every convolution
 ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "critic", "inverse_form")
 FORMS = ("cholesky", "eigen")
+HIDDEN_SIZES = {"cnn": (512,), "pixels": (256,), "mlp": (64, 64)}  # dense layers of the networks, where none are given
+PIXEL_CONVOLUTIONS = ((32, 3, 2), (32, 3, 2))  # filters, kernel size and stride of those of `pixels`
 ACTIVATIONS = ("", "relu", "tanh", "elu")
 # What other libraries call a flag or hyperparameter -> what to write here, for hints.
 SYNONYMS = {

@@ -12,19 +12,20 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from baselines_acktr import checkpoint
-from common.errors import UserError
+from baselines_acktr import checkpoint, schema
+from common.errors import UserError, one_line
 
 FOLDER = "checkpoints"
 SECONDS = 300.0  # between two checkpoints where no number of updates is given
 _MODEL, _RUN = ".model", ".run"
 
+T = TypeVar("T")
 Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays and meta, as for `checkpoint.save`
 
 
@@ -141,7 +142,9 @@ class Keeper:
                         path.rename(path.with_name(path.name + ".damaged"))
                 continue
             try:
-                meta = checkpoint.load_meta(_paths(self.folder, updates)[1])
+                run = _paths(self.folder, updates)[1]
+                meta = checkpoint.load_meta(run)
+                schema.check_facts(run, meta)
                 self._kept.append(_Kept(updates, meta["timesteps"], _score(meta["score"]), meta["milestone"]))
             except UserError:
                 continue
@@ -173,37 +176,54 @@ class Keeper:
                 self._kept.remove(kept)
 
 
-def newest(folder: Path, argument: str = "--resume") -> Checkpoint | None:
+def newest(folder: Path) -> Checkpoint | None:
     """The newest checkpoint in `folder` that is whole, or None if there is none at all; names the damaged ones.
 
     Raises:
-      UserError: all of them are damaged, naming `argument`, which asked for one.
+      UserError: all of them are damaged.
     """
+    return _newest(folder, _whole_checkpoint, "--resume")
+
+
+def _newest(folder: Path, read: Callable[[Path], T], argument: str) -> T | None:
+    """What `read` makes of the newest model in `folder` that it does not raise `UserError` for; None of no models."""
     numbers = _numbers(folder)
     for updates in reversed(numbers):
-        model, run = _paths(folder, updates)
         try:
-            meta, of_run = checkpoint.load(model)[1], checkpoint.load(run)[1]
-            if meta["pair"] != of_run["pair"]:
-                raise UserError(f"checkpoint {model}: {run.name} is of another save")
-            return Checkpoint(model, meta, of_run["settings"])
+            return read(_paths(folder, updates)[0])
         except UserError as error:
-            print(f"{error}; trying the one before", file=sys.stderr, flush=True)
+            print(f"{one_line(error)}; trying the one before", file=sys.stderr, flush=True)
     if numbers:
         raise UserError(f"{argument}: no checkpoint in {folder} is whole")
     return None
 
 
+def _whole_checkpoint(model: Path) -> Checkpoint:
+    run = model.with_suffix(_RUN)
+    meta, of_run = checkpoint.load(model)[1], checkpoint.load(run)[1]
+    schema.check_facts(run, of_run)
+    if meta.get("pair") != of_run["pair"]:
+        raise UserError(f"checkpoint {model}: {run.name} is of another save")
+    return Checkpoint(model, meta, of_run["settings"])
+
+
+def _whole_model(model: Path) -> Path:
+    checkpoint.load(model)
+    return model
+
+
 def find_model(path: str, argument: str = "path") -> str:
     """`path` itself; of a log folder, or its folder of checkpoints, the newest model that is whole, which is named.
+
+    Of a checkpoint only the model is opened.
 
     Raises:
       UserError: all of them are damaged, naming `argument`.
     """
     for folder in (Path(path), Path(path) / FOLDER):
-        if folder.is_dir() and (found := newest(folder, argument)):
-            print(f"loading {found.model}", file=sys.stderr)
-            return str(found.model)
+        if folder.is_dir() and (found := _newest(folder, _whole_model, argument)):
+            print(f"loading {found}", file=sys.stderr)
+            return str(found)
     return path
 
 

@@ -19,6 +19,7 @@ import gymnasium as gym
 import keras
 import numpy as np
 
+from baselines_acktr.config import HIDDEN_SIZES, PIXEL_CONVOLUTIONS
 from common.errors import UserError, closest
 
 Builder = Callable[[gym.spaces.Box, Any], keras.Model]
@@ -49,14 +50,19 @@ def find_network(name: str) -> Builder:
     Raises:
       UserError: if there is none, with the closest registered name.
     """
-    if ":" in name:
-        return _imported(name)
+    if name not in _BUILDERS and ":" in name:
+        register(name)(_imported(name))
     if name not in _BUILDERS:
         raise UserError(
             f"--network={name}: unknown network; must be one of {', '.join(sorted(_BUILDERS))} or module:function."
             + closest(name, _BUILDERS)
         )
     return _BUILDERS[name]
+
+
+def is_registered(name: str) -> bool:
+    """Whether a network of that name was registered, or found by the user's `module:function`, in this process."""
+    return name in _BUILDERS
 
 
 def default_network(observation_space: gym.Space) -> str:
@@ -111,7 +117,8 @@ def cnn(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     activation = config.activation or "relu"
     inputs, x = _image_input(observation_space, "cnn")
     sizes = list(zip(config.conv_filters, config.conv_kernels, config.conv_strides, strict=True))
-    x = _dense_layers(_convolutions(x, sizes, activation, "cnn"), config.hidden_sizes or (512,), activation)
+    x = _convolutions(x, sizes, activation, "cnn")
+    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["cnn"], activation)
     return keras.Model(inputs, x, name="cnn")
 
 
@@ -124,8 +131,9 @@ def pixels(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     """
     activation = config.activation or "relu"
     inputs, x = _image_input(observation_space, "pixels")
-    x = _convolutions(x, [(32, 3, 2), (32, 3, 2)], activation, "pixels")
-    return keras.Model(inputs, _dense_layers(x, config.hidden_sizes or (256,), activation), name="pixels")
+    x = _convolutions(x, PIXEL_CONVOLUTIONS, activation, "pixels")
+    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["pixels"], activation)
+    return keras.Model(inputs, x, name="pixels")
 
 
 @register("mlp")
@@ -133,5 +141,5 @@ def mlp(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     """Dense layers with tanh on the flattened observation (OpenAI Baselines: 64-64)."""
     inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
     x = keras.layers.Flatten()(keras.ops.cast(inputs, keras.config.floatx()))
-    x = _dense_layers(x, config.hidden_sizes or (64, 64), config.activation or "tanh")
+    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["mlp"], config.activation or "tanh")
     return keras.Model(inputs, x, name="mlp")

@@ -23,11 +23,12 @@ from baselines_acktr.config import (
     TrpoDiscreteConfig,
 )
 from common import cli
-from common.errors import UserError
+from common.errors import UserError, brief
 from common.options import option, validate
 
 DISCRETE, CONTINUOUS = "discrete", "continuous"
 PATHS = ("log_path", "save_path", "load_path", "video")
+NOT_RESUMED = (*PATHS, "resume", "trust")  # what a checkpoint has no say in: it may come from anybody
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "seed")
 ENVIRONMENT = {"frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
@@ -98,6 +99,9 @@ class RunOptions:
         "network and hyperparameters",
     )
     resume: bool = option(False, "go on with the run in the log folder, exactly as if it had not been interrupted")
+    trust: bool = option(
+        False, "import the modules that a checkpoint names for its environment and network, which runs their code"
+    )
     play: bool = option(False, "replay the model after training")
     play_episodes: int | None = option(None, "games to replay; by default one in each environment", minimum=1)
     greedy: bool = option(False, "replay the most likely actions instead of sampled ones")
@@ -215,12 +219,14 @@ def settle(typed: Mapping[str, Any]) -> Settings:
         typed["load_path"] = keeper.find_model(typed["load_path"], "--load_path")
     path = typed.get("load_path")
     meta = _read_checkpoint(path, typed) if path else {}
+    brought = _options_of(meta) | resumed
+    _require_trust(path, brought, typed)
     drawn = {"seed": secrets.randbelow(2**31)}
     layers = (
         ("default", dataclasses.asdict(RunOptions())),
         ("replay", {"num_timesteps": 0} if path and typed.get("play") and not resumed else {}),
         ("drawn", drawn),
-        ("checkpoint", _options_of(meta) | resumed),
+        ("checkpoint", brought),
     )
     values, origins = cli.resolve(*layers, ("command line", cli.only(RunOptions, typed)))
     options = RunOptions(**values)
@@ -242,7 +248,7 @@ def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if not typed.get("resume"):
         return typed, {}
-    from baselines_acktr import keeper  # late: NumPy
+    from baselines_acktr import keeper, schema  # late: NumPy
     from common.logger import default_folder
 
     if "load_path" in typed:
@@ -256,12 +262,31 @@ def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             raise UserError(f"--resume: no checkpoint in {folder}")
         print(f"no checkpoint in {folder} yet: the run starts from its beginning", file=sys.stderr)
         return {**typed, "resume": False}, {}
-    saved = cli.tuples(cli.only(RunOptions, found.settings))
+    schema.read_run(found.model.with_suffix(".run"))
+    saved = dataclasses.asdict(RunOptions()) | cli.tuples(cli.only(RunOptions, found.settings))
     for name in FIXED:
         if name in typed and typed[name] != saved[name]:
-            raise UserError(f"--{name}={typed[name]}: the run to be resumed has {saved[name]}")
+            raise UserError(f"--{name}={typed[name]}: the run to be resumed has {brief(saved[name])}")
     print(f"going on from {found.model}", file=sys.stderr)
-    return {**typed, "load_path": str(found.model)}, saved | {"log_path": None}
+    for name in ("save_path", "video"):
+        if saved[name] is not None and name not in typed:
+            was = brief(saved[name])
+            print(f"--{name} was {was}; a checkpoint cannot say where to write: give it again", file=sys.stderr)
+    return {**typed, "load_path": str(found.model)}, {n: v for n, v in saved.items() if n not in NOT_RESUMED}
+
+
+def _require_trust(path: str | None, brought: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Raises `UserError` where a checkpoint brings the name of a module that the user has neither typed nor allowed."""
+    if path is None or typed.get("trust"):
+        return
+    from baselines_acktr import schema  # late: NumPy
+
+    networks = sys.modules.get("baselines_acktr.networks")  # where it is not imported, nothing is registered
+    env_id, network = brought.get("env", ""), brought.get("network", "")
+    if "env" not in typed and schema.known_here(env_id) != env_id:
+        schema.require_trust(path, "environment", env_id, "--env")
+    if "network" not in typed and not (networks and networks.is_registered(network)):
+        schema.require_trust(path, "network", network, "--network")
 
 
 def check_files(settings: Settings) -> None:
@@ -326,14 +351,14 @@ def _without_alias(typed: dict[str, Any]) -> dict[str, Any]:
 
 def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the meta of a checkpoint that the typed flags do not contradict."""
-    from baselines_acktr import checkpoint  # late: NumPy
+    from baselines_acktr import checkpoint, schema  # late: NumPy
 
     try:
-        meta = checkpoint.load(path)[1]  # the whole file, so that damage is found before anything is built
+        if "milestone" in checkpoint.load_meta(path):
+            raise UserError(f"{path}: the part of a checkpoint that --resume needs; the model ends in .model")
+        meta = schema.read_model(path)[1]  # the whole file, so that damage is found before anything is built
     except UserError as error:
         raise UserError(f"--load_path: {error}") from error
-    if "algorithm" not in meta:
-        raise UserError(f"--load_path={path}: the part of a checkpoint that --resume needs; the model ends in .model")
     shape = {name: value for name, value in typed.items() if name in ARCHITECTURE}
     env_id = typed["env"].rpartition(":")[2] if "env" in typed else None
     alg = typed.get("alg")

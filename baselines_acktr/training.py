@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 import gymnasium as gym
 import keras
 
-from baselines_acktr import checkpoint, ranks
+from baselines_acktr import ranks, schema
 from baselines_acktr.agents import Agent
 from baselines_acktr.config import SYNONYMS
-from baselines_acktr.keeper import Keeper, find_model, load_run
+from baselines_acktr.keeper import Keeper, find_model
 from baselines_acktr.kfac import NoInverseError
+from baselines_acktr.networks import is_registered
 from baselines_acktr.rollouts import require_same_step, state_gap
 from common import cli
 from common.errors import RunFailedError, UserError, closest
@@ -118,7 +119,9 @@ def learn(
     if load_path and not resume:
         load_path = find_model(load_path, "load_path")
     preset = agent_class.preset(env.single_observation_space)
-    meta = checkpoint.load_meta(load_path) if load_path else {}
+    meta = schema.read_model(load_path)[1] if load_path else {}
+    if load_path and network is None and not is_registered(meta["network"]):
+        schema.require_trust(load_path, "network", meta["network"], "network")
     loaded = cli.only(agent_class.config_class, cli.tuples(meta.get("config", {})))
     config = make_config(agent_class.config_class, **preset | loaded | hyperparameters)
     network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)
@@ -152,7 +155,9 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
     if run.keeper is not None and (gap := state_gap(env)):
         print(f"a resumed run will start its episodes anew, all else will be exact: {gap}", file=sys.stderr, flush=True)
     if run.resumed:
-        ranks.restore(model, runner, run.logger, None if comm.rank else load_run(run.resumed))
+        ranks.restore(
+            model, runner, run.logger, None if comm.rank else schema.read_run(run.resumed.with_suffix(".run"))
+        )
     clock = _Clock(model)
     stop = False
     while model.timesteps + batch <= run.total_timesteps and not stop:

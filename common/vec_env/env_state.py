@@ -25,6 +25,7 @@ _WRAPPERS: dict[type, tuple[str, ...]] = {
     AtariPreprocessing: ("lives", "game_over", "obs_buffer"),
 }
 _CLASSIC_CONTROL = ("state", "steps_beyond_terminated", "last_u")
+_MAX_NONES = 2**16  # in a sequence
 # What rewards of the tasks read before the next step computes it anew.
 _STALE_FIELDS = ("xpos", "xipos", "site_xpos", "geom_xpos", "subtree_com", "cfrc_ext")
 
@@ -107,6 +108,8 @@ def _encode(name: str, value: Any, state: Arrays) -> None:
 def _decode(name: str, state: Arrays) -> Any:
     for sequence in (tuple, list):
         if (length := state.get(f"{name}.{sequence.__name__}")) is not None:
+            if not 0 <= length <= max(len(state), _MAX_NONES):  # parts other than None have entries of their own
+                raise ValueError(f"{name}: a sequence of {length}")
             return sequence(_decode(f"{name}.{i}", state) for i in range(int(length)))
     if f"{name}.python" in state:
         return state[f"{name}.python"].item()
