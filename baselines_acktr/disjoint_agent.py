@@ -196,7 +196,8 @@ def _make_policy(
     """A new policy for the action space, and what acts with it."""
     own_seed, seen = rank_seed(seed, comm.rank), filtered_space(observation_space)
     if isinstance(action_space, gym.spaces.Box):
-        gaussian, in_numpy = GaussianPolicy(seen, action_space, network, config), find_network(network) is mlp
+        gaussian = GaussianPolicy(seen, action_space, network, config)
+        in_numpy = find_network(network) is mlp and seen.dtype != np.uint8  # bytes are scaled in the network
         return gaussian, GaussianActor(gaussian, observation_space, action_space, own_seed, in_numpy)
     categorical = CategoricalPolicy(seen, action_space, network, config)
     return categorical, CategoricalActor(categorical, observation_space, action_space, own_seed)

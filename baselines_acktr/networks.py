@@ -23,6 +23,7 @@ from baselines_acktr.config import HIDDEN_SIZES, PIXEL_CONVOLUTIONS
 from common.errors import UserError, closest
 
 Builder = Callable[[gym.spaces.Box, Any], keras.Model]
+_MOST_CHANNELS = 16  # in a first axis that is taken for that of channels
 _BUILDERS: dict[str, Builder] = {}
 
 
@@ -87,6 +88,12 @@ def _image_input(observation_space: gym.spaces.Box, name: str):
         raise UserError(
             f"--network={name}: observations must be images [H, W, C], not of shape {observation_space.shape}"
         )
+    height, width, channels = observation_space.shape
+    if height <= _MOST_CHANNELS < min(width, channels):
+        raise UserError(
+            f"--network={name}: observations of shape {observation_space.shape} look like images with the channels "
+            "first; must be [H, W, C]: register the environment with a wrapper that moves the axis (numpy.moveaxis)"
+        )
     inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
     x = keras.ops.cast(inputs, keras.config.floatx())
     return inputs, x * (1 / 255) if observation_space.dtype == np.uint8 else x
@@ -138,8 +145,10 @@ def pixels(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
 
 @register("mlp")
 def mlp(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
-    """Dense layers with tanh on the flattened observation (OpenAI Baselines: 64-64)."""
+    """Dense layers with tanh on the flattened observation (OpenAI Baselines: 64-64), of bytes scaled to [0, 1]."""
     inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
     x = keras.layers.Flatten()(keras.ops.cast(inputs, keras.config.floatx()))
+    if observation_space.dtype == np.uint8:
+        x = x * (1 / max(1, int(observation_space.high.max())))
     x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["mlp"], config.activation or "tanh")
     return keras.Model(inputs, x, name="mlp")

@@ -8,19 +8,30 @@ uses, and of Gymnasium's environments the classic control tasks, MuJoCo's and At
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.wrappers import AtariPreprocessing, DtypeObservation, OrderEnforcing, TimeLimit
+from gymnasium.wrappers import (
+    AtariPreprocessing,
+    DtypeObservation,
+    OrderEnforcing,
+    RecordEpisodeStatistics,
+    TimeLimit,
+)
 
+from common.errors import RunFailedError, UserError
 from common.named_arrays import Arrays, with_prefix, without_prefix
 from common.random_state import get_random_state, set_random_state
+from common.vec_env.door import CheckedEnv
+from common.vec_env.workers import EnvironmentFailedError, of_environments
 
 _WRAPPERS: dict[type, tuple[str, ...]] = {
     TimeLimit: ("_elapsed_steps",),
     OrderEnforcing: ("_has_reset",),
+    RecordEpisodeStatistics: ("episode_returns", "episode_lengths"),
     DtypeObservation: (),
     AtariPreprocessing: ("lives", "game_over", "obs_buffer"),
 }
@@ -36,7 +47,39 @@ class ResumableEnv(gym.Wrapper):
     Attributes:
       state_gap: why it cannot, in a few words; "" where it can.
       env_state: all that the future depends on, as arrays by name.
+
+    Args:
+      env: an environment.
+      index: its number, by which an error that it raises is named; None where a worker process does that.
     """
+
+    def __init__(self, env: gym.Env, index: int | None = None) -> None:
+        super().__init__(env)
+        self._index = index
+        self._seed: int | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Resets; an exception is raised as `EnvironmentFailedError`."""
+        if seed is not None:
+            self._seed = seed
+        try:
+            return self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise self._named(error) from error
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Steps; an exception is raised as `EnvironmentFailedError`."""
+        try:
+            return self.env.step(action)
+        except Exception as error:
+            raise self._named(error) from error
+
+    def _named(self, error: Exception) -> Exception:
+        if self._index is None or isinstance(error, UserError | RunFailedError):
+            return error
+        seed = None if self._seed is None else self._seed - self._index
+        name = of_environments(self._index, self._index, seed)
+        return EnvironmentFailedError(f"{name} raised an exception:\n{''.join(traceback.format_exception(error))}")
 
     @property
     def state_gap(self) -> str:
@@ -75,7 +118,8 @@ class ResumableEnv(gym.Wrapper):
 
 def _layers(env: gym.Env) -> Iterator[Any]:
     while isinstance(env, gym.Wrapper):
-        yield env
+        if not isinstance(env, CheckedEnv):  # it has no state, and states of before there was one count without it
+            yield env
         env = env.env
     yield env
 
