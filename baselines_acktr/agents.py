@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import os
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ import numpy as np
 
 from baselines_acktr import checkpoint, schema
 from baselines_acktr.config import ARCHITECTURE
+from baselines_acktr.networks import Builder, network_name
 from baselines_acktr.rollouts import Rollout, Runner
 from common.errors import RunFailedError, UserError, brief
 from common.mpi import ALONE, Communicator
@@ -31,7 +33,7 @@ class Agent(abc.ABC):
 
     Args:
       observation_space, action_space: of one environment.
-      network: a name that `networks.find_network` knows.
+      network: a name that `networks.find_network` knows, or the function itself.
       config: hyperparameters.
       seed: of the initial weights and of every random draw.
       env_id: id of the environment, written to checkpoints and compared with theirs.
@@ -49,7 +51,7 @@ class Agent(abc.ABC):
         self,
         observation_space: gym.Space,
         action_space: gym.Space,
-        network: str,
+        network: str | Builder,
         config: Any,
         seed: int = 0,
         env_id: str | None = None,
@@ -58,7 +60,7 @@ class Agent(abc.ABC):
         self.env_id, self.seed, self.comm = env_id, seed, comm
         self.env_arguments: dict[str, Any] = {}
         self.observation_space, self.action_space = observation_space, action_space
-        self.network_name, self.config = network, config
+        self.network_name, self.config = network_name(network), config
         self.timesteps, self.updates = 0, 0
 
     @staticmethod
@@ -101,9 +103,13 @@ class Agent(abc.ABC):
           The action, or actions [N, ...], for the environment, and None.
 
         Raises:
-          UserError: the observation is of another shape.
+          UserError: the observation is of another shape, or is not of finite numbers.
         """
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+            raise UserError("observation: is what reset returns, (observation, info); give the first of the two")
         observations, shape = np.asarray(observation), self.observation_space.shape
+        if observations.dtype.kind not in "biuf" or not np.isfinite(observations).all():
+            raise UserError(f"observation: must be finite numbers, got {brief(observation)}")
         alone = observations.shape == shape
         if not (alone or observations.shape[1:] == shape):
             raise UserError(
@@ -187,7 +193,10 @@ class Agent(abc.ABC):
 
     def save(self, path: str) -> None:
         """Writes a checkpoint; raises UserError if it cannot be written, and as `content`."""
-        checkpoint.save(path, *self.content())
+        checkpoint.save(os.path.expanduser(path), *self.content())
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise UserError("a model cannot be copied or pickled: use model.save(path) and baselines_acktr.load(path)")
 
     def load(self, path: str) -> None:
         """Takes everything that training changes from a checkpoint; ranks above 0 keep what each has for itself.
@@ -197,6 +206,7 @@ class Agent(abc.ABC):
         Raises:
           UserError: if the file is damaged or was trained by another algorithm, on other spaces or another network.
         """
+        path = os.path.expanduser(path)
         arrays, meta = schema.read_model(path)
         checkpoint.check_compatible(
             meta,

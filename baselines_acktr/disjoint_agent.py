@@ -16,7 +16,7 @@ from baselines_acktr.agents import Agent, parameters, set_parameters
 from baselines_acktr.config import DisjointConfig
 from baselines_acktr.gaussian_actor import GaussianActor
 from baselines_acktr.losses import l2_penalty, policy_gradient_loss
-from baselines_acktr.networks import default_network, find_network, mlp
+from baselines_acktr.networks import Builder, default_network, find_network, mlp
 from baselines_acktr.policies import CategoricalPolicy, Critic, GaussianPolicy
 from baselines_acktr.returns import explained_variance, generalized_advantages
 from baselines_acktr.rollouts import EPISODES, Rollout, Runner
@@ -47,7 +47,7 @@ class DisjointAgent(Agent):
         self,
         observation_space: gym.Space,
         action_space: gym.Space,
-        network: str,
+        network: str | Builder,
         config: DisjointConfig,
         seed: int = 0,
         env_id: str | None = None,
@@ -55,9 +55,9 @@ class DisjointAgent(Agent):
     ) -> None:
         super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
         keras.utils.set_random_seed(seed)
-        self.policy, self.actor = _make_policy(observation_space, action_space, network, config, seed, comm)
+        self.policy, self.actor = _make_policy(observation_space, action_space, self.network_name, config, seed, comm)
         vf_config = dataclasses.replace(config, activation=config.vf_activation)
-        critic = Critic(filtered_space(observation_space), network, vf_config)
+        critic = Critic(filtered_space(observation_space), self.network_name, vf_config)
         self.value_function = self._make_value_function(critic)
 
     @classmethod

@@ -2,7 +2,9 @@
 
 A network is a function `(observation_space, config) -> keras.Model` whose model maps a batch of observations [B, ...]
 to features [B, D]; `config` is the learner's (see `config`). The space is what the network sees: vectors that the
-learner standardises are float32 whatever the environment's are. Register your own and name it in `--network=`:
+learner standardises are float32 whatever the environment's are. Policies act on one batch and learn from another, and
+a resumed run is the same to the bit, so layers that draw random numbers (Dropout, noise) and BatchNormalization, unless
+it is frozen, are refused. Register your own and name it in `--network=`:
 
     @register("wide")
     def wide(observation_space, config):
@@ -20,7 +22,7 @@ import keras
 import numpy as np
 
 from baselines_acktr.config import HIDDEN_SIZES, PIXEL_CONVOLUTIONS
-from common.errors import UserError, closest
+from common.errors import UserError, brief, closest
 
 Builder = Callable[[gym.spaces.Box, Any], keras.Model]
 _MOST_CHANNELS = 16  # in a first axis that is taken for that of channels
@@ -43,6 +45,21 @@ def _imported(name: str) -> Builder:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"--network={name}: {error}; must be module:function of something importable") from error
+
+
+def network_name(network: str | Builder) -> str:
+    """The name of a network, which may be given as the function itself: it is registered as `module:function`.
+
+    Raises:
+      UserError: it is neither a name nor a function.
+    """
+    if isinstance(network, str):
+        return network
+    if not callable(network):
+        raise UserError(f"network={brief(network)}: must be a name or a function of observation space and config")
+    name = f"{network.__module__}:{getattr(network, '__qualname__', type(network).__qualname__)}"
+    _BUILDERS[name] = network
+    return name
 
 
 def find_network(name: str) -> Builder:

@@ -164,7 +164,7 @@ def _show_frames(env: gym.vector.VectorEnv, video: str | None) -> Iterator[Calla
         yield lambda: None
         return
     check_video_name(video)
-    target = Path(video)
+    target = Path(video).expanduser()
     aside = target.with_name(f".{target.stem}.tmp{target.suffix}")
     with _writing(video):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -354,7 +354,7 @@ def _read_checkpoint(path: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     from baselines_acktr import checkpoint, schema  # late: NumPy
 
     try:
-        if "milestone" in checkpoint.load_meta(path):
+        if "milestone" in checkpoint.load(path)[1]:
             raise UserError(f"{path}: the part of a checkpoint that --resume needs; the model ends in .model")
         meta = schema.read_model(path)[1]  # the whole file, so that damage is found before anything is built
     except UserError as error:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from baselines_acktr.agents import Agent, parameters, set_parameters
 from baselines_acktr.config import SharedConfig
 from baselines_acktr.losses import policy_gradient_loss, value_loss
-from baselines_acktr.networks import default_network
+from baselines_acktr.networks import Builder, default_network
 from baselines_acktr.policies import ActorCritic
 from baselines_acktr.returns import explained_variance, n_step_returns
 from baselines_acktr.rollouts import EPISODES, Rollout, Runner
@@ -40,7 +40,7 @@ class SharedAgent(Agent):
         self,
         observation_space: gym.Space,
         action_space: gym.Space,
-        network: str,
+        network: str | Builder,
         config: SharedConfig,
         seed: int = 0,
         env_id: str | None = None,
@@ -50,7 +50,7 @@ class SharedAgent(Agent):
         if isinstance(action_space, gym.spaces.Box):
             raise UserError(f"action space {action_space}: must be Discrete or MultiDiscrete")
         keras.utils.set_random_seed(seed)
-        self.network = ActorCritic(observation_space, action_space, network, config)
+        self.network = ActorCritic(observation_space, action_space, self.network_name, config)
         self.sampler = tf.random.Generator.from_seed(rank_seed(seed + 1, comm.rank))
 
     # -- acting -------------------------------------------------------------------------------------------------------

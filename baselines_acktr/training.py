@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import resource
+import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from baselines_acktr.agents import Agent
 from baselines_acktr.config import SYNONYMS
 from baselines_acktr.keeper import Keeper, find_model
 from baselines_acktr.kfac import NoInverseError
-from baselines_acktr.networks import is_registered
+from baselines_acktr.networks import Builder, is_registered, network_name
 from baselines_acktr.rollouts import require_same_step, state_gap
 from common import cli
 from common.errors import RunFailedError, UserError, closest
@@ -75,10 +77,10 @@ def check_budget(argument: str, total: int, trained: int, batch: int) -> None:
 
 def learn(
     agent_class: type[AgentT],
-    network: str | None = None,
+    network: str | Builder | None = None,
     *,
     env: gym.vector.VectorEnv,
-    seed: int = 0,
+    seed: int | None = 0,
     total_timesteps: int,
     logger: Logger | None = None,
     log_interval: int = 100,
@@ -95,10 +97,10 @@ def learn(
 
     Args:
       agent_class: the learner's `Model`.
-      network: `cnn`, `mlp`, a registered name or `module:function`; None takes that of the checkpoint, or chooses by
-        the observation space.
+      network: `cnn`, `mlp`, a registered name, `module:function` or the function itself; None takes that of the
+        checkpoint, or chooses by the observation space.
       env: SAME_STEP vector environment (see `common.vec_env.make_vec_env`).
-      seed: of the weights and of every draw of the learner.
+      seed: of the weights and of every draw of the learner; None draws one and says it.
       total_timesteps: steps of all environments of all ranks together, those of a loaded checkpoint included.
       logger: takes the numbers every `log_interval` updates (and after the first and the last).
       save_path: where rank 0 writes the model at the end.
@@ -116,6 +118,12 @@ def learn(
       RunFailedError: if a number is not finite, naming where it comes from; nothing is saved then.
     """
     require_same_step(env)
+    if seed is None:
+        seed = comm.deal([secrets.randbelow(2**31)] * comm.size if comm.rank == 0 else None)
+        if comm.rank == 0:
+            print(f"seed={seed} was drawn", file=sys.stderr, flush=True)
+    network = network if network is None else network_name(network)
+    load_path, save_path = (path and os.path.expanduser(path) for path in (load_path, save_path))
     if load_path and not resume:
         load_path = find_model(load_path, "load_path")
     preset = agent_class.preset(env.single_observation_space)

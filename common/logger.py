@@ -203,7 +203,7 @@ class Logger:
     def __init__(self, folder: str | os.PathLike[str], formats: Sequence[str] | None = None, rank: int = 0) -> None:
         formats = default_formats(rank) if formats is None else formats
         check_formats(formats)
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.rank = rank
         self._row: dict[str, float | int | str] = {}
         self._gaps: set[str] = set()

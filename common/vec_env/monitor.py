@@ -77,7 +77,7 @@ class Monitor(ResumableWrapper):
           UserError: the folder or a file cannot be written.
         """
         super().__init__(env)
-        folder = Path(log_dir)
+        folder = Path(log_dir).expanduser()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
