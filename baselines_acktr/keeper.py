@@ -100,8 +100,11 @@ class Keeper:
         self._thread: threading.Thread | None = None
         if start is None:
             _set_aside(folder)
-        else:
+            return
+        try:
             self._take_over(start)
+        except OSError as error:
+            raise UserError(f"{error.filename or folder}: cannot be gone on with: {error.strerror}") from error
 
     def due(self, updates: int) -> bool:
         """Whether a checkpoint is due after so many updates."""
@@ -159,8 +162,9 @@ class Keeper:
         try:
             checkpoint.save(run, snapshot.run[0], snapshot.run[1] | facts | {"pair": pair})
             checkpoint.save(model, snapshot.model[0], snapshot.model[1] | {"pair": pair})
-        except UserError as error:
-            print(f"{error}; the run goes on, the checkpoints before are as they were", file=sys.stderr, flush=True)
+        except (UserError, ValueError, OSError) as error:
+            said = f"{one_line(error)}; the run goes on, the checkpoints before are as they were"
+            print(said, file=sys.stderr, flush=True)
             return
         self._kept = [kept for kept in self._kept if kept.updates != snapshot.updates]
         self._kept.append(_Kept(snapshot.updates, snapshot.timesteps, snapshot.score, milestone))
@@ -171,9 +175,12 @@ class Keeper:
         best = max(scored, key=lambda kept: kept.score, default=None)
         for kept in self._kept[: -self._keep]:
             if not kept.milestone and kept is not best:
-                for path in _paths(self.folder, kept.updates):
-                    path.unlink(missing_ok=True)
                 self._kept.remove(kept)
+                try:
+                    for path in _paths(self.folder, kept.updates):
+                        path.unlink(missing_ok=True)
+                except OSError as error:
+                    print(f"{path}: cannot be deleted, so it stays: {error.strerror}", file=sys.stderr, flush=True)
 
 
 def newest(folder: Path) -> Checkpoint | None:
@@ -243,7 +250,10 @@ def _set_aside(folder: Path) -> None:
         stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(folder.stat().st_mtime))
         names = (folder.with_name(f"{folder.name}-{stamp}{suffix}") for suffix in ("", *(f"-{k}" for k in range(1000))))
         target, full = next(name for name in names if not name.exists()), has_checkpoint(folder)
-        folder.rename(target)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            raise UserError(f"{folder}: an earlier run's checkpoints cannot be moved: {error.strerror}") from error
         if full:
             print(f"an earlier run's checkpoints are now in {target}", file=sys.stderr, flush=True)
 

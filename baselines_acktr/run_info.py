@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.appended_file import require_regular
 from common.errors import UserError
 
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "gymnasium", "ale-py", "mujoco", "mpi4py", "openmpi")
@@ -74,6 +75,7 @@ def lock(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            require_regular(folder / ".run.lock")
             file = stack.enter_context((folder / ".run.lock").open("a"))  # NFS locks no folder, and no file to be read
         except OSError as error:
             raise UserError(f"--log_path={folder}: cannot be written: {error.strerror}") from error

@@ -160,12 +160,14 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
     batch = model.config.batch_size(env.num_envs * comm.size)
     runner = model.make_runner(env)
     keeps, reports = (not comm.all(part is None) for part in (run.keeper, run.logger))
-    if run.keeper is not None and (gap := state_gap(env)):
-        print(f"a resumed run will start its episodes anew, all else will be exact: {gap}", file=sys.stderr, flush=True)
     if run.resumed:
         ranks.restore(
             model, runner, run.logger, None if comm.rank else schema.read_run(run.resumed.with_suffix(".run"))
         )
+    elif keeps:
+        runner.begin()  # only then it is known what an environment holds
+    if run.keeper is not None and (gap := state_gap(env)):
+        print(f"a resumed run will start its episodes anew, all else will be exact: {gap}", file=sys.stderr, flush=True)
     clock = _Clock(model)
     stop = False
     while model.timesteps + batch <= run.total_timesteps and not stop:

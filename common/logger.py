@@ -28,7 +28,7 @@ import rich.table
 import rich.text
 from tqdm import tqdm
 
-from common.appended_file import AppendedFile
+from common.appended_file import AppendedFile, require_regular
 from common.errors import UserError, closest
 
 FORMATS = ("stdout", "log", "csv", "json", "tensorboard")
@@ -128,10 +128,10 @@ class CsvOutput(Output):
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
         if not self._path.exists():
             return [], []
-        with self._path.open(newline="") as file:
+        with self._path.open(newline="", errors="replace") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
-        return list(reader.fieldnames or ()), rows
+            rows = [{key: value for key, value in row.items() if key is not None} for row in reader]
+        return list(reader.fieldnames or ()), rows  # without what has no column, as a header that was cut off leaves it
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         aside = self._path.with_suffix(".csv.tmp")
@@ -213,7 +213,10 @@ class Logger:
             suffix = f"-rank{rank:03d}" if rank else ""
             self._outputs = {name: _open_output(name, self.folder, suffix) for name in formats}
         except OSError as error:
-            raise UserError(f"log folder {folder}: cannot be written: {error.strerror}") from error
+            name = error.filename or folder
+            raise UserError(f"log folder {folder}: {name} cannot be written: {error.strerror}") from error
+        except csv.Error as error:
+            raise UserError(f"log folder {folder}: its progress.csv is no such file: {error}; move it away") from error
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Adds {key: number, NumPy or TensorFlow scalar, or text} to the next report."""
@@ -321,6 +324,7 @@ def _plain(value: Any) -> float | int | str:
 
 def _drop_partial_line(path: Path) -> None:
     """Cuts off a last line without its end, left by a process that was killed while writing."""
+    require_regular(path)
     with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)

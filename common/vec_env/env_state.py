@@ -22,9 +22,9 @@ from gymnasium.wrappers import (
     TimeLimit,
 )
 
-from common.errors import RunFailedError, UserError
+from common.errors import RunFailedError, UserError, brief
 from common.named_arrays import Arrays, with_prefix, without_prefix
-from common.random_state import get_random_state, set_random_state
+from common.random_state import get_random_state, is_supported, set_random_state
 from common.vec_env.door import CheckedEnv
 from common.vec_env.workers import EnvironmentFailedError, of_environments
 
@@ -86,9 +86,27 @@ class ResumableEnv(gym.Wrapper):
         for layer in _layers(self.env):
             if _attributes(layer) is None:
                 return f"{type(layer).__name__} does not say in `state_attributes` what changes in it"
+        if gap := self._odd_value():
+            return gap
         base: Any = self.unwrapped
+        if base._np_random is not None and not is_supported(base._np_random):
+            return f"np_random of {type(base).__name__} is no numpy.random.Generator on PCG64"
         if _is_atari(base) and base.ale.getFloat("repeat_action_probability"):
             return "the emulator does not tell which action it repeats"
+        return ""
+
+    def _odd_value(self) -> str:
+        """Says which attribute cannot be stored as it is now, and why; "" for none."""
+        arrays: list[tuple[str, np.ndarray]] = []
+        for layer in _layers(self.env):
+            for name in _attributes(layer) or ():
+                owner, value = f"{type(layer).__name__}.{name}", getattr(layer, name, None)
+                if (odd := next(_odd_parts(value), None)) is not None:
+                    return f"{owner} holds {brief(repr(odd))}, which is no number, boolean, array or sequence of them"
+                for other, array in arrays:
+                    if any(np.may_share_memory(array, own) for own in _arrays_in(value)):
+                        return f"{owner} and {other} share an array"
+                arrays += [(owner, array) for array in _arrays_in(value)]
         return ""
 
     @property
@@ -147,6 +165,26 @@ def _encode(name: str, value: Any, state: Arrays) -> None:
         state[name] = np.array(value)
     elif value is not None:
         state[f"{name}.python"] = np.array(value)
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """What tuples and lists hold, at any depth."""
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from _parts(item)
+    else:
+        yield value
+
+
+def _odd_parts(value: Any) -> Iterator[Any]:
+    """Those parts of a value that no array of numbers or booleans can hold."""
+    for part in _parts(value):
+        if part is not None and np.asarray(part).dtype.kind not in "biufc":
+            yield part
+
+
+def _arrays_in(value: Any) -> list[np.ndarray]:
+    return [part for part in _parts(value) if isinstance(part, np.ndarray) and part.size]
 
 
 def _decode(name: str, state: Arrays) -> Any:

@@ -162,7 +162,7 @@ class EpisodeInfo(ResumableWrapper):
         return {name: array for i, state in enumerate(states) for name, array in with_prefix(str(i), state).items()}
 
     def set_state(self, state: Arrays) -> None:
-        if not self.state_gap:
+        if state and not self.state_gap:
             states = [without_prefix(str(i), state) for i in range(self.num_envs)]
             cast(Any, self.env).set_attr("env_state", states)
 
