@@ -160,7 +160,7 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
     batch = model.config.batch_size(env.num_envs * comm.size)
     runner = model.make_runner(env)
     keeps, reports = (not comm.all(part is None) for part in (run.keeper, run.logger))
-    if run.resumed:
+    if run.resumed and model.timesteps + batch <= run.total_timesteps:
         ranks.restore(
             model, runner, run.logger, None if comm.rank else schema.read_run(run.resumed.with_suffix(".run"))
         )
@@ -172,7 +172,8 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
     stop = False
     while model.timesteps + batch <= run.total_timesteps and not stop:
         last = model.timesteps + 2 * batch > run.total_timesteps
-        report = reports and (model.updates == 0 or (model.updates + 1) % run.log_interval == 0 or last)
+        due = model.updates == 0 or (model.updates + 1) % run.log_interval == 0
+        report = reports and (due or last)
         rollout = runner.run()
         metrics = model.update(rollout, run.total_timesteps, report)
         model.timesteps += rollout.rewards.size * comm.size
@@ -184,14 +185,14 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
             ranks.check_in_sync(model)
         if run.logger is not None:
             run.logger.progress(model.timesteps, run.total_timesteps, eprewmean=now.reward, fps=clock.fps())
-            if report:
+            if due:
                 _report(run.logger, model, now, metrics, clock)
         ended = stop or model.timesteps + batch > run.total_timesteps
         if keeps and (ended or now.save):
             snapshot = ranks.snapshot(model, runner, run.logger, now)
             if run.keeper is not None and snapshot is not None:
                 run.keeper.save(snapshot, wait=ended)
-        if run.logger is not None and ended and not report:
+        if run.logger is not None and ended and not due:
             _report(run.logger, model, now, metrics, clock)  # a resumed run takes this row back
     if run.save_path and comm.rank == 0:
         model.save(run.save_path)

@@ -130,8 +130,9 @@ class CsvOutput(Output):
             return [], []
         with self._path.open(newline="", errors="replace") as file:
             reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or ())  # read now, from an empty file, too
             rows = [{key: value for key, value in row.items() if key is not None} for row in reader]
-        return list(reader.fieldnames or ()), rows  # without what has no column, as a header that was cut off leaves it
+        return columns, rows  # without what has no column, as a header that was cut off leaves it
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         aside = self._path.with_suffix(".csv.tmp")
