@@ -43,7 +43,7 @@ def _imported(name: str) -> Builder:
     module_name, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"--network={name}: {error}; must be module:function of something importable") from error
 
 

@@ -406,3 +406,18 @@ def test_gray_pictures_get_a_channel_axis(shape, seen):
     with make_vec_env(registered(observation_space=space, first=(np.ones(shape, np.uint8), {})), 1, 0) as env:
         assert env.single_observation_space.shape == seen
         assert env.reset()[0].shape == (1, *seen)
+
+
+def test_a_picture_in_a_dict_is_said_to_be_learned_as_a_vector(capsys):
+    space = gym.spaces.Dict(camera=gym.spaces.Box(0, 255, (8, 8, 3), np.uint8), speed=BOX)
+    first = ({"camera": np.zeros((8, 8, 3), np.uint8), "speed": SEEN}, {})
+    for _ in range(2):
+        with make_vec_env(registered(observation_space=space, first=first), 2, 0) as env:
+            assert env.reset()[0].shape == (2, 8 * 8 * 3 + 3)
+    assert capsys.readouterr().err.count("--env=Odd-v0: its observations have a picture in them") == 1
+
+
+@pytest.mark.parametrize("name", [".x:Y-v0", "..:Y-v0"])
+def test_relative_modules_are_one_line(name):
+    with pytest.raises(UserError, match=r"cannot import module"):
+        make_vec_env(name, 1, 0)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
+import multiprocessing
+import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -25,6 +28,12 @@ class FlatObservation(gym.wrappers.FlattenObservation):
     """Observations that are no Box (Discrete, MultiBinary, Tuple, Dict, ...) as one vector, categories one-hot."""
 
     state_attributes = ()
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        if _has_picture(env.observation_space) and multiprocessing.parent_process() is None:
+            name = env.spec.id if env.spec else type(env.unwrapped).__name__
+            _say_once(f"--env={name}: its observations have a picture in them, which is learned as part of one vector")
 
 
 class ChannelAxis(gym.ObservationWrapper):
@@ -87,6 +96,16 @@ class EpisodeStatistics(gym.wrappers.RecordEpisodeStatistics):
     @seconds.setter
     def seconds(self, value: float) -> None:
         self.episode_start_time = time.perf_counter() - value
+
+
+def _has_picture(space: spaces.Space) -> bool:
+    parts = space.values() if isinstance(space, spaces.Dict) else space if isinstance(space, spaces.Tuple) else ()
+    return any(_has_picture(part) or len(part.shape or ()) == 3 for part in parts)
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _without_episode(info: dict[str, Any]) -> dict[str, Any]:
