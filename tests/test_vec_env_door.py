@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ale_py
@@ -11,6 +12,8 @@ import pytest
 from gymnasium.envs.registration import WrapperSpec
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.wrappers import RecordEpisodeStatistics
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from common.errors import RunFailedError, UserError
 from common.vec_env import make_vec_env
@@ -44,7 +47,8 @@ class Plain(gym.Env):
         self.steps += 1
         if isinstance(self.returned, tuple) and len(self.returned) == 5:
             *others, info = self.returned
-            others[2] = others[2] or self.steps == 5
+            if self.steps == 5:
+                others[2] = True
             return *others, dict(info) if isinstance(info, dict) else info
         return self.returned
 
@@ -421,3 +425,58 @@ def test_a_picture_in_a_dict_is_said_to_be_learned_as_a_vector(capsys):
 def test_relative_modules_are_one_line(name):
     with pytest.raises(UserError, match=r"cannot import module"):
         make_vec_env(name, 1, 0)
+
+
+DTYPES = [np.float32, np.float64, np.float16, np.uint8, np.int8, np.int32, np.int64, np.uint32, np.bool_, np.complex64]
+BOXES = st.builds(
+    lambda shape, dtype: gym.spaces.Box(0, 1, tuple(shape), dtype),
+    st.lists(st.integers(0, 3), max_size=3),
+    st.sampled_from([dtype for dtype in DTYPES if dtype not in (np.bool_, np.complex64)]),
+)
+SPACES = st.recursive(
+    BOXES
+    | st.builds(gym.spaces.Discrete, st.integers(1, 4))
+    | st.builds(gym.spaces.MultiBinary, st.integers(1, 4))
+    | st.builds(gym.spaces.MultiDiscrete, st.lists(st.integers(1, 4), min_size=1, max_size=3)),
+    lambda parts: (
+        st.builds(lambda some: gym.spaces.Tuple(some), st.lists(parts, min_size=1, max_size=2))
+        | st.builds(lambda some: gym.spaces.Dict(some), st.dictionaries(st.sampled_from("ab"), parts, min_size=1))
+    ),
+    max_leaves=3,
+)
+ARRAYS = st.builds(
+    lambda shape, dtype: np.ones(tuple(shape), dtype), st.lists(st.integers(0, 3), max_size=3), st.sampled_from(DTYPES)
+)
+ANYTHING = ARRAYS | st.none() | st.text(max_size=3) | st.integers(-5, 5) | st.floats(width=32)
+ANYTHING |= st.just({}) | st.just([]) | st.just(())
+FIELDS = ["reward", "terminated", "truncated", "info"]
+PLACES = ["observation of reset", "observation of step", *FIELDS, "step", "reset", "none"]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(space=SPACES, place=st.sampled_from(PLACES), odd=ANYTHING, seed=st.integers(0, 9))
+def test_random_environments_keep_the_contract_or_are_named(space, place, odd, seed):
+    space.seed(seed)
+    right = space.sample()
+    first: Any = (odd if place == "observation of reset" else right, {})
+    returned: list[Any] = [odd if place == "observation of step" else right, 1.0, False, False, {}]
+    if place in FIELDS:
+        returned[1 + FIELDS.index(place)] = odd
+    fields = {"observation_space": space, "first": odd if place == "reset" else first}
+    fields["returned"] = odd if place == "step" else tuple(returned)
+    try:
+        with make_vec_env(registered(**fields), 2, 0, backend="sync") as env:
+            batch = env.observation_space
+            assert batch.shape == env.reset()[0].shape
+            for _ in range(3):
+                observations, rewards, terminated, truncated, _ = env.step(np.array([0, 1]))
+                assert (observations.shape, observations.dtype) == (
+                    env.observation_space.shape,
+                    env.observation_space.dtype,
+                )
+                assert (rewards.shape, rewards.dtype) == ((2,), np.float32)
+                assert (terminated.shape, terminated.dtype) == (truncated.shape, truncated.dtype) == ((2,), bool)
+    except UserError as error:
+        assert re.match(r"--env=Odd-v0: environment 0: (reset|step|observation_space): ", str(error))
+        assert str(error).isprintable()
+        assert place != "none" or 0 in (space.shape or ()) or not isinstance(space, gym.spaces.Box)
