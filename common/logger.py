@@ -214,8 +214,8 @@ class Logger:
             suffix = f"-rank{rank:03d}" if rank else ""
             self._outputs = {name: _open_output(name, self.folder, suffix) for name in formats}
         except OSError as error:
-            name = error.filename or folder
-            raise UserError(f"log folder {folder}: {name} cannot be written: {error.strerror}") from error
+            where = f" ({error.filename})" if error.filename not in (None, str(folder)) else ""
+            raise UserError(f"log folder {folder}: cannot be written: {error.strerror}{where}") from error
         except csv.Error as error:
             raise UserError(f"log folder {folder}: its progress.csv is no such file: {error}; move it away") from error
 
