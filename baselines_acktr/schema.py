@@ -7,9 +7,11 @@ where the user typed or allowed them (`require_trust`).
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ _MAX_ACTIONS = 2**20
 _MAX_RANK = 8  # of a space
 _MAX_STACK = 64  # frames of an observation of a game
 _MAX_TEXT = 1000  # characters of a name
+_RUN_JSON_LIMIT = 2**20  # bytes
 _DTYPES = {"bool", "float16", "float32", "float64"} | {f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)}
 
 Arrays = Mapping[str, np.ndarray]
@@ -76,6 +79,37 @@ def check_facts(path: checkpoint.StrPath, meta: Mapping[str, Any]) -> None:
         _check_fields(_FACTS, meta)
     except ValueError as error:
         raise UserError(f"checkpoint {path}: damaged: {brief(error, 300)}") from error
+
+
+def timesteps_of(path: checkpoint.StrPath) -> int:
+    """How many timesteps a model's file says that it is trained; raises UserError as `read_model`."""
+    meta = checkpoint.load_meta(path)
+    try:
+        _check_fields({"counters": _OBJECT}, meta)
+        _check_fields({"timesteps": _COUNTERS["timesteps"]}, meta["counters"], "counters: ")
+    except ValueError as error:
+        raise UserError(f"checkpoint {path}: damaged: {brief(error, 300)}") from error
+    return meta["counters"]["timesteps"]
+
+
+def settings_in_run_json(path: Path) -> dict[str, dict[str, Any]]:
+    """{flag: {"value": its value, "from": where it came from}} of a run.json.
+
+    Raises:
+      UserError: it cannot be read, is larger than any of ours, or is not as `run_info.write` leaves it.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_RUN_JSON_LIMIT + 1)
+        if len(text) > _RUN_JSON_LIMIT:
+            raise ValueError("it is too large")
+        content = json.loads(text)
+        _check_fields({"settings": _OBJECT}, content)
+        for name, setting in content["settings"].items():
+            _check_fields({"value": _Field(lambda value: True, ""), "from": _text()}, setting, f"{brief(name)}: ")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged: {brief(error, 300)}") from error
+    return content["settings"]
 
 
 def require_trust(path: checkpoint.StrPath, what: str, name: str, flag: str) -> None:

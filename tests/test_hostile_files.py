@@ -228,3 +228,22 @@ def test_state_of_a_hostile_environment_is_no_bomb():
         _decode("x", {"x.tuple": np.array(10**12)})
     assert _decode("x", {"x.tuple": np.array(3)}) == (None, None, None)
     assert sys.getsizeof(_decode("x", {"x.list": np.array(2**16)})) < 2**20
+
+
+RUN_JSONS = ["", "{", "[]", "null", '{"settings": []}', '{"settings": {"lr": 1}}', '{"settings": {"lr": {"value": 1}}}']
+RUN_JSONS += ['{"settings": {"lr": {"from": "default"}}}', '{"settings": {"lr": {"value": 1, "from": 7}}}', "[" * 10**5]
+RUN_JSONS += ['{"settings": {"\\u001b[2J": 1}}', '{"a": ' * 10**5, " " * 2**21, '{"settings": {"lr": {"value": NaN}}}']
+
+
+@pytest.mark.parametrize("text", RUN_JSONS)
+def test_a_run_json_that_is_none_of_ours_is_one_line(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    line = require_one_line(tmp_path, lambda: schema.settings_in_run_json(tmp_path / "run.json"), text[:40])
+    assert "run.json: damaged: " in line
+
+
+@pytest.mark.parametrize("value", [None, [], {}, {"timesteps": -1, "updates": 0, "seed": 0}, {"timesteps": "1"}])
+def test_counters_that_are_none_are_one_line(tmp_path, value):
+    arrays, meta = small_model()
+    checkpoint.save(tmp_path / "model", arrays, meta | {"counters": value})
+    require_one_line(tmp_path, lambda: schema.timesteps_of(tmp_path / "model"), str(value))
