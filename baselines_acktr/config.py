@@ -18,6 +18,8 @@ CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # one number ea
 ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "critic", "inverse_form", "value_network")
 BEFORE = {"value_network": "shared"}  # what models were made with whose checkpoints do not say
 FORMS = ("cholesky", "eigen")
+HIDDEN_SIZES = {"cnn": (512,), "pixels": (256,), "mlp": (64, 64)}  # dense layers of the networks, where none are given
+PIXEL_CONVOLUTIONS = ((32, 3, 2), (32, 3, 2))  # filters, kernel size and stride of those of `pixels`
 ACTIVATIONS = ("", "relu", "tanh", "elu")
 # What other libraries call a flag or hyperparameter -> what to write here, for hints.
 SYNONYMS = {

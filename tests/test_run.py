@@ -546,10 +546,10 @@ def test_the_commit_of_a_clone_is_recorded_and_none_elsewhere(tmp_path):
 
 
 SUITED = """
-import os, sys
+import contextlib, os, sys
 import run
 
-settings, _ = run.probe(run.prepare(sys.argv[1:]))
+settings, _ = run.probe(run.prepare(sys.argv[1:], contextlib.ExitStack())[0])
 names = ("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_FORCE_GPU_ALLOW_GROWTH")
 print([os.environ.get(name) for name in names])
 """

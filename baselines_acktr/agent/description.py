@@ -13,7 +13,7 @@ import numpy as np
 
 from baselines_acktr.config import BEFORE
 from common.atomic_file import StrPath
-from common.errors import UserError
+from common.errors import UserError, brief
 
 
 def describe(
@@ -110,9 +110,9 @@ def _check_same(path: StrPath, what: str, trained: Any, asked: Any) -> None:
 def _brief(value: Any) -> str:
     """Returns a value of the meta in few words; a space as its type, its size and its dtype."""
     if not isinstance(value, dict):
-        return str(value)
+        return brief(value)
     size = value.get("n", value.get("nvec", value.get("shape")))
-    return f"{value.get('type')}({size}, {value.get('dtype')})"
+    return brief(f"{value.get('type')}({size}, {value.get('dtype')})")
 
 
 def _bounds(value: np.ndarray) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.agent.agent import Agent
-from baselines_acktr.agent.networks import default_network
+from baselines_acktr.agent.networks import Builder, default_network
 from baselines_acktr.agent.policies import ActorCritic
 from baselines_acktr.config import SharedConfig
 from baselines_acktr.learning.losses import policy_gradient_loss, value_loss
@@ -41,7 +41,7 @@ class SharedAgent(Agent):
         self,
         observation_space: gym.Space,
         action_space: gym.Space,
-        network: str,
+        network: str | Builder,
         config: SharedConfig,
         seed: int = 0,
         env_id: str | None = None,
