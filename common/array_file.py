@@ -33,6 +33,7 @@ _ZIP64_LOCATOR = 20  # bytes before that, in archives above 4 GiB
 _START = b"PK\x03\x04"
 _DIGEST_LENGTH = hashlib.sha256().digest_size * 2
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*")
+_NAME_LIMIT = 1000  # characters
 _DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, SyntaxError)
 _DAMAGE += (MemoryError, zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError)
 
@@ -100,8 +101,9 @@ def _read_errors(path: StrPath) -> Iterator[None]:
 
 
 def _check_storable(name: str, dtype: np.dtype[Any]) -> None:
-    if not _NAME.fullmatch(name) or ".." in name or name == _META:
-        raise ValueError(f"array name {name!r}: must be words of letters, digits and _.+- joined by /")
+    if len(name) > _NAME_LIMIT or not _NAME.fullmatch(name) or ".." in name or name == _META:
+        allowed = f"words of letters, digits and _.+- joined by /, at most {_NAME_LIMIT} characters together"
+        raise ValueError(f"array name {brief(repr(name))}: must be {allowed}")
     if dtype.kind not in "biufc":
         raise ValueError(f"array {name}: dtype {dtype} is not a number or a boolean")
 

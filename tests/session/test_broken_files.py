@@ -23,7 +23,8 @@ from common.errors import UserError
 from common.logger import Logger
 from common.vec_env import make_vec_env
 
-RUN = ["--alg=a2c", "--num_env=2", "--hidden_sizes=4", "--log_interval=1", "--log_format=csv", "--save_interval=1"]
+RUN = ["--alg=a2c", "--num_env=2", "--nsteps=5", "--hidden_sizes=4"]
+RUN += ["--log_interval=1", "--log_format=csv", "--save_interval=1"]
 ENDLESS = np.random.default_rng(0)
 
 
