@@ -9,12 +9,14 @@ import tensorflow as tf
 
 from baselines_acktr.agent.shared_agent import SharedAgent
 from baselines_acktr.config import AcktrDiscreteConfig
-from baselines_acktr.kfac import Divergence, Objective, TrustRegion, gaussian_log_likelihood
+from baselines_acktr.kfac import Divergence, Objective, TrustRegion, gaussian_kl, gaussian_log_likelihood
 from baselines_acktr.learning.optimizers import fisher_part, make_kfac
 from baselines_acktr.learning.rollouts import Rollout
 from baselines_acktr.session import loop
 from common.distributions import make_distribution
 from common.named_arrays import with_prefix, without_prefix
+
+ERROR_DECAY = 0.9  # of the running mean of the critic's squared error
 
 
 class Model(SharedAgent):
@@ -33,6 +35,8 @@ class Model(SharedAgent):
             self.network, self.config, self.seed, self.comm, trust_regions=regions, learning_rate=1.0, delta=1.0
         )
         self.divergence = Divergence(self._fisher_outputs, self._joint_kl)
+        self.sigma = tf.Variable(1.0, trainable=False, dtype=self.network.compute_dtype)
+        self._squared_error = np.zeros(2)  # decayed sum of the critic's mean squared errors, and of their weights
 
     def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
         """One K-FAC update.
@@ -52,6 +56,7 @@ class Model(SharedAgent):
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:
         """Rows [B, ...] of observations, actions, returns and advantages, shuffled: the Fisher takes the first ones."""
+        self._follow_errors(returns - rollout.values)
         order = self.row_order(returns.size)
         return tuple(np.take(rows, order, axis=0) for rows in super()._batch(rollout, returns))
 
@@ -60,6 +65,7 @@ class Model(SharedAgent):
         parts = self._forward_in_parts(observations)
         parameters, values = (tf.concat(tensors, axis=0) for tensors in zip(*parts, strict=True))
         losses, metrics = self._losses(parameters, values, actions, returns, advantages)
+        losses["value"] /= tf.square(self.sigma)
         return Objective(losses, self._sampled_log_likelihood(*parts[0]), metrics)
 
     def _fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
@@ -68,8 +74,8 @@ class Model(SharedAgent):
 
     def _joint_kl(self, old: tuple[tf.Tensor, tf.Tensor], new: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """KL of the joint distribution p(a, v|s) = pi(a|s) p(v|s), mean over rows, by its two parts; nats."""
-        value_kl = 0.5 * self.config.vf_fisher_coef * tf.reduce_mean(tf.square(new[1] - old[1]))
-        return {"policy_kl": self._mean_kl(old[0], new[0]), "value_kl": value_kl}
+        value_kl = gaussian_kl(old[1][:, None], new[1][:, None], self._value_deviation())
+        return {"policy": self._mean_kl(old[0], new[0]), "value": value_kl}
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""
@@ -84,15 +90,36 @@ class Model(SharedAgent):
         generator = self.optimizer.generator
         pi = make_distribution(self.action_space, parameters)
         policy_part = tf.reduce_sum(pi.log_prob(pi.sample(generator)))
-        sigma = self.config.vf_fisher_coef**-0.5
-        return policy_part + gaussian_log_likelihood(values, generator, sigma)
+        return policy_part + gaussian_log_likelihood(values, generator, self._value_deviation())
+
+    def _value_deviation(self) -> tf.Tensor:
+        """sigma of p(v|s) = N(V(s), sigma^2), by `vf_fisher_coef`."""
+        return self.sigma * self.config.vf_fisher_coef**-0.5
+
+    def _follow_errors(self, errors: np.ndarray) -> None:
+        """Sets sigma^2 to the running mean of the critic's squared error, of all ranks, but not below 1 (appendix D).
+
+        Returns of hundreds would else leave the policy no say in what both share; those of Atari games keep sigma = 1.
+        """
+        squared = self.comm.mean(np.mean(np.square(errors, dtype=np.float64)))
+        if np.isfinite(squared):
+            self._squared_error = ERROR_DECAY * self._squared_error + (1 - ERROR_DECAY) * np.array([squared, 1.0])
+        self._set_sigma()
+
+    def _set_sigma(self) -> None:
+        total, weight = self._squared_error
+        mean = total / weight if weight else 0.0
+        self.sigma.assign(np.asarray(max(1.0, mean) ** 0.5, self.sigma.dtype.as_numpy_dtype))
 
     def state(self) -> dict[str, np.ndarray]:
-        return super().state() | with_prefix("kfac", self.optimizer.state())
+        own = {"squared_error": self._squared_error.copy()}
+        return super().state() | with_prefix("kfac", self.optimizer.state()) | own
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         super().set_state(arrays)
         self.optimizer.set_state(without_prefix("kfac", arrays))
+        self._squared_error = arrays.get("squared_error", np.zeros(2)).copy()  # older files have none
+        self._set_sigma()
 
     def close(self) -> None:
         self.optimizer.close()

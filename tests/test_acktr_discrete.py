@@ -132,7 +132,7 @@ def test_loss_by_hand():
 def test_the_gradients_of_policy_and_critic_are_told_apart():
     model = make_model(ent_coef=0.3)
     observations, actions, returns, advantages = model._batch(make_rollout(model), np.ones((4, 6), np.float32))
-    _, gradients = model.optimizer.differentiate(model._objective, observations, actions, returns, advantages)
+    _, slopes = model.optimizer.differentiate(model._objective, observations, actions, returns, advantages)
     with tf.GradientTape(persistent=True) as tape:
         logits, values = model.network(observations)
         log_p = tf.nn.log_softmax(logits)
@@ -140,11 +140,12 @@ def test_the_gradients_of_policy_and_critic_are_told_apart():
         entropy = -tf.reduce_sum(tf.exp(log_p) * log_p, axis=1)
         losses = {"policy": -tf.reduce_mean(taken * advantages + 0.3 * entropy)}
         losses["value"] = tf.reduce_mean(0.5 * tf.square(returns - values))
-    assert set(gradients) == set(losses)
+    assert set(slopes) == set(losses)
     for name, loss in losses.items():
+        np.testing.assert_allclose(slopes[name].loss, loss, rtol=1e-5)
         kernels = [block.weights[0] for block in model.optimizer.blocks]
         expected = tape.gradient(loss, kernels, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        for gradient, kernel in zip(gradients[name], expected, strict=True):
+        for gradient, kernel in zip(slopes[name].gradient, expected, strict=True):
             np.testing.assert_allclose(gradient[:-1], kernel, rtol=1e-4, atol=1e-6)
 
 
@@ -195,16 +196,35 @@ def test_exact_kl_is_that_of_the_policies_before_and_after():
     np.testing.assert_allclose(kl, (np.exp(before) * (before - after)).sum(axis=1).mean(), rtol=1e-3)
 
 
-def test_the_quadratic_model_foretells_the_exact_kl_of_the_policy():
+def log_probabilities(model, observations) -> np.ndarray:
+    logits = model.network(observations)[0].numpy().astype(np.float64)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def test_the_quadratic_model_foretells_the_exact_kl_of_small_steps():
     """On the rows that it is made of, here all of them."""
-    model = make_model(fisher_rows=0, delta=1e-4, vf_delta=1e-6)
+    model = make_model(fisher_rows=0, delta=1e-7, vf_delta=1e-9)
     rollout = make_rollout(model)
     observations = rollout.observations.reshape(-1, 3)
     for _ in range(3):
-        before = model._parameters(observations)
+        before = log_probabilities(model, observations)
         metrics = model.update(rollout, 10**9, report=True)
-        kl = float(model._mean_kl(before, model._parameters(observations)))
+        after = log_probabilities(model, observations)
+        kl = (np.exp(before) * (before - after)).sum(axis=1).mean()
         np.testing.assert_allclose(metrics["quadratic_kl"], kl, rtol=0.1)
+
+
+@pytest.mark.parametrize(("error", "sigma"), [(0.1, 1.0), (1.0, 1.0), (20.0, 20.0)])
+def test_sigma_is_the_critics_error_but_at_least_one(error, sigma):
+    model = make_model()
+    rollout = make_rollout(model)
+    rollout = rollout._replace(rewards=rollout.values + np.float32(error))
+    for _ in range(2):
+        model.update(rollout, 10**9)
+    np.testing.assert_allclose(model.sigma, sigma, rtol=1e-5)
+    other = make_model()
+    other.set_state(model.state())
+    np.testing.assert_allclose(other.sigma, sigma, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "limits"), [("policy", ("lr", "delta")), ("value", ("vf_lr", "vf_delta"))])

@@ -38,7 +38,9 @@ def bernoulli_log_likelihood(logits: tf.Tensor, generator: tf.random.Generator) 
     return -tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.stop_gradient(bits), logits=logits))
 
 
-def gaussian_log_likelihood(mean: tf.Tensor, generator: tf.random.Generator, sigma: float = 1.0) -> tf.Tensor:
+def gaussian_log_likelihood(
+    mean: tf.Tensor, generator: tf.random.Generator, sigma: float | tf.Tensor = 1.0
+) -> tf.Tensor:
     """Log-likelihood, up to a constant, of one target per row drawn from N(mean, sigma^2 I).
 
     With sigma = 1 its Fisher is the Gauss-Newton matrix of the squared error (Wu et al. 2017, section 3.1).
@@ -66,7 +68,7 @@ def bernoulli_kl(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(_row_sums(kl))
 
 
-def gaussian_kl(old: tf.Tensor, new: tf.Tensor, sigma: float = 1.0) -> tf.Tensor:
+def gaussian_kl(old: tf.Tensor, new: tf.Tensor, sigma: float | tf.Tensor = 1.0) -> tf.Tensor:
     """KL between N(old, sigma^2 I) and N(new, sigma^2 I), means [B, ...]; sum over numbers, mean over rows."""
     return 0.5 * tf.reduce_mean(_row_sums(tf.square((new - old) / sigma)))
 

@@ -223,8 +223,9 @@ class Kfac:
 
         Returns:
           The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
-          `model_kl` (KL of the step by the quadratic model, nats, before heavy-ball momentum); scalars, means over the
-          ranks.
+          `model_kl` (KL of the step by the quadratic model, nats, before heavy-ball momentum), with a divergence also
+          `model_decrease` (how far the loss should fall) and `model_NAME_kl` for the parts of the KL; scalars, means
+          over the ranks.
 
         Raises:
           NoInverseError: if there are no inverses at all yet because the first factors are bad.
@@ -424,7 +425,7 @@ class Kfac:
             "trust_region_scale": tf.math.divide_no_nan(length, self.learning_rate),
             "model_kl": half_square * step.fisher_norm,
             "model_decrease": step.decrease(length, self.damping),
-            **{f"model_{name}": half_square * part for name, part in parts.items()},
+            **{f"model_{name}_kl": half_square * part for name, part in parts.items()},
         }
 
     def _move(self, velocity: Vector, factor: Any, gradients: Vector, norm: tf.Tensor, length: tf.Tensor) -> None:

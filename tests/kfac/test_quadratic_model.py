@@ -313,8 +313,8 @@ def test_parts_of_the_kl_are_told_apart():
     before = weights(optimizer)
     metrics = optimizer.minimize(objective, x, divergence=Divergence(model, joint_kl))
     step = before - weights(optimizer)
-    np.testing.assert_allclose(metrics["model_value"], 0.5 * step @ fisher @ step, rtol=1e-8)
-    np.testing.assert_allclose(metrics["model_policy"] + metrics["model_value"], metrics["model_kl"], rtol=1e-9)
+    np.testing.assert_allclose(metrics["model_value_kl"], 0.5 * step @ fisher @ step, rtol=1e-8)
+    np.testing.assert_allclose(metrics["model_policy_kl"] + metrics["model_value_kl"], metrics["model_kl"], rtol=1e-9)
 
 
 # -- damping ----------------------------------------------------------------------------------------------------------
