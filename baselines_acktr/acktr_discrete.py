@@ -16,7 +16,7 @@ from baselines_acktr.session import loop
 from common.distributions import make_distribution
 from common.named_arrays import with_prefix, without_prefix
 
-ERROR_DECAY = 0.9  # of the running mean of the critic's squared error
+ERROR_DECAY = 0.97  # of the running mean of the critic's squared error
 
 
 class Model(SharedAgent):
@@ -29,7 +29,7 @@ class Model(SharedAgent):
         super().__init__(*arguments, **options)
         regions = {
             "policy": TrustRegion(self.config.lr, self.config.delta),
-            "value": TrustRegion(self.config.vf_lr, self.config.vf_delta, relative=True),
+            "value": TrustRegion(self.config.vf_lr, self.config.vf_delta),
         }
         self.optimizer = make_kfac(
             self.network, self.config, self.seed, self.comm, trust_regions=regions, learning_rate=1.0, delta=1.0

@@ -289,10 +289,7 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     )
     vf_lr: float = option(0.7, "largest step of the critic; 1 is the whole Gauss-Newton step", source=TUNED, above=0)
     vf_delta: float = option(
-        0.5,
-        "radius of the critic's trust region, in units of its loss 0.5 (R - V)^2 on the batch",
-        source=TUNED,
-        above=0,
+        0.05, "radius of the trust region of the critic's step", unit="nats of KL", source=TUNED, above=0
     )
     damping: float = changed(KfacConfig, "damping", 2e-4, source=TUNED)
     lam: float = changed(SharedConfig, "lam", 0.95, source=TUNED + "; " + PAPER + ": 1")

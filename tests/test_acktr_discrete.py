@@ -42,7 +42,9 @@ def make_rollout(model: Model, steps=4, envs=6, seed=0) -> Rollout:
     if model.observation_space.dtype == np.uint8:
         observations = observations * 255
     actions = rng.integers(0, 2, shape + model.action_space.shape)
-    rewards, values = rng.normal(size=(2, *shape)).astype(np.float32)  # every episode ends: rewards are the returns
+    rewards, values = rng.normal(size=(2, *shape)).astype(
+        keras.config.floatx()
+    )  # every episode ends: rewards are the returns
     observations = observations.astype(model.observation_space.dtype)
     return Rollout(observations, actions, rewards, np.ones(shape, bool), values, np.zeros_like(values))
 
@@ -132,7 +134,7 @@ def test_loss_by_hand():
 def test_the_gradients_of_policy_and_critic_are_told_apart():
     model = make_model(ent_coef=0.3)
     observations, actions, returns, advantages = model._batch(make_rollout(model), np.ones((4, 6), np.float32))
-    _, slopes = model.optimizer.differentiate(model._objective, observations, actions, returns, advantages)
+    _, gradients = model.optimizer.differentiate(model._objective, observations, actions, returns, advantages)
     with tf.GradientTape(persistent=True) as tape:
         logits, values = model.network(observations)
         log_p = tf.nn.log_softmax(logits)
@@ -140,12 +142,11 @@ def test_the_gradients_of_policy_and_critic_are_told_apart():
         entropy = -tf.reduce_sum(tf.exp(log_p) * log_p, axis=1)
         losses = {"policy": -tf.reduce_mean(taken * advantages + 0.3 * entropy)}
         losses["value"] = tf.reduce_mean(0.5 * tf.square(returns - values))
-    assert set(slopes) == set(losses)
+    assert set(gradients) == set(losses)
     for name, loss in losses.items():
-        np.testing.assert_allclose(slopes[name].loss, loss, rtol=1e-5)
         kernels = [block.weights[0] for block in model.optimizer.blocks]
         expected = tape.gradient(loss, kernels, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        for gradient, kernel in zip(slopes[name].gradient, expected, strict=True):
+        for gradient, kernel in zip(gradients[name], expected, strict=True):
             np.testing.assert_allclose(gradient[:-1], kernel, rtol=1e-4, atol=1e-6)
 
 
@@ -201,9 +202,18 @@ def log_probabilities(model, observations) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
-def test_the_quadratic_model_foretells_the_exact_kl_of_small_steps():
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
+def test_the_quadratic_model_foretells_the_exact_kl_of_small_steps(float64):
     """On the rows that it is made of, here all of them."""
-    model = make_model(fisher_rows=0, delta=1e-7, vf_delta=1e-9)
+    model = make_model(fisher_rows=0, delta=1e-12, vf_delta=1e-14)
     rollout = make_rollout(model)
     observations = rollout.observations.reshape(-1, 3)
     for _ in range(3):
@@ -211,7 +221,7 @@ def test_the_quadratic_model_foretells_the_exact_kl_of_small_steps():
         metrics = model.update(rollout, 10**9, report=True)
         after = log_probabilities(model, observations)
         kl = (np.exp(before) * (before - after)).sum(axis=1).mean()
-        np.testing.assert_allclose(metrics["quadratic_kl"], kl, rtol=0.1)
+        np.testing.assert_allclose(metrics["quadratic_kl"], kl, rtol=0.01)
 
 
 @pytest.mark.parametrize(("error", "sigma"), [(0.1, 1.0), (1.0, 1.0), (20.0, 20.0)])

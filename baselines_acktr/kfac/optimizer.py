@@ -50,13 +50,6 @@ Loss = tuple[tf.Tensor, Metrics]
 WHOLE = "loss"  # name of the only part of a loss that has no parts
 
 
-class Slope(NamedTuple):
-    """One part of a loss on a batch, and its gradient: a matrix [I, O] for each layer."""
-
-    loss: tf.Tensor
-    gradient: Vector
-
-
 class Objective(NamedTuple):
     """What a model is trained on, computed in one forward pass.
 
@@ -73,8 +66,8 @@ class Objective(NamedTuple):
     metrics: dict[str, tf.Tensor] = {}  # noqa: RUF012 (read only)
 
 
-Slopes = dict[str, Slope]  # of each part of the loss
-Derivatives = tuple[Metrics, Slopes, list[tf.Tensor]]  # metrics, slopes, factors
+Gradients = dict[str, Vector]  # of each part of the loss, or of WHOLE
+Derivatives = tuple[Metrics, Gradients, list[tf.Tensor]]  # metrics, gradients, factors
 
 
 class Kfac:
@@ -236,9 +229,9 @@ class Kfac:
             raise RuntimeError("Kfac.minimize cannot be part of a tf.function; Kfac.advance can")
         if self._regions and divergence is None:
             raise ValueError("divergence=None: must be given where there are trust_regions")
-        metrics, slopes = self.differentiate(objective, *batch)
+        metrics, gradients = self.differentiate(objective, *batch)
         self.refresh_inverses()
-        metrics |= self.follow(slopes, *batch, divergence=divergence)
+        metrics |= self.follow(gradients, *batch, divergence=divergence)
         self._step += 1
         if divergence and self._damping_interval and self._step % self._damping_interval == 0:
             self._adapt_damping(loss or objective, batch, metrics)
@@ -257,12 +250,12 @@ class Kfac:
         """
         return self._call(self._differentiate_loss, self._advance, loss, batch)
 
-    def differentiate(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Slopes]:
+    def differentiate(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Gradients]:
         """The first part of `minimize`: takes the batch's factors into the curvature.
 
         Returns:
-          The objective's metrics with its `loss`, and the slope of each part of the loss, or of "loss" where it has no
-          parts; means over the ranks.
+          The objective's metrics with its `loss`, and {name: gradient} for each part of the loss, or for "loss" where
+          it has none: a matrix [I, O] for each layer; means over the ranks.
         """
         return self._call(self._differentiate, self._observe, objective, batch)
 
@@ -274,18 +267,18 @@ class Kfac:
         """Publishes the inverses of the last snapshot as soon as they are there."""
         self.curvature.await_inverses()
 
-    def follow(self, slopes: Slopes, *batch: Any, divergence: Divergence | None = None) -> Metrics:
-        """The part of `minimize` behind the slopes: chooses direction and length, and moves the weights.
+    def follow(self, gradients: Gradients, *batch: Any, divergence: Divergence | None = None) -> Metrics:
+        """The part of `minimize` behind the gradients: chooses direction and length, and moves the weights.
 
         Args:
-          slopes: as `differentiate` returns them.
+          gradients: as `differentiate` returns them.
           *batch: as for `minimize`, like the other arguments and the result.
         """
         if divergence is None:
-            return self._follow_kfac(slopes[WHOLE].gradient)
+            return self._follow_kfac(gradients[WHOLE])
         if self._group:
-            return self._follow_model(divergence, slopes, *batch)
-        return self._call(self._follow_model, _unchanged, divergence, (slopes, *batch))
+            return self._follow_model(divergence, gradients, *batch)
+        return self._call(self._follow_model, _unchanged, divergence, (gradients, *batch))
 
     # -- gradients and factors ----------------------------------------------------------------------------------------
 
@@ -305,12 +298,12 @@ class Kfac:
             loss, log_likelihood, metrics = objective(*batch)
             total = tf.add_n(list(loss.values())) if isinstance(loss, dict) else loss
         parts = {name: loss[name] for name in self._regions} if self._regions else {WHOLE: total}
-        slopes = {name: Slope(part, self._gradients(tape, part)) for name, part in parts.items()}
+        gradients = {name: self._gradients(tape, part) for name, part in parts.items()}
         at_outputs = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
         factors = self.curvature.factors(taps, at_outputs)
         if self._group:
             factors = [triangle(factor) for factor in factors]
-        return {**metrics, "loss": total}, slopes, factors
+        return {**metrics, "loss": total}, gradients, factors
 
     def _differentiate_loss(self, function: Callable[..., Loss], *batch: Any) -> tuple[Metrics, Vector]:
         with tf.GradientTape() as tape:
@@ -323,13 +316,13 @@ class Kfac:
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [join(parts) for parts in gradients]
 
-    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, Slopes]:
+    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, Gradients]:
         """Takes a batch's factors into the running averages; returns the rest."""
-        metrics, slopes, factors = derivatives
+        metrics, gradients, factors = derivatives
         if self._group:
             factors = [symmetric(factor) for factor in factors]
         self.curvature.observe(factors)
-        return metrics, slopes
+        return metrics, gradients
 
     def _advance(self, derivatives: tuple[Metrics, Vector]) -> Metrics:
         metrics, gradients = derivatives
@@ -352,7 +345,7 @@ class Kfac:
         return {"step_length": length, "trust_region_scale": scale, "model_kl": 0.5 * length**2 * norm}
 
     @tf.autograph.experimental.do_not_convert
-    def _follow_model(self, divergence: Divergence, slopes: Slopes, *batch: Any) -> Metrics:
+    def _follow_model(self, divergence: Divergence, gradients: Gradients, *batch: Any) -> Metrics:
         """A step towards the minimum of the batch's exact quadratic model.
 
         In one process all of it is one graph; between ranks each product is, as their means meet on the host.
@@ -360,16 +353,16 @@ class Kfac:
         product, quadratic_forms = self._fisher_products(divergence, batch)
         metrics: Metrics = {}
         if self._regions:
-            step, metrics = self._sum_of_steps(product, slopes)
+            step, metrics = self._sum_of_steps(product, gradients)
         else:
-            gradient = slopes[WHOLE].gradient
+            gradient = gradients[WHOLE]
             found = self._solve(product, gradient)
             step = step_along(found, gradient)
             if self._uses_last_step:
                 last = [tf.identity(block.velocity) for block in self.blocks]
                 step = step_with_last(found, gradient, last, quadratic_forms(last)[0], self.damping)
         norm, parts = quadratic_forms(step.x)
-        return metrics | self._move_along(step._replace(fisher_norm=norm), parts, _whole_gradient(slopes))
+        return metrics | self._move_along(step._replace(fisher_norm=norm), parts, _sum_of(gradients))
 
     def _solve(self, product: Callable[[Vector], Vector], gradient: Vector) -> Solution:
         return conjugate_gradient(
@@ -381,20 +374,16 @@ class Kfac:
             blend=self._blend,
         )
 
-    def _sum_of_steps(self, product: Callable[[Vector], Vector], slopes: Slopes) -> tuple[Step, Metrics]:
+    def _sum_of_steps(self, product: Callable[[Vector], Vector], gradients: Gradients) -> tuple[Step, Metrics]:
         """The sum of the steps for all parts of the loss, each within its trust region, but for the sum's norm."""
         steps, lengths = {}, {}
         for name, region in self._regions.items():
-            loss, gradient = slopes[name]
-            step = step_along(self._solve(product, gradient), gradient)
-            delta = region.delta * (loss if region.relative else tf.ones((), self.dtype))
-            length = step_length(step.fisher_norm, tf.constant(region.max_length, self.dtype), delta)
+            step = step_along(self._solve(product, gradients[name]), gradients[name])
+            length = step_length(step.fisher_norm, *(tf.constant(number, self.dtype) for number in region))
             steps[name] = [length * matrix for matrix in step.x]
             lengths[f"{name}_step_length"] = length
         x = _sum_of(steps)
-        return Step(
-            x, inner_product(_whole_gradient(slopes), x), tf.zeros((), self.dtype), inner_product(x, x)
-        ), lengths
+        return Step(x, inner_product(_sum_of(gradients), x), tf.zeros((), self.dtype), inner_product(x, x)), lengths
 
     def _fisher_products(self, divergence: Divergence, batch: tuple) -> tuple[Callable, Callable]:
         """`BatchFisher`'s `product` and `quadratic_forms`, means over the ranks."""
@@ -537,10 +526,6 @@ class Kfac:
 
 def _sum_of(vectors: dict[str, Vector]) -> Vector:
     return [tf.add_n(matrices) for matrices in zip(*vectors.values(), strict=True)]
-
-
-def _whole_gradient(slopes: Slopes) -> Vector:
-    return _sum_of({name: slope.gradient for name, slope in slopes.items()})
 
 
 def _unchanged(result: Any) -> Any:

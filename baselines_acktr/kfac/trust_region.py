@@ -12,14 +12,11 @@ class TrustRegion(NamedTuple):
 
     Attributes:
       max_length: eta_max; 1 is the whole step of the quadratic model.
-      delta: radius, nats; with `relative` in units of the part's loss on the batch, so that a squared error may have
-        any scale: the model's outputs then move by no more than sqrt(2 delta) of their own error.
-      relative: whether it is.
+      delta: radius, nats.
     """
 
     max_length: float
     delta: float
-    relative: bool = False
 
 
 def step_length(direction_norm: tf.Tensor, max_length: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
