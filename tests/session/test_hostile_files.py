@@ -21,7 +21,7 @@ from common.errors import UserError, brief, one_line
 from common.vec_env import make_vec_env
 
 MEMORY = 64 * 2**20  # bytes of Python's and NumPy's objects, above what was there
-SECONDS = 60  # for all files of a kind
+SECONDS = 30  # of the processor, for all files of a kind
 LENGTH = 500  # characters of a message, without the file's path
 
 
@@ -43,7 +43,7 @@ def require_one_line(path: Path, door: Callable[[], object], name: str) -> str:
 
 
 def test_no_description_of_a_model_gets_past_any_door(tmp_path):
-    path, count, start = tmp_path / "model", 0, time.monotonic()
+    path, count, start = tmp_path / "model", 0, time.process_time()
     model = acktr_discrete.Model(OBSERVATIONS, ACTIONS, "mlp", acktr_discrete.Model.config_class(hidden_sizes=(4,)))
 
     def read(file: Path) -> object:
@@ -62,11 +62,11 @@ def test_no_description_of_a_model_gets_past_any_door(tmp_path):
     tracemalloc.stop()
     assert count >= 150
     assert peak < MEMORY
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 def test_no_description_of_a_run_gets_past_resuming(tmp_path, capsys):
-    folder, count, start = tmp_path / "checkpoints", 0, time.monotonic()
+    folder, count, start = tmp_path / "checkpoints", 0, time.process_time()
     array_file.save(folder / "00000010.model", *small_model())
     for name, content in hostile_runs():
         array_file.save(folder / "00000010.run", *content)
@@ -75,11 +75,11 @@ def test_no_description_of_a_run_gets_past_resuming(tmp_path, capsys):
         assert all(line.isprintable() and len(line.replace(str(folder), "")) < LENGTH for line in lines)
         count += 1
     assert count >= 100
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 def test_no_archive_gets_past_the_reader(tmp_path):
-    count, start = 0, time.monotonic()
+    count, start = 0, time.process_time()
     tracemalloc.start()
     for name, path in hostile_archives(tmp_path):
         assert str(path) in require_one_line(path, lambda path=path: array_file.load(path), name)
@@ -88,7 +88,7 @@ def test_no_archive_gets_past_the_reader(tmp_path):
     tracemalloc.stop()
     assert count >= 80
     assert peak < MEMORY + 2**26  # what the generator itself holds of a compressed one
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 def test_what_the_generators_change_is_let_in_unchanged(tmp_path):
