@@ -141,7 +141,7 @@ def test_the_gradients_of_policy_and_critic_are_told_apart():
         taken = tf.gather(log_p, actions, axis=1, batch_dims=1)
         entropy = -tf.reduce_sum(tf.exp(log_p) * log_p, axis=1)
         losses = {"policy": -tf.reduce_mean(taken * advantages + 0.3 * entropy)}
-        losses["value"] = tf.reduce_mean(0.5 * tf.square(returns - values))
+        losses["value"] = tf.reduce_mean(0.5 * tf.square((returns - values) / model.sigma))
     assert set(gradients) == set(losses)
     for name, loss in losses.items():
         kernels = [block.weights[0] for block in model.optimizer.blocks]
