@@ -210,10 +210,9 @@ def score_of_training(env_id: str, num_env: int, **options) -> float:
     return logger.score
 
 
-def test_learns_cartpole():
+def test_learns_cartpole_with_its_defaults():
     """A random policy scores 22."""
-    options = {"max_kl": 0.01, "lam": 0.97, "vf_iters": 5}
-    assert score_of_training("CartPole-v1", 8, total_timesteps=20_000, **options) >= 70
+    assert score_of_training("CartPole-v1", 8, total_timesteps=20_000) >= 100
 
 
 def test_learns_pendulum():
