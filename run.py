@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import signal
 import sys
 import traceback
@@ -19,9 +20,9 @@ from baselines_acktr.session import environments
 from baselines_acktr.session.learners import LEARNERS, kind_of
 from baselines_acktr.session.settings import FLAGS, Settings, check_files, settle
 from common import cli
-from common.errors import RunFailedError, UserError
+from common.errors import RunFailedError, UserError, one_line
 from common.mpi import ALONE, Communicator, connect
-from common.process import Interruption, output_closed, quiet_tensorflow, suit_tensorflow
+from common.process import Interruption, output_closed, quiet_tensorflow, suit_tensorflow, tolerant_output
 
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
@@ -45,6 +46,11 @@ All flags:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0 done, 1 stopped by a bad number or a failed environment, 2 a
     mistake of the user, 128 + signal interrupted, or read no more (SIGPIPE)."""
+    with tolerant_output():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv:
         print(USAGE, file=sys.stderr)
@@ -81,7 +87,7 @@ def explain(error: BaseException, number: int, name: str = "run.py") -> int:
     if not known:
         raise error
     if isinstance(error, UserError):
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"{name}: stopped{reason}", file=sys.stderr)
     return 1
@@ -105,10 +111,10 @@ def explain_to_ranks(error: BaseException, number: int, comm: Communicator) -> i
 
 def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = ALONE) -> int:
     """Parses, builds the environments, learns and saves, plays."""
-    settings, model = set_up(argv, comm)
     with contextlib.ExitStack() as stack:
+        settings, locked, model = set_up(argv, comm, stack)
         stack.callback(model.close)
-        comm.on_root(lambda: take_log_folder(settings, stack))
+        comm.on_root(lambda: take_log_folder(settings, stack, locked))
         env = stack.enter_context(comm.everywhere(lambda: environments.training_env(settings, comm.rank)))
         logger = stack.enter_context(open_logger(argv, settings, comm))
         keeper = stack.enter_context(open_keeper(settings, comm.rank))
@@ -126,21 +132,34 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
     return 0
 
 
-def set_up(argv: Sequence[str], comm: Communicator) -> tuple[Settings, Agent]:
-    """Settles the flags in rank 0, and builds the model in all ranks; writes nothing."""
-    settled = comm.on_root(lambda: prepare(argv))
-    return comm.everywhere(lambda: probe(settled, comm))
+def set_up(argv: Sequence[str], comm: Communicator, stack: contextlib.ExitStack) -> tuple[Settings, bool, Agent]:
+    """Settles the flags in rank 0, and builds the model in all ranks; writes nothing but a lock, as `prepare`."""
+    settled, locked = comm.on_root(lambda: prepare(argv, stack))
+    settings, model = comm.everywhere(lambda: probe(settled, comm))
+    return settings, locked, model
 
 
-def prepare(argv: Sequence[str]) -> Settings:
-    """Settles the flags and looks at the files that they name; creates nothing."""
-    settings = settle(FLAGS.parse(argv)).preset(log_path=default_log_path())
+def prepare(argv: Sequence[str], stack: contextlib.ExitStack) -> tuple[Settings, bool]:
+    """Settles the flags and looks at the files that they name; creates nothing.
+
+    Returns:
+      The settings, and whether the log folder is locked, until `stack` is left: that of a run to be resumed is before
+      its newest checkpoint is chosen, as another process may still write one.
+    """
+    typed = FLAGS.parse(argv)
+    folder = Path(typed.get("log_path") or os.environ.get("OPENAI_LOGDIR") or "").expanduser()
+    locked = bool(typed.get("resume")) and folder != Path() and folder.is_dir()
+    if locked:
+        from baselines_acktr.session import run_info
+
+        stack.enter_context(run_info.lock(folder))
+    settings = settle(typed).preset(log_path=default_log_path())
     check_files(settings)
-    return settings
+    return settings, locked
 
 
-def take_log_folder(settings: Settings, stack: contextlib.ExitStack) -> None:
-    """Keeps other runs out of the log folder until `stack` is left, where this one trains.
+def take_log_folder(settings: Settings, stack: contextlib.ExitStack, locked: bool) -> None:
+    """Keeps other runs out of the log folder until `stack` is left, where this one trains and it is not `locked` yet.
 
     The logs of an earlier run are moved out of the way of one that goes on with nothing.
     """
@@ -148,7 +167,8 @@ def take_log_folder(settings: Settings, stack: contextlib.ExitStack) -> None:
 
     options = settings.options
     if options.num_timesteps:
-        stack.enter_context(run_info.lock(Path(settings.log_path)))
+        if not locked:
+            stack.enter_context(run_info.lock(Path(settings.log_path)))
         if not options.load_path:
             run_info.set_aside(Path(settings.log_path))
     elif not (options.play or options.save_path):
@@ -302,7 +322,12 @@ def open_logger(
         formats = default_formats(comm.rank)
         return Logger(settings.log_path, formats, comm.rank) if formats else contextlib.nullcontext()
     logger = Logger(settings.log_path, options.log_format or default_formats())
-    run_info.write(logger.folder, run_info.collect(argv, settings.values(), settings.origins, settings.seed, comm.size))
+    info = run_info.collect(argv, settings.values(), settings.origins, settings.seed, comm.size)
+    try:
+        run_info.write(logger.folder, info)
+    except OSError as error:
+        logger.close()
+        raise UserError(f"--log_path={settings.log_path}: run.json cannot be written: {error.strerror}") from error
     print(f"logging to {logger.folder}", flush=True)
     return logger
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import gymnasium as gym
+import keras
 import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.disjoint_agent import DisjointAgent
+from baselines_acktr.agent.policies import ActorAndCritic, ActorCritic
 from baselines_acktr.agent.shared_agent import SharedAgent
 from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
 from baselines_acktr.learning.optimizers import make_rmsprop
@@ -19,14 +21,20 @@ from common.named_arrays import with_prefix, without_prefix
 
 
 class DiscreteModel(SharedAgent):
-    """Policy and value function in one network, and their optimizer; arguments and errors as for `Agent`."""
+    """Policy and value function, and their optimizer; arguments and errors as for `Agent`."""
 
     algorithm = "a2c"
     config_class = A2cDiscreteConfig
+    for_vectors: ClassVar[dict[str, Any]] = {"value_network": "copy", "nsteps": 16, "lr": 0.0015, "first_rate": 0.1}
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.optimizer = make_rmsprop(self.network, self.config, self._objective, self.comm)
+
+    def _make_network(self) -> keras.Model:
+        made_alike = self.config.value_network == "copy"
+        network = ActorAndCritic if made_alike else ActorCritic
+        return network(self.observation_space, self.action_space, self.network_name, self.config)
 
     def status(self) -> dict[str, float]:
         return {"skipped_updates": self.optimizer.skipped_updates}
@@ -54,6 +62,7 @@ class ContinuousModel(DisjointAgent):
     algorithm = "a2c"
     config_class = A2cContConfig
     for_images: ClassVar[dict[str, Any]] = {}
+    for_vectors: ClassVar[dict[str, Any]] = {"first_rate": 0.1}
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

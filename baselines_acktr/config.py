@@ -15,8 +15,11 @@ TRPO_PAPER = "Schulman et al. 2015"
 BASELINES = "OpenAI Baselines"
 TUNED = "docs/tuning.md"
 CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # one number each for every convolution
-ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "critic", "inverse_form")
+ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "critic", "inverse_form", "value_network")
+BEFORE = {"value_network": "shared"}  # what models were made with whose checkpoints do not say
 FORMS = ("cholesky", "eigen")
+HIDDEN_SIZES = {"cnn": (512,), "pixels": (256,), "mlp": (64, 64)}  # dense layers of the networks, where none are given
+PIXEL_CONVOLUTIONS = ((32, 3, 2), (32, 3, 2))  # filters, kernel size and stride of those of `pixels`
 ACTIVATIONS = ("", "relu", "tanh", "elu")
 # What other libraries call a flag or hyperparameter -> what to write here, for hints.
 SYNONYMS = {
@@ -147,6 +150,12 @@ class RmspropConfig(ScheduleConfig):
     )
     epsilon: float = option(1e-5, "added to that average, inside the square root", source=BASELINES, above=0)
     max_grad_norm: float = option(0.5, "norm that longer gradients are cut to", source=BASELINES, above=0)
+    first_rate: float = option(
+        0.0,
+        "what the first gradients are multiplied by: the average starts at (lr / first_rate)^2, at most 1; 0: at 1",
+        source=TUNED + "; " + BASELINES + ": 0",
+        minimum=0,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,6 +361,12 @@ class A2cDiscreteConfig(SharedConfig, RmspropConfig):
     nsteps: int = changed(SharedConfig, "nsteps", 5, source=PAPER)
     vf_coef: float = option(0.5, "weight of the value loss 0.5 (R - V)^2", source=BASELINES, minimum=0)
     conv_filters: tuple[int, ...] = changed(CnnConfig, "conv_filters", (32, 64, 64), source=PAPER)
+    value_network: str = option(
+        "shared",
+        "the critic shares the policy's network, all but the head, or has one of its own that is made like it",
+        source=PAPER + "; copy: " + BASELINES,
+        choices=("shared", "copy"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

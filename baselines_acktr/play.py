@@ -164,7 +164,7 @@ def _show_frames(env: gym.vector.VectorEnv, video: str | None) -> Iterator[Calla
         yield lambda: None
         return
     check_video_name(video)
-    target = Path(video)
+    target = Path(video).expanduser()
 
     with contextlib.ExitStack() as stack:
         with _writing(video):

@@ -106,6 +106,14 @@ class DiscreteModel(Trpo):
     config_class = TrpoDiscreteConfig
     image_network = "cnn"
     for_images = {"hidden_sizes": (128,)}  # noqa: RUF012 (ClassVar in the base)
+    for_vectors = {  # noqa: RUF012
+        "timesteps_per_batch": 1024,
+        "max_kl": 0.01,
+        "damping": 0.1,
+        "gamma": 0.99,
+        "lam": 0.97,
+        "vf_stepsize": 1e-3,
+    }
 
 
 def learn(network: str | None = None, *, env: gym.vector.VectorEnv, **arguments: Any) -> Trpo:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+
+def require_regular(path: Path) -> None:
+    """Raises OSError for a folder, pipe or device in the place of a file; opening a pipe would wait for ever."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
 
 
 class AppendedFile:
@@ -13,7 +22,8 @@ class AppendedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens or creates the file; raises OSError."""
+        """Opens or creates the file; raises OSError, also for what is no regular file."""
+        require_regular(path)
         self._file = path.open("ab", buffering=0)
 
     @property

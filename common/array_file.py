@@ -6,6 +6,7 @@ zip comment is the SHA-256 of all bytes before the comment: a truncated file or 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -14,14 +15,14 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from common.atomic_file import StrPath, replacing
-from common.errors import UserError
+from common.errors import UserError, brief
 
 FORMAT_VERSION = 1
 _META = "meta.json"
@@ -32,6 +33,7 @@ _ZIP64_LOCATOR = 20  # bytes before that, in archives above 4 GiB
 _START = b"PK\x03\x04"
 _DIGEST_LENGTH = hashlib.sha256().digest_size * 2
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*")
+_NAME_LIMIT = 1000  # characters
 _DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, SyntaxError)
 _DAMAGE += (MemoryError, zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError)
 
@@ -71,26 +73,37 @@ def load(path: StrPath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
       UserError: in one line with the file's name: missing, not a checkpoint, damaged, or of a newer version.
     """
-    with _open(path) as file:
+    with _open(path) as file, _read_errors(path):
         if not _digest_matches(file):
             raise UserError(f"checkpoint {path}: damaged or incomplete (its checksum does not match)")
         content = _read_meta(path, file)
-        try:
-            arrays = _read_arrays(file, content["arrays"])
-        except _DAMAGE as error:
-            raise UserError(f"checkpoint {path}: damaged: {_reason(error)}") from error
+        arrays = _read_arrays(file, content["arrays"])
     return arrays, content["meta"]
 
 
 def load_meta(path: StrPath) -> dict[str, Any]:
     """Returns the meta of the checkpoint at `path` without reading its arrays; raises as `load`."""
-    with _open(path) as file:
+    with _open(path) as file, _read_errors(path):
         return _read_meta(path, file)["meta"]
 
 
+@contextlib.contextmanager
+def _read_errors(path: StrPath) -> Iterator[None]:
+    """Turns what a file that is damaged, or a disk that cannot be read, raises into a `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"checkpoint {path}: cannot be read: {_reason(error)}") from error
+    except _DAMAGE as error:
+        raise UserError(f"checkpoint {path}: damaged: {_reason(error)}") from error
+
+
 def _check_storable(name: str, dtype: np.dtype[Any]) -> None:
-    if not _NAME.fullmatch(name) or ".." in name or name == _META:
-        raise ValueError(f"array name {name!r}: must be words of letters, digits and _.+- joined by /")
+    if len(name) > _NAME_LIMIT or not _NAME.fullmatch(name) or ".." in name or name == _META:
+        allowed = f"words of letters, digits and _.+- joined by /, at most {_NAME_LIMIT} characters together"
+        raise ValueError(f"array name {brief(repr(name))}: must be {allowed}")
     if dtype.kind not in "biufc":
         raise ValueError(f"array {name}: dtype {dtype} is not a number or a boolean")
 
@@ -140,7 +153,11 @@ def _open(path: StrPath) -> BinaryIO:
         raise UserError(f"checkpoint {path}: no such file") from error
     except (OSError, ValueError) as error:
         raise UserError(f"checkpoint {path}: cannot be read: {_reason(error)}") from error
-    start = file.read(30 + len(_META))
+    with contextlib.ExitStack() as stack:
+        stack.callback(file.close)
+        with _read_errors(path):
+            start = file.read(30 + len(_META))
+        stack.pop_all()
     if not (start.startswith(_START) and start.endswith(_META.encode())):
         file.close()
         raise UserError(f"checkpoint {path}: not a checkpoint of this program")
@@ -157,7 +174,9 @@ def _read_meta(path: StrPath, file: BinaryIO) -> dict[str, Any]:
     except _DAMAGE as error:
         raise UserError(f"checkpoint {path}: damaged or incomplete: {_reason(error)}") from error
     if version != FORMAT_VERSION:
-        raise UserError(f"checkpoint {path}: its format {version} is unknown; this program reads {FORMAT_VERSION}")
+        raise UserError(
+            f"checkpoint {path}: its format {brief(version)} is unknown; this program reads {FORMAT_VERSION}"
+        )
     if not complete:
         raise UserError(f"checkpoint {path}: damaged: its description is not whole")
     return content
@@ -215,4 +234,4 @@ def _read_array(data: bytes) -> np.ndarray:
 
 def _reason(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split())[:120]
+    return brief(" ".join(text.split()), 120)

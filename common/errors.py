@@ -5,6 +5,10 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
+
+_SHOWN = 100  # characters of a value in a message
+_LINE = 2000  # characters of a message
 
 
 class UserError(ValueError):
@@ -31,6 +35,26 @@ class RunFailedError(RuntimeError):
     agreed = False
 
 
+def brief(value: Any, limit: int = _SHOWN) -> str:
+    """Returns a value as text fit for a message, whoever it comes from.
+
+    Args:
+      value: what was read or given.
+      limit: characters after which it is cut off.
+
+    Returns:
+      One line in which whatever is not printable, such as an escape code, is written as in a Python string.
+    """
+    start = str(value)[: limit + 1]
+    text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in start)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def one_line(error: BaseException) -> str:
+    """Returns the message of an error in one line, without escape codes, of at most 2000 characters."""
+    return brief(" ".join(str(error).split()), _LINE)
+
+
 def closest(word: str, allowed: Iterable[str], cutoff: float = 0.6) -> str:
     """Returns " Did you mean X?" for the entry of `allowed` nearest to `word`, or "" where none is near.
 
@@ -48,6 +72,6 @@ def exit_code(name: str, action: Callable[[], object]) -> int:
     try:
         action()
     except UserError as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {one_line(error)}", file=sys.stderr)
         return 2
     return 0

@@ -28,7 +28,7 @@ import rich.table
 import rich.text
 from tqdm import tqdm
 
-from common.appended_file import AppendedFile
+from common.appended_file import AppendedFile, require_regular
 from common.atomic_file import write_text
 from common.errors import UserError, closest
 
@@ -129,10 +129,11 @@ class CsvOutput(Output):
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
         if not self._path.exists():
             return [], []
-        with self._path.open(newline="") as file:
+        with self._path.open(newline="", errors="replace") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
-        return list(reader.fieldnames or ()), rows
+            columns = list(reader.fieldnames or ())  # read now, from an empty file, too
+            rows = [{key: value for key, value in row.items() if key is not None} for row in reader]
+        return columns, rows  # without what has no column, as a header that was cut off leaves it
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         text = io.StringIO(newline="")
@@ -203,7 +204,7 @@ class Logger:
     def __init__(self, folder: str | os.PathLike[str], formats: Sequence[str] | None = None, rank: int = 0) -> None:
         formats = default_formats(rank) if formats is None else formats
         check_formats(formats)
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.rank = rank
         self._row: dict[str, float | int | str] = {}
         self._gaps: set[str] = set()
@@ -213,7 +214,10 @@ class Logger:
             suffix = f"-rank{rank:03d}" if rank else ""
             self._outputs = {name: _open_output(name, self.folder, suffix) for name in formats}
         except OSError as error:
-            raise UserError(f"log folder {folder}: cannot be written: {error.strerror}") from error
+            where = f" ({error.filename})" if error.filename not in (None, str(folder)) else ""
+            raise UserError(f"log folder {folder}: cannot be written: {error.strerror}{where}") from error
+        except csv.Error as error:
+            raise UserError(f"log folder {folder}: its progress.csv is no such file: {error}; move it away") from error
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Adds {key: number, NumPy or TensorFlow scalar, or text} to the next report."""
@@ -321,6 +325,7 @@ def _plain(value: Any) -> float | int | str:
 
 def _drop_partial_line(path: Path) -> None:
     """Cuts off a last line without its end, left by a process that was killed while writing."""
+    require_regular(path)
     with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)

@@ -14,7 +14,7 @@ from common.errors import UserError
 _RESAMPLES = 2000
 
 
-def load_monitor(folder: Path) -> pd.DataFrame:
+def load_monitor(folder: str | Path) -> pd.DataFrame:
     """Returns the games of all environments of a run, in the order in which they ended.
 
     Args:
@@ -27,6 +27,7 @@ def load_monitor(folder: Path) -> pd.DataFrame:
     Raises:
       UserError: there is no monitor file, or one is not in the format of Baselines.
     """
+    folder = Path(folder).expanduser()
     paths = sorted(folder.glob("*.monitor.csv"))
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")

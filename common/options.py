@@ -9,7 +9,7 @@ import types
 import typing
 from typing import Any
 
-from common.errors import UserError
+from common.errors import UserError, brief
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +73,15 @@ def one_of(choices: tuple[str, ...]) -> str:
 
 def _check_number(name: str, value: float, spec: Option) -> None:
     inside = (
-        math.isfinite(value)
+        abs(value) < 2**63  # larger ones, which a file may have, overflow
+        and math.isfinite(value)
         and (spec.above is None or value > spec.above)
         and (spec.below is None or value < spec.below)
         and (spec.minimum is None or value >= spec.minimum)
         and (spec.maximum is None or value <= spec.maximum)
     )
     if not inside:
-        raise UserError(f"--{name}={value}: must be {limits(spec) or 'a finite number'}")
+        raise UserError(f"--{name}={brief(value)}: must be {limits(spec) or 'a finite number'}")
 
 
 _TYPES: dict[type, tuple[type, str]] = {
@@ -100,10 +101,11 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
     several = typing.get_origin(kind) is tuple
     expected, words = _TYPES[typing.get_args(kind)[0] if several else kind]
     if several and not isinstance(value, tuple):
-        raise UserError(f"--{name}={value!r}: must be a sequence, each of it {words}")
+        raise UserError(f"--{name}={brief(repr(value))}: must be a sequence, each of it {words}")
     for part in value if several else (value,):
         if not isinstance(part, expected) or (isinstance(part, bool) and expected is not bool):
-            raise UserError(f"--{name}={value!r}: must be {'a sequence, each of it ' if several else ''}{words}")
+            each = "a sequence, each of it " if several else ""
+            raise UserError(f"--{name}={brief(repr(value))}: must be {each}{words}")
 
 
 def validate(config: Any) -> None:
@@ -119,7 +121,7 @@ def validate(config: Any) -> None:
         value = getattr(config, field.name)
         _check_type(field.name, value, kinds[field.name])
         if spec.choices is not None and value not in spec.choices:
-            raise UserError(f"--{field.name}={value}: must be {one_of(spec.choices)}")
+            raise UserError(f"--{field.name}={brief(value)}: must be {one_of(spec.choices)}")
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not isinstance(number, bool):
                 _check_number(field.name, number, spec)

@@ -95,21 +95,22 @@ def band(curves: Sequence[pd.Series]) -> pd.DataFrame:
 
 
 @contextlib.contextmanager
-def figure(path: Path, panels: int, title: str | None = None) -> Iterator[list[Axes]]:
+def figure(path: str | Path, panels: int, title: str | None = None) -> Iterator[list[Axes]]:
     """Gives the axes of so many panels to draw in, then writes them as an image.
 
     Raises:
       UserError: the file cannot be written, or its suffix is no image format.
     """
-    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    path = Path(path).expanduser()
     columns = min(4, panels)
     rows = math.ceil(panels / columns)
     size = (4 * columns, 3 * rows) if panels > 1 else (8, 5)
-    canvas, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    canvas = Figure(figsize=size, layout="constrained")  # not pyplot's: a notebook keeps its backend
+    FigureCanvasAgg(canvas)
+    grid = canvas.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[:panels]:
         axes.ticklabel_format(axis="x", scilimits=(-4, 5))  # six digits beside each other would run into one another
     for axes in grid.flat[panels:]:
@@ -121,11 +122,9 @@ def figure(path: Path, panels: int, title: str | None = None) -> Iterator[list[A
         canvas.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
         raise UserError(f"--out={path}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        plt.close(canvas)
 
 
-def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: Path, options: PlotOptions) -> None:
+def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: str | Path, options: PlotOptions) -> None:
     """Writes the curves of {experiment: games of each seed} as an image; raises as `figure`."""
     short = [Path(name).name for name in runs]
     labels = [last if short.count(last) == 1 else name for last, name in zip(short, runs, strict=True)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO, cast
 
 # Set by Open MPI; by MPICH, Intel MPI and Slurm's PMI-2; by Slurm's srun with any plugin, PMIx among them.
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -58,6 +59,54 @@ class Interruption:
         self.signal = number
         if not self._quiet:
             os.write(2, b"\nstopping after this update; once more to stop at once\n")  # `print` may be at work already
+
+
+class _Tolerant:
+    """A text stream whose text goes nowhere once the disk under it is full or broken; else the stream itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes, or not."""
+        with self._losses():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes, or not."""
+        with self._losses():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _losses(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+@contextlib.contextmanager
+def tolerant_output() -> Iterator[None]:
+    """A full disk under standard output or error costs what is written there meanwhile, and not the run."""
+    before = sys.stdout, sys.stderr
+    if before != (sys.__stdout__, sys.__stderr__):
+        yield  # somebody captures them
+        return
+    streams = tuple(_Tolerant(cast(TextIO, stream)) for stream in before)
+    sys.stdout, sys.stderr = cast(tuple[TextIO, TextIO], streams)
+    try:
+        yield
+    finally:
+        for stream in streams:
+            with contextlib.suppress(BrokenPipeError):
+                stream.flush()
+        sys.stdout, sys.stderr = before
 
 
 def output_closed() -> int:

@@ -16,6 +16,11 @@ def rank_seed(seed: int, rank: int) -> int:
     return (seed + _RANK_STRIDE * rank) % 2**31
 
 
+def is_supported(generator: object) -> bool:
+    """Whether a generator is one that `get_random_state` knows."""
+    return isinstance(generator, np.random.Generator) and isinstance(generator.bit_generator, np.random.PCG64)
+
+
 def get_random_state(generator: np.random.Generator) -> np.ndarray:
     """State of a generator on PCG64 (`numpy.random.default_rng`), uint64 [6]."""
     state = generator.bit_generator.state

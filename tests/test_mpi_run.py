@@ -21,7 +21,7 @@ from baselines_acktr.session import checkpoints
 from common import array_file
 
 FLAGS = ["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8", "--seed=1", "--log_format=csv"]
-FLAGS += ["--save_interval=1", "--log_interval=1", "--sync_check_interval=1", "--lrschedule=constant"]
+FLAGS += ["--nsteps=5", "--save_interval=1", "--log_interval=1", "--sync_check_interval=1", "--lrschedule=constant"]
 WALL_CLOCK = ("file_sizes", "seconds.python", "duration", "seconds")
 BATCH = 2 * 2 * 5  # timesteps of two ranks
 

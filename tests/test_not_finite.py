@@ -153,5 +153,5 @@ def test_a_bad_critic_stops_the_run_at_the_next_batch(learner):
 
 def test_finite_weights_are_saved(tmp_path):
     with make_vec_env("CartPole-v1", 2, seed=0) as env:
-        a2c.learn(env=env, total_timesteps=10, hidden_sizes=(8,), save_path=str(tmp_path / "model"))
+        a2c.learn(env=env, total_timesteps=10, nsteps=5, hidden_sizes=(8,), save_path=str(tmp_path / "model"))
     assert array_file.load(tmp_path / "model")[1]["counters"]["updates"] == 1

@@ -113,8 +113,8 @@ def test_without_arguments_the_usage_has_an_example(capsys):
         ),
         (["--env=Pendulum-v1", "--alg=trpo", "--lr=1"], "--lr: trpo does not have it"),
         (
-            ["--env=Lights-v0", "--alg=trpo", "--num_timesteps=511"],
-            "--num_timesteps=511: must be 0, or at least one batch of 512",
+            ["--env=Lights-v0", "--alg=trpo", "--num_timesteps=1023"],
+            "--num_timesteps=1023: must be 0, or at least one batch of 1024",
         ),
         (["--env=Pendulum-v1", "--nsteps=5"], "--nsteps: acktr with continuous actions does not have it"),
         (["--env=Lights-v0", "--vf_iters=5"], "--vf_iters: acktr with discrete actions does not have it"),
@@ -546,10 +546,10 @@ def test_the_commit_of_a_clone_is_recorded_and_none_elsewhere(tmp_path):
 
 
 SUITED = """
-import os, sys
+import contextlib, os, sys
 import run
 
-settings, _ = run.probe(run.prepare(sys.argv[1:]))
+settings, _ = run.probe(run.prepare(sys.argv[1:], contextlib.ExitStack())[0])
 names = ("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_FORCE_GPU_ALLOW_GROWTH")
 print([os.environ.get(name) for name in names])
 """

@@ -175,11 +175,18 @@ def test_one_trace_for_the_whole_run():
     assert model._step_in_trust_region.experimental_get_tracing_count() == 1
 
 
-def test_defaults_are_those_of_atari_and_mujoco():
+def test_defaults_are_those_of_atari_and_mujoco_and_for_discrete_vectors_like_mujocos():
     atari = TrpoDiscreteConfig(**DiscreteModel.preset(IMAGE))
     assert (atari.batch_size(atari.num_env_atari), atari.max_kl, atari.damping, atari.lam) == (512, 0.001, 0.001, 1)
     assert (atari.conv_filters, atari.hidden_sizes, atari.gamma) == ((8, 16), (128,), 0.98)
     assert (DiscreteModel.default_network(IMAGE), ContinuousModel.default_network(IMAGE)) == ("cnn", "pixels")
+    vectors = TrpoDiscreteConfig(**DiscreteModel.preset(VECTOR))
+    assert (vectors.batch_size(vectors.num_env), vectors.max_kl, vectors.damping, vectors.lam) == (
+        1024,
+        0.01,
+        0.1,
+        0.97,
+    )
     mujoco = TrpoContConfig(**ContinuousModel.preset(VECTOR))
     assert (mujoco.batch_size(mujoco.num_env), mujoco.max_kl, mujoco.damping, mujoco.lam) == (2500, 0.01, 0.1, 0.98)
 
@@ -203,10 +210,9 @@ def score_of_training(env_id: str, num_env: int, **options) -> float:
     return logger.score
 
 
-def test_learns_cartpole():
+def test_learns_cartpole_with_its_defaults():
     """A random policy scores 22."""
-    options = {"max_kl": 0.01, "lam": 0.97, "vf_iters": 5}
-    assert score_of_training("CartPole-v1", 8, total_timesteps=20_000, **options) >= 70
+    assert score_of_training("CartPole-v1", 8, total_timesteps=20_000) >= 100
 
 
 def test_learns_pendulum():

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import abc
+import os
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 
-from baselines_acktr.agent import description
+from baselines_acktr.agent import description, schema
+from baselines_acktr.agent.networks import Builder, default_network, network_name
 from baselines_acktr.config import ARCHITECTURE
 from baselines_acktr.learning.rollouts import Rollout, Runner
 from common import array_file
-from common.errors import RunFailedError, UserError
+from common.errors import RunFailedError, UserError, brief
 from common.mpi import ALONE, Communicator
+
+# What arrays of another number, shape or type than those of a model raise where it takes them.
+MISFITS = (KeyError, ValueError, TypeError, IndexError, OverflowError, AttributeError)
 
 
 class Agent(abc.ABC):
@@ -24,11 +29,12 @@ class Agent(abc.ABC):
       config_class: dataclass of its hyperparameters.
       timesteps, updates: how far it is trained, timesteps of all ranks together.
       env_arguments: of `make_vec_env`, those that say what it is trained on; written to checkpoints.
+      for_images, for_vectors: hyperparameters whose default is another for such observations.
       OWN: names of those arrays of its state that each rank has for itself; the others are the same in all ranks.
 
     Args:
       observation_space, action_space: of one environment.
-      network: a name that `networks.find_network` knows.
+      network: a name that `networks.find_network` knows, or the function itself.
       config: hyperparameters.
       seed: of the initial weights and of every random draw.
       env_id: id of the environment, written to checkpoints and compared with theirs.
@@ -40,13 +46,15 @@ class Agent(abc.ABC):
 
     algorithm: ClassVar[str]
     config_class: ClassVar[type]
+    for_images: ClassVar[dict[str, Any]] = {}
+    for_vectors: ClassVar[dict[str, Any]] = {}
     OWN: ClassVar[frozenset[str]]
 
     def __init__(
         self,
         observation_space: gym.Space,
         action_space: gym.Space,
-        network: str,
+        network: str | Builder,
         config: Any,
         seed: int = 0,
         env_id: str | None = None,
@@ -55,7 +63,7 @@ class Agent(abc.ABC):
         self.env_id, self.seed, self.comm = env_id, seed, comm
         self.env_arguments: dict[str, Any] = {}
         self.observation_space, self.action_space = observation_space, action_space
-        self.network_name, self.config = network, config
+        self.network_name, self.config = network_name(network), config
         self.timesteps, self.updates = 0, 0
 
     @staticmethod
@@ -63,10 +71,10 @@ class Agent(abc.ABC):
     def default_network(observation_space: gym.Space) -> str:
         """The name of the network that suits the observations."""
 
-    @staticmethod
-    def preset(observation_space: gym.Space) -> dict[str, Any]:
+    @classmethod
+    def preset(cls, observation_space: gym.Space) -> dict[str, Any]:
         """Hyperparameters whose default is another for such observations."""
-        return {}
+        return cls.for_images if default_network(observation_space) == "cnn" else cls.for_vectors
 
     @abc.abstractmethod
     def step(
@@ -98,9 +106,13 @@ class Agent(abc.ABC):
           The action, or actions [N, ...], for the environment, and None.
 
         Raises:
-          UserError: the observation is of another shape.
+          UserError: the observation is of another shape, or is not of finite numbers.
         """
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+            raise UserError("observation: is what reset returns, (observation, info); give the first of the two")
         observations, shape = np.asarray(observation), self.observation_space.shape
+        if observations.dtype.kind not in "biuf" or not np.isfinite(observations).all():
+            raise UserError(f"observation: must be finite numbers, got {brief(observation)}")
         alone = observations.shape == shape
         if not (alone or observations.shape[1:] == shape):
             raise UserError(
@@ -184,7 +196,10 @@ class Agent(abc.ABC):
 
     def save(self, path: str) -> None:
         """Writes a checkpoint; raises UserError if it cannot be written, and as `content`."""
-        array_file.save(path, *self.content())
+        array_file.save(os.path.expanduser(path), *self.content())
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise UserError("a model cannot be copied or pickled: use model.save(path) and baselines_acktr.load(path)")
 
     def load(self, path: str) -> None:
         """Takes everything that training changes from a checkpoint; ranks above 0 keep what each has for itself.
@@ -194,10 +209,29 @@ class Agent(abc.ABC):
         Raises:
           UserError: if the file is damaged or was trained by another algorithm, on other spaces or another network.
         """
-        self.restore(*array_file.load(path), path)
+        path = os.path.expanduser(path)
+        arrays, meta = array_file.load(path)
+        schema.check_description(path, meta)
+        self._require_same(meta, path)
+        schema.check_content(path, arrays, meta, self.config_class)
+        self.restore(arrays, meta, path)
 
     def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any], path: str) -> None:
-        """Takes what a checkpoint holds, as `load` does; `path` is named in errors, which are the same."""
+        """Takes what a checkpoint holds that `schema` has let in; raises as `load`, naming `path`."""
+        self._require_same(meta, path)
+        if self.comm.rank:
+            arrays |= self.own_state()
+        try:
+            self.set_state(arrays)
+        except MISFITS as error:
+            raise UserError(
+                f"checkpoint {path}: does not fit this network and optimizer: {brief(error, 300)}"
+            ) from error
+        counters = meta["counters"]
+        self.timesteps, self.updates, self.seed = counters["timesteps"], counters["updates"], counters["seed"]
+
+    def _require_same(self, meta: dict[str, Any], path: str) -> None:
+        """Raises UserError for a checkpoint of another algorithm, environment, network or architecture."""
         description.check_compatible(
             meta,
             path,
@@ -208,11 +242,3 @@ class Agent(abc.ABC):
             network=self.network_name,
             config={name: value for name in ARCHITECTURE if (value := getattr(self.config, name, None)) is not None},
         )
-        if self.comm.rank:
-            arrays |= self.own_state()
-        try:
-            self.set_state(arrays)
-        except (KeyError, ValueError) as error:
-            raise UserError(f"checkpoint {path}: does not fit this network and optimizer: {error}") from error
-        counters = meta["counters"]
-        self.timesteps, self.updates, self.seed = counters["timesteps"], counters["updates"], counters["seed"]

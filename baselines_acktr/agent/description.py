@@ -11,8 +11,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from baselines_acktr.config import BEFORE
 from common.atomic_file import StrPath
-from common.errors import UserError
+from common.errors import UserError, brief
 
 
 def describe(
@@ -61,6 +62,11 @@ def describe_space(space: Any) -> dict[str, Any]:
     return result
 
 
+def hyperparameters(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters in the meta of a checkpoint; older files do not say what there was no choice of."""
+    return {**BEFORE, **meta["config"]} if "config" in meta else {}
+
+
 def env_arguments(meta: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `make_vec_env` in the meta of a checkpoint; older files call the id `env`."""
     found = meta.get("env_arguments", {})
@@ -93,7 +99,7 @@ def check_compatible(
             value = describe_space(value) if key.endswith("space") else value
             _check_same(path, "environment" if key == "env_id" else key.replace("_", " "), meta.get(key), value)
     for key, value in (config or {}).items():
-        _check_same(path, key, meta.get("config", {}).get(key), list(value) if isinstance(value, tuple) else value)
+        _check_same(path, key, hyperparameters(meta).get(key), list(value) if isinstance(value, tuple) else value)
 
 
 def _check_same(path: StrPath, what: str, trained: Any, asked: Any) -> None:
@@ -104,9 +110,9 @@ def _check_same(path: StrPath, what: str, trained: Any, asked: Any) -> None:
 def _brief(value: Any) -> str:
     """Returns a value of the meta in few words; a space as its type, its size and its dtype."""
     if not isinstance(value, dict):
-        return str(value)
+        return brief(value)
     size = value.get("n", value.get("nvec", value.get("shape")))
-    return f"{value.get('type')}({size}, {value.get('dtype')})"
+    return brief(f"{value.get('type')}({size}, {value.get('dtype')})")
 
 
 def _bounds(value: np.ndarray) -> Any:

@@ -15,7 +15,7 @@ from baselines_acktr.agent.actors import Actor, CategoricalActor, filtered_space
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.critics import Euclidean, ValueFunction
 from baselines_acktr.agent.gaussian_actor import GaussianActor
-from baselines_acktr.agent.networks import default_network, find_network, mlp
+from baselines_acktr.agent.networks import Builder, default_network, find_network, mlp
 from baselines_acktr.agent.policies import CategoricalPolicy, Critic, GaussianPolicy
 from baselines_acktr.config import DisjointConfig
 from baselines_acktr.learning.losses import l2_penalty, policy_gradient_loss
@@ -35,7 +35,6 @@ class DisjointAgent(Agent):
     Attributes:
       policy: maps observations [B, ...], filtered, to distribution parameters [B, P].
       image_network: name of the network for images.
-      for_images: hyperparameters whose default is another for images.
 
     Arguments and errors as for `Agent`.
     """
@@ -48,7 +47,7 @@ class DisjointAgent(Agent):
         self,
         observation_space: gym.Space,
         action_space: gym.Space,
-        network: str,
+        network: str | Builder,
         config: DisjointConfig,
         seed: int = 0,
         env_id: str | None = None,
@@ -56,19 +55,15 @@ class DisjointAgent(Agent):
     ) -> None:
         super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
         keras.utils.set_random_seed(seed)
-        self.policy, self.actor = _make_policy(observation_space, action_space, network, config, seed, comm)
+        self.policy, self.actor = _make_policy(observation_space, action_space, self.network_name, config, seed, comm)
         vf_config = dataclasses.replace(config, activation=config.vf_activation)
-        critic = Critic(filtered_space(observation_space), network, vf_config)
+        critic = Critic(filtered_space(observation_space), self.network_name, vf_config)
         self.value_function = self._make_value_function(critic)
 
     @classmethod
     def default_network(cls, observation_space: gym.Space) -> str:
         name = default_network(observation_space)
         return cls.image_network if name == "cnn" else name
-
-    @classmethod
-    def preset(cls, observation_space: gym.Space) -> dict[str, Any]:
-        return cls.for_images if default_network(observation_space) == "cnn" else {}
 
     def _make_value_function(self, critic: Critic) -> ValueFunction:
         return Euclidean(critic, self.config, self.seed + 1, self.comm)
@@ -197,7 +192,8 @@ def _make_policy(
     """A new policy for the action space, and what acts with it."""
     own_seed, seen = rank_seed(seed, comm.rank), filtered_space(observation_space)
     if isinstance(action_space, gym.spaces.Box):
-        gaussian, in_numpy = GaussianPolicy(seen, action_space, network, config), find_network(network) is mlp
+        gaussian = GaussianPolicy(seen, action_space, network, config)
+        in_numpy = find_network(network) is mlp and seen.dtype != np.uint8  # bytes are scaled in the network
         return gaussian, GaussianActor(gaussian, observation_space, action_space, own_seed, in_numpy)
     categorical = CategoricalPolicy(seen, action_space, network, config)
     return categorical, CategoricalActor(categorical, observation_space, action_space, own_seed)

@@ -2,7 +2,9 @@
 
 A network is a function `(observation_space, config) -> keras.Model` whose model maps a batch of observations [B, ...]
 to features [B, D]; `config` is the learner's (see `config`). The space is what the network sees: vectors that the
-learner standardises are float32 whatever the environment's are. Register your own and name it in `--network=`:
+learner standardises are float32 whatever the environment's are. Policies act on one batch and learn from another, and
+a resumed run is the same to the bit, so layers that draw random numbers (Dropout, noise) and BatchNormalization, unless
+it is frozen, are refused. Register your own and name it in `--network=`:
 
     @register("wide")
     def wide(observation_space, config):
@@ -19,9 +21,11 @@ import gymnasium as gym
 import keras
 import numpy as np
 
-from common.errors import UserError, closest
+from baselines_acktr.config import HIDDEN_SIZES, PIXEL_CONVOLUTIONS
+from common.errors import UserError, brief, closest
 
 Builder = Callable[[gym.spaces.Box, Any], keras.Model]
+_MOST_CHANNELS = 16  # in a first axis that is taken for that of channels
 _BUILDERS: dict[str, Builder] = {}
 
 
@@ -39,8 +43,23 @@ def _imported(name: str) -> Builder:
     module_name, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"--network={name}: {error}; must be module:function of something importable") from error
+
+
+def network_name(network: str | Builder) -> str:
+    """The name of a network, which may be given as the function itself: it is registered as `module:function`.
+
+    Raises:
+      UserError: it is neither a name nor a function.
+    """
+    if isinstance(network, str):
+        return network
+    if not callable(network):
+        raise UserError(f"network={brief(network)}: must be a name or a function of observation space and config")
+    name = f"{network.__module__}:{getattr(network, '__qualname__', type(network).__qualname__)}"
+    _BUILDERS[name] = network
+    return name
 
 
 def find_network(name: str) -> Builder:
@@ -49,14 +68,19 @@ def find_network(name: str) -> Builder:
     Raises:
       UserError: if there is none, with the closest registered name.
     """
-    if ":" in name:
-        return _imported(name)
+    if name not in _BUILDERS and ":" in name:
+        register(name)(_imported(name))
     if name not in _BUILDERS:
         raise UserError(
             f"--network={name}: unknown network; must be one of {', '.join(sorted(_BUILDERS))} or module:function."
             + closest(name, _BUILDERS)
         )
     return _BUILDERS[name]
+
+
+def is_registered(name: str) -> bool:
+    """Whether a network of that name was registered, or found by the user's `module:function`, in this process."""
+    return name in _BUILDERS
 
 
 def default_network(observation_space: gym.Space) -> str:
@@ -80,6 +104,12 @@ def _image_input(observation_space: gym.spaces.Box, name: str):
     if len(observation_space.shape) != 3:
         raise UserError(
             f"--network={name}: observations must be images [H, W, C], not of shape {observation_space.shape}"
+        )
+    height, width, channels = observation_space.shape
+    if height <= _MOST_CHANNELS < min(width, channels):
+        raise UserError(
+            f"--network={name}: observations of shape {observation_space.shape} look like images with the channels "
+            "first; must be [H, W, C]: register the environment with a wrapper that moves the axis (numpy.moveaxis)"
         )
     inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
     x = keras.ops.cast(inputs, keras.config.floatx())
@@ -111,7 +141,8 @@ def cnn(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     activation = config.activation or "relu"
     inputs, x = _image_input(observation_space, "cnn")
     sizes = list(zip(config.conv_filters, config.conv_kernels, config.conv_strides, strict=True))
-    x = _dense_layers(_convolutions(x, sizes, activation, "cnn"), config.hidden_sizes or (512,), activation)
+    x = _convolutions(x, sizes, activation, "cnn")
+    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["cnn"], activation)
     return keras.Model(inputs, x, name="cnn")
 
 
@@ -124,14 +155,17 @@ def pixels(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     """
     activation = config.activation or "relu"
     inputs, x = _image_input(observation_space, "pixels")
-    x = _convolutions(x, [(32, 3, 2), (32, 3, 2)], activation, "pixels")
-    return keras.Model(inputs, _dense_layers(x, config.hidden_sizes or (256,), activation), name="pixels")
+    x = _convolutions(x, PIXEL_CONVOLUTIONS, activation, "pixels")
+    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["pixels"], activation)
+    return keras.Model(inputs, x, name="pixels")
 
 
 @register("mlp")
 def mlp(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
-    """Dense layers with tanh on the flattened observation (OpenAI Baselines: 64-64)."""
+    """Dense layers with tanh on the flattened observation (OpenAI Baselines: 64-64), of bytes scaled to [0, 1]."""
     inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
     x = keras.layers.Flatten()(keras.ops.cast(inputs, keras.config.floatx()))
-    x = _dense_layers(x, config.hidden_sizes or (64, 64), config.activation or "tanh")
+    if observation_space.dtype == np.uint8:
+        x = x * (1 / max(1, int(observation_space.high.max())))
+    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["mlp"], config.activation or "tanh")
     return keras.Model(inputs, x, name="mlp")

@@ -1,4 +1,4 @@
-"""Agents for discrete actions whose policy and value function share one network."""
+"""Agents for discrete actions whose policy and value function are learned by one loss, in one network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.agent.agent import Agent
-from baselines_acktr.agent.networks import default_network
+from baselines_acktr.agent.networks import Builder, default_network
 from baselines_acktr.agent.policies import ActorCritic
 from baselines_acktr.config import SharedConfig
 from baselines_acktr.learning.losses import policy_gradient_loss, value_loss
@@ -41,7 +41,7 @@ class SharedAgent(Agent):
         self,
         observation_space: gym.Space,
         action_space: gym.Space,
-        network: str,
+        network: str | Builder,
         config: SharedConfig,
         seed: int = 0,
         env_id: str | None = None,
@@ -51,8 +51,11 @@ class SharedAgent(Agent):
         if isinstance(action_space, gym.spaces.Box):
             raise UserError(f"action space {action_space}: must be Discrete or MultiDiscrete")
         keras.utils.set_random_seed(seed)
-        self.network = ActorCritic(observation_space, action_space, network, config)
+        self.network = self._make_network()
         self.sampler = tf.random.Generator.from_seed(rank_seed(seed + 1, comm.rank))
+
+    def _make_network(self) -> keras.Model:
+        return ActorCritic(self.observation_space, self.action_space, self.network_name, self.config)
 
     # -- acting -------------------------------------------------------------------------------------------------------
 

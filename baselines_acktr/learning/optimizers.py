@@ -138,5 +138,6 @@ def make_rmsprop(
     model: keras.Model, config: RmspropConfig, objective: Callable[..., Any], comm: Communicator
 ) -> GuardedOptimizer:
     """RMSProp for a built network; `objective` and `comm` as for `GuardedOptimizer`."""
-    rmsprop = Rmsprop(config.lr, config.alpha, epsilon=config.epsilon, global_clipnorm=config.max_grad_norm)
+    options = {"epsilon": config.epsilon, "global_clipnorm": config.max_grad_norm}
+    rmsprop = Rmsprop(config.lr, config.alpha, config.first_rate, **options)
     return GuardedOptimizer(rmsprop, model.trainable_variables, objective, comm)

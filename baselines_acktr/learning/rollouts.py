@@ -155,6 +155,11 @@ class Runner:
         self._steps, self._warned = 0, False
         self._observations = np.empty(0)  # until the first step
 
+    def begin(self) -> None:
+        """Resets the environments, where that is still to be done."""
+        if not self._observations.size:
+            self._observations, _ = self.env.reset()
+
     def run(self) -> Rollout:
         """The next `nsteps` steps; with `whole_episodes` up to twice as many, until an episode ends.
 
@@ -162,8 +167,7 @@ class Runner:
           RunFailedError: if an action, an observation, a reward or a predicted value is not finite, naming the
             environment and the step.
         """
-        if not self._observations.size:
-            self._observations, _ = self.env.reset()
+        self.begin()
         steps: list[_Step] = []
         final_obs: dict[tuple[int, int], np.ndarray] = {}
         longest = 2 * self.nsteps if self.whole_episodes else self.nsteps
@@ -192,6 +196,7 @@ class Runner:
             "episode_rewards": np.array(self.episode_rewards, np.float64),
             "episode_lengths": np.array(self.episode_lengths, np.int64),
             "counts": np.array([self.episodes, self._steps], np.int64),
+            "anew": np.array(bool(state_gap(env))),
         }
 
     def set_state(self, arrays: Arrays, seed: int) -> None:
@@ -207,7 +212,8 @@ class Runner:
         try:
             if hasattr(env, "set_state"):
                 env.set_state(without_prefix("env", arrays))
-            self._observations = env.reset(seed=seed)[0] if state_gap(env) else arrays["observations"]
+            anew = arrays.get("anew", np.array(False)) or state_gap(env)
+            self._observations = env.reset(seed=seed)[0] if anew else arrays["observations"]
         except (KeyError, ValueError) as error:
             raise UserError(f"the checkpoint's environments are not like these: {error!r}") from error
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import baselines_acktr
 from baselines_acktr.paper.plan import Run, command, flags, model_of
-from baselines_acktr.session import checkpoints
-from common import array_file
-from common.errors import UserError
+from baselines_acktr.session import checkpoints, schema
+from common.errors import UserError, brief
 
 FINISHED, INTERRUPTED, MISSING = "finished", "interrupted", "missing"
 
@@ -31,16 +30,18 @@ def state_of(run: Run, folder: Path) -> str:
     if not (folder / "run.json").exists() or not (saved or checkpoints.has_checkpoint(folder / checkpoints.FOLDER)):
         return MISSING
     try:
-        made = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}/run.json: damaged; move the folder away or choose another --out") from error
+        made = schema.settings_in_run_json(folder / "run.json")
+    except UserError as error:
+        raise UserError(f"{error}; move the folder away or choose another --out") from error
     missing = {"value": "nothing", "from": "default"}  # of a version that did not have it
     unchosen = {name: value for name, value in run.defaults.items() if made.get(name, missing).get("from") == "default"}
     for name, value in json.loads(json.dumps(unchosen | run.settings)).items():
         was = made.get(name, missing).get("value")
         if was != value:
-            raise UserError(f"{folder}: was made with {name}={was}, now {value}; move it away or choose another --out")
-    timesteps = array_file.load_meta(model_of(folder))["counters"]["timesteps"] if saved else 0
+            raise UserError(
+                f"{folder}: was made with {name}={brief(was)}, now {value}; move it away or choose another --out"
+            )
+    timesteps = schema.timesteps_of(model_of(folder)) if saved else 0
     return FINISHED if timesteps + run.batch > run.timesteps else INTERRUPTED
 
 

@@ -12,19 +12,21 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from baselines_acktr.session import schema
 from common import array_file
-from common.errors import UserError
+from common.errors import UserError, one_line
 
 FOLDER = "checkpoints"
 SECONDS = 300.0  # between two checkpoints where no number of updates is given
 _MODEL, _RUN = ".model", ".run"
 
+T = TypeVar("T")
 Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays and meta, as for `array_file.save`
 
 
@@ -51,13 +53,18 @@ class Checkpoint(NamedTuple):
     Attributes:
       model: path of the model's file.
       arrays, meta: of the model.
-      settings: {name of a flag: value} of the run that wrote it.
+      run: content of the other file.
     """
 
     model: Path
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
-    settings: dict[str, Any]
+    run: Content
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """{name of a flag: value} of the run that wrote it."""
+        return self.run[1]["settings"]
 
 
 class SavedModel(NamedTuple):
@@ -66,6 +73,18 @@ class SavedModel(NamedTuple):
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
     path: str
+
+    def checked(self, argument: str) -> SavedModel:
+        """Itself, if a model can be made of it; else raises UserError, naming `argument`."""
+        if "milestone" in self.meta:
+            raise UserError(
+                f"{argument}={self.path}: the part of a checkpoint that --resume needs; the model ends in .model"
+            )
+        try:
+            schema.check_model(self.path, self.arrays, self.meta)
+        except UserError as error:
+            raise UserError(f"{argument}: {error}") from error
+        return self
 
 
 class _Kept(NamedTuple):
@@ -109,8 +128,11 @@ class CheckpointManager:
         self._thread: threading.Thread | None = None
         if start is None:
             _set_aside(folder)
-        else:
+            return
+        try:
             self._take_over(start)
+        except OSError as error:
+            raise UserError(f"{error.filename or folder}: cannot be gone on with: {error.strerror}") from error
 
     def due(self, updates: int) -> bool:
         """Whether a checkpoint is due after so many updates."""
@@ -151,7 +173,9 @@ class CheckpointManager:
                         path.rename(path.with_name(path.name + ".damaged"))
                 continue
             try:
-                meta = array_file.load_meta(_paths(self.folder, updates)[1])
+                run = _paths(self.folder, updates)[1]
+                meta = array_file.load_meta(run)
+                schema.check_facts(run, meta)
                 self._kept.append(_Kept(updates, meta["timesteps"], _score(meta["score"]), meta["milestone"]))
             except UserError:
                 continue
@@ -166,8 +190,9 @@ class CheckpointManager:
         try:
             array_file.save(run, snapshot.run[0], snapshot.run[1] | facts | {"pair": pair})
             array_file.save(model, snapshot.model[0], snapshot.model[1] | {"pair": pair})
-        except UserError as error:
-            print(f"{error}; the run goes on, the checkpoints before are as they were", file=sys.stderr, flush=True)
+        except (UserError, ValueError, OSError) as error:
+            said = f"{one_line(error)}; the run goes on, the checkpoints before are as they were"
+            print(said, file=sys.stderr, flush=True)
             return
         self._kept = [kept for kept in self._kept if kept.updates != snapshot.updates]
         self._kept.append(_Kept(snapshot.updates, snapshot.timesteps, snapshot.score, milestone))
@@ -178,46 +203,66 @@ class CheckpointManager:
         best = max(scored, key=lambda kept: kept.score, default=None)
         for kept in self._kept[: -self._keep]:
             if not kept.milestone and kept is not best:
-                for path in _paths(self.folder, kept.updates):
-                    path.unlink(missing_ok=True)
                 self._kept.remove(kept)
+                try:
+                    for path in _paths(self.folder, kept.updates):
+                        path.unlink(missing_ok=True)
+                except OSError as error:
+                    print(f"{path}: cannot be deleted, so it stays: {error.strerror}", file=sys.stderr, flush=True)
 
 
-def newest(folder: Path, argument: str = "--resume") -> Checkpoint | None:
+def newest(folder: Path) -> Checkpoint | None:
     """The newest checkpoint in `folder` that is whole, or None if there is none at all; names the damaged ones.
 
     Raises:
-      UserError: all of them are damaged, naming `argument`, which asked for one.
+      UserError: all of them are damaged.
     """
+    return _newest(folder, _whole_checkpoint, "--resume")
+
+
+def _newest(folder: Path, read: Callable[[Path], T], argument: str) -> T | None:
+    """What `read` makes of the newest model in `folder` that it does not raise `UserError` for; None of no models."""
     numbers = _numbers(folder)
     for updates in reversed(numbers):
-        model, run = _paths(folder, updates)
         try:
-            (arrays, meta), (_, of_run) = array_file.load(model), array_file.load(run)
-            if meta["pair"] != of_run["pair"]:
-                raise UserError(f"checkpoint {model}: {run.name} is of another save")
-            return Checkpoint(model, arrays, meta, of_run["settings"])
+            return read(_paths(folder, updates)[0])
         except UserError as error:
-            print(f"{error}; trying the one before", file=sys.stderr, flush=True)
+            print(f"{one_line(error)}; trying the one before", file=sys.stderr, flush=True)
     if numbers:
         raise UserError(f"{argument}: no checkpoint in {folder} is whole")
     return None
 
 
+def _whole_checkpoint(model: Path) -> Checkpoint:
+    path = model.with_suffix(_RUN)
+    (arrays, meta), run = array_file.load(model), array_file.load(path)
+    schema.check_facts(path, run[1])
+    if meta.get("pair") != run[1]["pair"]:
+        raise UserError(f"checkpoint {model}: {path.name} is of another save")
+    return Checkpoint(model, arrays, meta, run)
+
+
+def _whole_model(model: Path) -> SavedModel:
+    return SavedModel(*array_file.load(model), str(model))
+
+
 def read_model(path: str, argument: str) -> SavedModel:
     """Reads a model's file; of a log folder, or its folder of checkpoints, the newest that is whole, and says which.
 
+    Of a checkpoint only the model is opened.
+
     Raises:
-      UserError: it is missing or damaged, naming `argument`, which asked for it.
+      UserError: it is missing or damaged, or no model can be made of it, naming `argument`, which asked for it.
     """
     for folder in (Path(path), Path(path) / FOLDER):
-        if folder.is_dir() and (found := newest(folder, argument)):
-            print(f"loading {found.model}", file=sys.stderr)
-            return SavedModel(found.arrays, found.meta, str(found.model))
+        if folder.is_dir() and (found := _newest(folder, _whole_model, argument)):
+            print(f"loading {found.path}", file=sys.stderr)
+            return found.checked(argument)
     try:
-        return SavedModel(*array_file.load(path), path)
+        found = SavedModel(*array_file.load(path), path)
     except UserError as error:
         raise UserError(f"{argument}: {error}") from error
+    return found.checked(argument)
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -226,8 +271,15 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def load_run(model: Path) -> Content:
-    """The arrays and the meta of the run that belongs to a model's file; raises UserError as `array_file.load`."""
-    return array_file.load(model.with_suffix(_RUN))
+    """The arrays and the meta of the run that belongs to a model's file.
+
+    Raises:
+      UserError: as `array_file.load`, or no run can be gone on with from it.
+    """
+    path = model.with_suffix(_RUN)
+    arrays, meta = array_file.load(path)
+    schema.check_run(path, arrays, meta)
+    return arrays, meta
 
 
 def _set_aside(folder: Path) -> None:
@@ -236,7 +288,10 @@ def _set_aside(folder: Path) -> None:
         stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(folder.stat().st_mtime))
         names = (folder.with_name(f"{folder.name}-{stamp}{suffix}") for suffix in ("", *(f"-{k}" for k in range(1000))))
         target, full = next(name for name in names if not name.exists()), has_checkpoint(folder)
-        folder.rename(target)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            raise UserError(f"{folder}: an earlier run's checkpoints cannot be moved: {error.strerror}") from error
         if full:
             print(f"an earlier run's checkpoints are now in {target}", file=sys.stderr, flush=True)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import resource
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -14,11 +16,13 @@ from typing import Any, TypeVar
 import gymnasium as gym
 import keras
 
+from baselines_acktr.agent import description
 from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.networks import Builder, is_registered, network_name
 from baselines_acktr.config import SYNONYMS
 from baselines_acktr.kfac import NoInverseError
 from baselines_acktr.learning.rollouts import require_same_step, state_gap
-from baselines_acktr.session import ranks
+from baselines_acktr.session import ranks, schema
 from baselines_acktr.session.checkpoints import CheckpointManager, load_run, read_model
 from baselines_acktr.session.settings import settle_config
 from common.errors import RunFailedError, UserError, closest
@@ -73,10 +77,10 @@ def check_budget(argument: str, total: int, trained: int, batch: int) -> None:
 
 def learn(
     agent_class: type[AgentT],
-    network: str | None = None,
+    network: str | Builder | None = None,
     *,
     env: gym.vector.VectorEnv,
-    seed: int = 0,
+    seed: int | None = 0,
     total_timesteps: int,
     logger: Logger | None = None,
     log_interval: int = 100,
@@ -93,10 +97,10 @@ def learn(
 
     Args:
       agent_class: the learner's `Model`.
-      network: `cnn`, `mlp`, a registered name or `module:function`; None takes that of the checkpoint, or chooses by
-        the observation space.
+      network: `cnn`, `mlp`, a registered name, `module:function` or the function itself; None takes that of the
+        checkpoint, or chooses by the observation space.
       env: SAME_STEP vector environment (see `common.vec_env.make_vec_env`).
-      seed: of the weights and of every draw of the learner.
+      seed: of the weights and of every draw of the learner; None draws one and says it.
       total_timesteps: steps of all environments of all ranks together, those of a loaded checkpoint included.
       logger: takes the numbers every `log_interval` updates (and after the first and the last).
       save_path: where rank 0 writes the model at the end.
@@ -115,13 +119,21 @@ def learn(
       RunFailedError: if a number is not finite, naming where it comes from; nothing is saved then.
     """
     require_same_step(env)
+    if seed is None:
+        seed = comm.scatter([secrets.randbelow(2**31)] * comm.size if comm.rank == 0 else None)
+        if comm.rank == 0:
+            print(f"seed={seed} was drawn", file=sys.stderr, flush=True)
+    network = network if network is None else network_name(network)
+    load_path, save_path = (path and os.path.expanduser(path) for path in (load_path, save_path))
     saved = read_model(load_path, "load_path") if load_path else None
     meta = saved.meta if saved else {}
+    if saved and network is None and not is_registered(meta["network"]):
+        schema.require_trust(saved.path, "network", meta["network"], "network")
     check_names(agent_class.config_class, hyperparameters)
     config, _ = settle_config(
         agent_class.config_class,
         ("environment preset", agent_class.preset(env.single_observation_space)),
-        ("checkpoint", meta.get("config", {})),
+        ("checkpoint", description.hyperparameters(meta)),
         ("argument", hyperparameters),
     )
     network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)
@@ -168,15 +180,18 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
     batch = model.config.batch_size(env.num_envs * comm.size)
     runner = model.make_runner(env)
     keeps, reports = (not comm.all(part is None) for part in (run.keeper, run.logger))
+    if run.resumed and model.timesteps + batch <= run.total_timesteps:
+        ranks.restore(model, runner, run.logger, None if comm.rank else load_run(run.resumed))
+    elif keeps:
+        runner.begin()  # only then it is known what an environment holds
     if run.keeper is not None and (gap := state_gap(env)):
         print(f"a resumed run will start its episodes anew, all else will be exact: {gap}", file=sys.stderr, flush=True)
-    if run.resumed:
-        ranks.restore(model, runner, run.logger, None if comm.rank else load_run(run.resumed))
     clock = _Clock(model)
     stop = False
     while model.timesteps + batch <= run.total_timesteps and not stop:
         last = model.timesteps + 2 * batch > run.total_timesteps
-        report = reports and (model.updates == 0 or (model.updates + 1) % run.log_interval == 0 or last)
+        due = model.updates == 0 or (model.updates + 1) % run.log_interval == 0
+        report = reports and (due or last)
         rollout = runner.run()
         metrics = model.update(rollout, run.total_timesteps, report)
         model.timesteps += rollout.rewards.size * comm.size
@@ -188,14 +203,14 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
             ranks.check_in_sync(model)
         if run.logger is not None:
             run.logger.progress(model.timesteps, run.total_timesteps, eprewmean=now.reward, fps=clock.fps())
-            if report:
+            if due:
                 _report(run.logger, model, now, metrics, clock)
         ended = stop or model.timesteps + batch > run.total_timesteps
         if keeps and (ended or now.save):
             snapshot = ranks.snapshot(model, runner, run.logger, now)
             if run.keeper is not None and snapshot is not None:
                 run.keeper.save(snapshot, wait=ended)
-        if run.logger is not None and ended and not report:
+        if run.logger is not None and ended and not due:
             _report(run.logger, model, now, metrics, clock)  # a resumed run takes this row back
     if run.save_path and comm.rank == 0:
         model.save(run.save_path)

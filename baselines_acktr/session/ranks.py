@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.agent import MISFITS, Agent
 from baselines_acktr.learning.rollouts import EPISODES, Runner
 from baselines_acktr.session.checkpoints import Content, Snapshot
-from common.errors import RunFailedError
+from common.errors import RunFailedError, UserError, brief
 from common.logger import Logger
 from common.mpi import Communicator
 from common.named_arrays import Arrays, with_prefix, without_prefix
@@ -83,6 +83,9 @@ def restore(model: Agent, runner: Runner, logger: Logger | None, content: Conten
     Args:
       model, runner, logger: of this rank.
       content: of the checkpoint's run, in rank 0.
+
+    Raises:
+      UserError: it is of other environments or another model.
     """
     comm, parts = model.comm, None
     if content is not None:
@@ -94,8 +97,13 @@ def restore(model: Agent, runner: Runner, logger: Logger | None, content: Conten
     if not own:
         runner.env.reset(seed=seed)
         return
-    model.set_state(model.state() | without_prefix("own", own))
-    runner.set_state(without_prefix("runner", own), seed)
-    set_global_state(without_prefix("random", own))
+    try:
+        model.set_state(model.state() | without_prefix("own", own))
+        runner.set_state(without_prefix("runner", own), seed)
+        set_global_state(without_prefix("random", own))
+    except MISFITS as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"the checkpoint's run does not fit this one: {brief(repr(error), 300)}") from error
     if logger is not None:
         logger.cut(positions)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines_acktr.agent.description import version_of
+from common.appended_file import require_regular
 from common.atomic_file import write_text
 from common.errors import UserError
 
@@ -73,6 +74,7 @@ def lock(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            require_regular(folder / ".run.lock")
             file = stack.enter_context((folder / ".run.lock").open("a"))  # NFS locks no folder, and no file to be read
         except OSError as error:
             raise UserError(f"--log_path={folder}: cannot be written: {error.strerror}") from error

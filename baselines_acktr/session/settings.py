@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from baselines_acktr.config import ARCHITECTURE, SYNONYMS
 from baselines_acktr.session.learners import ALGORITHMS, LEARNERS, describe_num_env
 from common import cli
-from common.errors import UserError
+from common.errors import UserError, brief
 from common.options import option, validate
 
 if TYPE_CHECKING:
     from baselines_acktr.session.checkpoints import SavedModel
 
 PATHS = ("log_path", "save_path", "load_path", "video")
+NOT_RESUMED = (*PATHS, "resume", "trust")  # what a checkpoint has no say in: it may come from anybody
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "seed")
 ENVIRONMENT = {"frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
@@ -72,6 +73,9 @@ class RunOptions:
         "network and hyperparameters",
     )
     resume: bool = option(False, "go on with the run in the log folder, exactly as if it had not been interrupted")
+    trust: bool = option(
+        False, "import the modules that a checkpoint names for its environment and network, which runs their code"
+    )
     play: bool = option(False, "replay the model after training")
     play_episodes: int | None = option(None, "games to replay; by default one in each environment", minimum=1)
     greedy: bool = option(False, "replay the most likely actions instead of sampled ones")
@@ -208,17 +212,20 @@ def settle(typed: Mapping[str, Any]) -> Settings:
         saved = checkpoints.read_model(typed["load_path"], "--load_path")
         typed["load_path"] = saved.path
     meta = _checked_meta(saved, typed) if saved else {}
+    brought = _options_of(meta) | resumed
+    if saved:
+        _require_trust(saved.path, brought, typed)
     drawn = {"seed": secrets.randbelow(2**31)}
     layers = (
         ("default", dataclasses.asdict(RunOptions())),
         ("replay", {"num_timesteps": 0} if saved and typed.get("play") and not resumed else {}),
         ("drawn", drawn),
-        ("checkpoint", _options_of(meta) | resumed),
+        ("checkpoint", brought),
     )
     values, origins = cli.resolve(*layers, ("command line", cli.only(RunOptions, typed)))
     options = RunOptions(**values)
     typed = {name: value for name, value in typed.items() if name not in values}
-    loaded = cli.tuples(meta.get("config", {}))
+    loaded = cli.tuples(_hyperparameters_of(meta))
     _check_hyperparameters(options.alg, loaded, typed)
     if options.env is None:
         raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
@@ -235,7 +242,7 @@ def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Sav
     """
     if not typed.get("resume"):
         return typed, {}, None
-    from baselines_acktr.session import checkpoints  # late: NumPy
+    from baselines_acktr.session import checkpoints, schema  # late: NumPy
     from common.logger import default_folder
 
     if "load_path" in typed:
@@ -249,13 +256,32 @@ def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Sav
             raise UserError(f"--resume: no checkpoint in {folder}")
         print(f"no checkpoint in {folder} yet: the run starts from its beginning", file=sys.stderr)
         return {**typed, "resume": False}, {}, None
-    saved = cli.tuples(cli.only(RunOptions, found.settings))
+    schema.check_run(found.model.with_suffix(".run"), *found.run)
+    model = checkpoints.SavedModel(found.arrays, found.meta, str(found.model)).checked("--resume")
+    saved = dataclasses.asdict(RunOptions()) | cli.tuples(cli.only(RunOptions, found.settings))
     for name in FIXED:
         if name in typed and typed[name] != saved[name]:
-            raise UserError(f"--{name}={typed[name]}: the run to be resumed has {saved[name]}")
+            raise UserError(f"--{name}={typed[name]}: the run to be resumed has {brief(saved[name])}")
     print(f"going on from {found.model}", file=sys.stderr)
-    model = checkpoints.SavedModel(found.arrays, found.meta, str(found.model))
-    return {**typed, "load_path": model.path}, saved | {"log_path": None}, model
+    for name in ("save_path", "video"):
+        if saved[name] is not None and name not in typed:
+            was = brief(saved[name])
+            print(f"--{name} was {was}; a checkpoint cannot say where to write: give it again", file=sys.stderr)
+    return {**typed, "load_path": model.path}, {n: v for n, v in saved.items() if n not in NOT_RESUMED}, model
+
+
+def _require_trust(path: str, brought: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Raises `UserError` where a checkpoint brings the name of a module that the user has neither typed nor allowed."""
+    if typed.get("trust"):
+        return
+    from baselines_acktr.session import schema  # late: NumPy
+
+    networks = sys.modules.get("baselines_acktr.agent.networks")  # where it is not imported, nothing is registered
+    env_id, network = brought.get("env", ""), brought.get("network", "")
+    if "env" not in typed and schema.known_here(env_id) != env_id:
+        schema.require_trust(path, "environment", env_id, "--env")
+    if "network" not in typed and not (networks and networks.is_registered(network)):
+        schema.require_trust(path, "network", network, "--network")
 
 
 def check_files(settings: Settings) -> None:
@@ -323,13 +349,18 @@ def _checked_meta(saved: SavedModel, typed: Mapping[str, Any]) -> dict[str, Any]
     from baselines_acktr.agent import description  # late: Gymnasium
 
     _, meta, path = saved
-    if "algorithm" not in meta:
-        raise UserError(f"--load_path={path}: the part of a checkpoint that --resume needs; the model ends in .model")
     shape = {name: value for name, value in typed.items() if name in ARCHITECTURE}
     env_id = typed["env"].rpartition(":")[2] if "env" in typed else None
     alg = typed.get("alg")
     description.check_compatible(meta, path, algorithm=alg, env_id=env_id, network=typed.get("network"), config=shape)
     return meta
+
+
+def _hyperparameters_of(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the hyperparameters that a checkpoint brings, of its algorithm or of others."""
+    from baselines_acktr.agent import description  # late: NumPy
+
+    return description.hyperparameters(meta)
 
 
 def _options_of(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,23 +8,35 @@ uses, and of Gymnasium's environments the classic control tasks, MuJoCo's and At
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.wrappers import AtariPreprocessing, DtypeObservation, OrderEnforcing, TimeLimit
+from gymnasium.wrappers import (
+    AtariPreprocessing,
+    DtypeObservation,
+    OrderEnforcing,
+    RecordEpisodeStatistics,
+    TimeLimit,
+)
 
+from common.errors import RunFailedError, UserError, brief
 from common.named_arrays import Arrays, with_prefix, without_prefix
-from common.random_state import get_random_state, set_random_state
+from common.random_state import get_random_state, is_supported, set_random_state
+from common.vec_env.door import CheckedEnv
+from common.vec_env.workers import EnvironmentFailedError, of_environments
 
 _WRAPPERS: dict[type, tuple[str, ...]] = {
     TimeLimit: ("_elapsed_steps",),
     OrderEnforcing: ("_has_reset",),
+    RecordEpisodeStatistics: ("episode_returns", "episode_lengths"),
     DtypeObservation: (),
     AtariPreprocessing: ("lives", "game_over", "obs_buffer"),
 }
 _CLASSIC_CONTROL = ("state", "steps_beyond_terminated", "last_u")
+_MAX_NONES = 2**16  # in a sequence
 # What rewards of the tasks read before the next step computes it anew.
 _STALE_FIELDS = ("xpos", "xipos", "site_xpos", "geom_xpos", "subtree_com", "cfrc_ext")
 
@@ -35,16 +47,66 @@ class ResumableEnv(gym.Wrapper):
     Attributes:
       state_gap: why it cannot, in a few words; "" where it can.
       env_state: all that the future depends on, as arrays by name.
+
+    Args:
+      env: an environment.
+      index: its number, by which an error that it raises is named; None where a worker process does that.
     """
+
+    def __init__(self, env: gym.Env, index: int | None = None) -> None:
+        super().__init__(env)
+        self._index = index
+        self._seed: int | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Resets; an exception is raised as `EnvironmentFailedError`."""
+        if seed is not None:
+            self._seed = seed
+        try:
+            return self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise self._named(error) from error
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Steps; an exception is raised as `EnvironmentFailedError`."""
+        try:
+            return self.env.step(action)
+        except Exception as error:
+            raise self._named(error) from error
+
+    def _named(self, error: Exception) -> Exception:
+        if self._index is None or isinstance(error, UserError | RunFailedError):
+            return error
+        seed = None if self._seed is None else self._seed - self._index
+        name = of_environments(self._index, self._index, seed)
+        return EnvironmentFailedError(f"{name} raised an exception:\n{''.join(traceback.format_exception(error))}")
 
     @property
     def state_gap(self) -> str:
         for layer in _layers(self.env):
             if _attributes(layer) is None:
                 return f"{type(layer).__name__} does not say in `state_attributes` what changes in it"
+        if gap := self._odd_value():
+            return gap
         base: Any = self.unwrapped
+        if base._np_random is not None and not is_supported(base._np_random):
+            return f"np_random of {type(base).__name__} is no numpy.random.Generator on PCG64"
         if _is_atari(base) and base.ale.getFloat("repeat_action_probability"):
             return "the emulator does not tell which action it repeats"
+        return ""
+
+    def _odd_value(self) -> str:
+        """Says which attribute cannot be stored as it is now, and why; "" for none."""
+        arrays: list[tuple[str, np.ndarray]] = []
+        for layer in _layers(self.env):
+            for name in _attributes(layer) or ():
+                owner, value = f"{type(layer).__name__}.{name}", getattr(layer, name, None)
+                if (odd := next(_odd_parts(value), None)) is not None:
+                    return f"{owner} holds {brief(repr(odd))}, which is no number, boolean, array or sequence of them"
+                for other, array in arrays:
+                    if any(np.may_share_memory(array, own) for own in _arrays_in(value)):
+                        return f"{owner} and {other} share an array"
+                arrays += [(owner, array) for array in _arrays_in(value)]
         return ""
 
     @property
@@ -74,7 +136,8 @@ class ResumableEnv(gym.Wrapper):
 
 def _layers(env: gym.Env) -> Iterator[Any]:
     while isinstance(env, gym.Wrapper):
-        yield env
+        if not isinstance(env, CheckedEnv):  # it has no state, and states of before there was one count without it
+            yield env
         env = env.env
     yield env
 
@@ -104,9 +167,31 @@ def _encode(name: str, value: Any, state: Arrays) -> None:
         state[f"{name}.python"] = np.array(value)
 
 
+def _parts(value: Any) -> Iterator[Any]:
+    """What tuples and lists hold, at any depth."""
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from _parts(item)
+    else:
+        yield value
+
+
+def _odd_parts(value: Any) -> Iterator[Any]:
+    """Those parts of a value that no array of numbers or booleans can hold."""
+    for part in _parts(value):
+        if part is not None and np.asarray(part).dtype.kind not in "biufc":
+            yield part
+
+
+def _arrays_in(value: Any) -> list[np.ndarray]:
+    return [part for part in _parts(value) if isinstance(part, np.ndarray) and part.size]
+
+
 def _decode(name: str, state: Arrays) -> Any:
     for sequence in (tuple, list):
         if (length := state.get(f"{name}.{sequence.__name__}")) is not None:
+            if not 0 <= length <= max(len(state), _MAX_NONES):  # parts other than None have entries of their own
+                raise ValueError(f"{name}: a sequence of {length}")
             return sequence(_decode(f"{name}.{i}", state) for i in range(int(length)))
     if f"{name}.python" in state:
         return state[f"{name}.python"].item()

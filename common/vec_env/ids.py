@@ -65,7 +65,7 @@ def newer_version(spec: EnvSpec) -> str:
 def _import(module: str, env_id: str) -> None:
     try:
         importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise UserError(f"--env={env_id}: cannot import module {module} ({error})") from error
 
 

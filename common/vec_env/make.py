@@ -6,6 +6,7 @@ import functools
 import importlib
 import math
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,12 +18,22 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from common.errors import UserError, closest
+from common.errors import RunFailedError, UserError, closest
 from common.random_state import rank_seed
+from common.vec_env.door import CheckedEnv
 from common.vec_env.env_state import ResumableEnv
 from common.vec_env.ids import find_spec, is_atari, newer_version, skips_at_random, split_module
 from common.vec_env.rendering import ensure_offscreen_rendering, follow_body
-from common.vec_env.wrappers import EpisodeInfo, EpisodeStatistics, FlatObservation, SeededVectorEnv, owned_float32
+from common.vec_env.workers import EnvironmentFailedError
+from common.vec_env.wrappers import (
+    ChannelAxis,
+    EpisodeInfo,
+    EpisodeStatistics,
+    FlatObservation,
+    SeededVectorEnv,
+    is_picture,
+    owned_float32,
+)
 
 BACKENDS = ("auto", "native", "subproc", "sync")
 
@@ -50,7 +61,9 @@ def make_vec_env(
     Observations that are no Box (Discrete, Dict, ...) become vectors.
 
     `XNoFrameskip-v4` has no sticky actions; `ALE/X-v5` is the same game with its registered probability of 0.25 that
-    the emulator repeats the previous action in a frame. Both are preprocessed as in Baselines.
+    the emulator repeats the previous action in a frame. Both are preprocessed as in Baselines. An id that is registered
+    with wrappers, a time limit (in steps of the agent) or another frame skip keeps them, on another backend than the
+    native one; one with `obs_type="ram"` is left as it is. Gray pictures `[H, W]` of bytes get a channel axis.
 
     Args:
       env_id: an id registered with Gymnasium, or `module:Id`; the module is also imported by worker processes.
@@ -74,8 +87,8 @@ def make_vec_env(
     """
     _check(num_env, frame_stack, reward_scale, seed, step_timeout)
     spec = find_spec(env_id)
-    preprocess = is_atari(spec) and atari_preprocessing
-    native_atari = preprocess and spec.kwargs.keys() <= _NATIVE_OPTIONS
+    preprocess = is_atari(spec) and atari_preprocessing and spec.kwargs.get("obs_type") != "ram"
+    native_atari = preprocess and _is_native_game(spec)
     native_mujoco = _is_mujoco(spec) and _is_native_task(spec)
     rendered = render_mode is not None and not (pixels and render_mode == "rgb_array")
     offscreen = _is_mujoco(spec) and rendered and render_mode != "human"
@@ -92,7 +105,7 @@ def make_vec_env(
         )
     else:
         factory = functools.partial(
-            make_env, spec, split_module(env_id)[0], render_mode, frame_stack if preprocess else 0
+            make_env, spec, split_module(env_id)[0], render_mode, frame_stack if preprocess else 0, backend == "sync"
         )
         with _construction_errors(spec, env_id):
             env = _make_batch(factory, num_env, backend, step_timeout, offscreen)
@@ -105,7 +118,14 @@ def make_vec_env(
     return SeededVectorEnv(env, None if seed is None else rank_seed(seed, rank), reward_scale, arguments)
 
 
-def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, atari_stack: int = 0) -> gym.Env:
+def make_env(
+    spec: EnvSpec,
+    module: str = "",
+    render_mode: str | None = None,
+    atari_stack: int = 0,
+    named: bool = False,
+    index: int = 0,
+) -> gym.Env:
     """Builds one environment, with the statistics of its games in `info["episode"]`.
 
     Args:
@@ -113,6 +133,11 @@ def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, at
       module: module to import first, "" for none.
       render_mode: Gymnasium's render mode.
       atari_stack: frames per observation of a preprocessed Atari game, 0 for an environment as it is registered.
+      named: whether an exception that it raises is raised with its number.
+      index: its number.
+
+    Raises:
+      UserError: what it says of itself, or does, is not allowed (see `door`).
     """
     if module:
         importlib.import_module(module)
@@ -121,16 +146,36 @@ def make_env(spec: EnvSpec, module: str = "", render_mode: str | None = None, at
         options["render_mode"] = render_mode
     with warnings.catch_warnings(), _silent_models(spec):
         warnings.filterwarnings("ignore", message=".*(out of date|precision lowered)")
+        name, number = f"--env={spec.id}: environment {index}", index if named else None
         if atari_stack:
             from common.vec_env.atari.wrappers import wrap_atari
 
-            return ResumableEnv(wrap_atari(gym.make(spec, frameskip=1, **options), atari_stack))
+            env: gym.Env = CheckedEnv(gym.make(spec, frameskip=1, max_episode_steps=-1, **options), name)
+            return ResumableEnv(wrap_atari(env, atari_stack, frames_per_step(spec), spec.max_episode_steps), number)
         env = gym.make(spec, **options)
         if _is_mujoco(spec) and render_mode is not None:
             follow_body(env)
+        env = CheckedEnv(env, name)
         if not isinstance(env.observation_space, gym.spaces.Box):
             env = FlatObservation(env)
-        return ResumableEnv(EpisodeStatistics(owned_float32(env)))
+        elif is_picture(env.observation_space):
+            env = ChannelAxis(env)
+        return ResumableEnv(EpisodeStatistics(owned_float32(env)), number)
+
+
+def frames_per_step(spec: EnvSpec) -> int:
+    """The frames that an action of a preprocessed game lasts: those it is registered with, else the 4 of Baselines.
+
+    1 stands for none registered, as in `XNoFrameskip-v4`.
+    """
+    frames = spec.kwargs.get("frameskip", 1)
+    return 4 if frames == 1 else frames
+
+
+def _is_native_game(spec: EnvSpec) -> bool:
+    """Says whether the native backend does all that an Atari game is registered with."""
+    plain = not spec.additional_wrappers and spec.max_episode_steps is None
+    return plain and spec.kwargs.keys() <= _NATIVE_OPTIONS and frames_per_step(spec) == 4
 
 
 def _make_atari(spec: EnvSpec, num_env: int, frame_stack: int, step_timeout: float) -> VectorEnv:
@@ -171,14 +216,15 @@ def _silent_models(spec: EnvSpec) -> AbstractContextManager[None]:
 def _make_batch(
     factory: functools.partial[gym.Env], num_env: int, backend: str, step_timeout: float, offscreen: bool
 ) -> VectorEnv:
+    factories = [functools.partial(factory, index=i) for i in range(num_env)]
     if backend == "subproc":
         from common.vec_env.subproc import SubprocVectorEnv
 
         prepare = ensure_offscreen_rendering if offscreen else None
-        return EpisodeInfo(SubprocVectorEnv([factory] * num_env, step_timeout, prepare))
+        return EpisodeInfo(SubprocVectorEnv(factories, step_timeout, prepare))
     if offscreen:
         ensure_offscreen_rendering()
-    return EpisodeInfo(SyncVectorEnv([factory] * num_env, autoreset_mode=AutoresetMode.SAME_STEP))
+    return EpisodeInfo(SyncVectorEnv(factories, autoreset_mode=AutoresetMode.SAME_STEP))
 
 
 @contextmanager
@@ -189,6 +235,10 @@ def _construction_errors(spec: EnvSpec, env_id: str) -> Iterator[None]:
         raise UserError(f"--env={env_id}: {error}; try pip install {error.name}") from error
     except (ImportError, gym.error.Error) as error:
         raise UserError(f"--env={env_id}: {' '.join(str(error).split())}{newer_version(spec)}") from error
+    except (UserError, RunFailedError):
+        raise
+    except Exception as error:
+        raise EnvironmentFailedError(f"--env={env_id}: cannot be made:\n{traceback.format_exc()}") from error
 
 
 def _choose_backend(backend: str, env_id: str, native_fits: bool, offscreen: bool) -> str:
@@ -220,5 +270,9 @@ def _check(num_env: int, frame_stack: int, reward_scale: float, seed: int | None
 
 
 def _check_atari(spec: EnvSpec) -> None:
+    if spec.kwargs.get("continuous"):
+        raise UserError(
+            f"--env={spec.id}: continuous=True: a game's actions must be discrete; register it without that"
+        )
     if skips_at_random(spec):
         raise UserError(f"--env={spec.id}: skips frames at random. Did you mean {spec.name}NoFrameskip-v4?")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from common.appended_file import AppendedFile
+from common.appended_file import AppendedFile, require_regular
 from common.errors import UserError
 from common.named_arrays import Arrays, with_prefix, without_prefix
 from common.vec_env.wrappers import ResumableWrapper
@@ -33,15 +33,16 @@ class MonitorFile:
           UserError: the file cannot be written, or an existing file is not a monitor file.
         """
         try:
+            require_regular(path)
             started = _start_time(path)
+            self._start = time.time() if started is None else started
             self._file = AppendedFile(path)
+            if started is not None:
+                self._file.write("" if path.read_bytes().endswith(b"\n") else "\n")  # a crash may have cut off a row
+            else:
+                self._file.write("# " + json.dumps({"t_start": self._start, "env_id": env_id}) + "\nr,l,t\n")
         except OSError as error:
             raise UserError(f"{path}: cannot write the monitor file ({error.strerror})") from error
-        self._start = time.time() if started is None else started
-        if started is not None:
-            self._file.write("" if path.read_bytes().endswith(b"\n") else "\n")  # a crash may have cut off a row
-        else:
-            self._file.write("# " + json.dumps({"t_start": self._start, "env_id": env_id}) + "\nr,l,t\n")
 
     def add(self, score: float, length: int) -> None:
         """Appends one finished game: its score, and its length in steps; raises OSError if there is no room for it."""
@@ -77,7 +78,7 @@ class Monitor(ResumableWrapper):
           UserError: the folder or a file cannot be written.
         """
         super().__init__(env)
-        folder = Path(log_dir)
+        folder = Path(log_dir).expanduser()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

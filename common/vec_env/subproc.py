@@ -89,9 +89,10 @@ class SubprocVectorEnv(AsyncVectorEnv):
 
     def reset_async(self, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> None:
         """Asks for a reset, and remembers the seeds for messages."""
-        if isinstance(seed, int):
-            for i, worker in enumerate(self._workers):
-                worker.name = of_environments(i, i, seed)
+        if seed is not None:
+            each = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+            for i, (worker, own) in enumerate(zip(self._workers, each, strict=True)):
+                worker.name = of_environments(i, i, None if own is None else own - i)
         super().reset_async(seed, options)
 
     @contextlib.contextmanager
@@ -178,6 +179,8 @@ def _answer(env: gym.Env, command: str, data: Any, write: Callable[..., None]) -
         observation, info = env.reset(**data)
         write(value=observation)
         return None, info
+    if command == "reset-noop":
+        return None, {}
     if command == "step":
         observation, reward, terminated, truncated, info = env.step(data)
         if terminated or truncated:

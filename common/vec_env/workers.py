@@ -29,6 +29,10 @@ CLOSE_TIMEOUT = 2.0  # seconds until a worker that does not close is killed
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
+class EnvironmentFailedError(RunFailedError):
+    """An environment of this process raised an exception, whose traceback it brings."""
+
+
 class WorkerError(RunFailedError):
     """A worker raised an exception, whose traceback it brings, or died, or did not answer."""
 

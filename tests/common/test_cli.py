@@ -7,6 +7,7 @@ import importlib
 import string
 
 import pytest
+from hostile_files import small_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -153,7 +154,8 @@ def test_every_learner_has_its_module_class_and_defaults(alg, kind):
 def test_typed_convolutions_are_compared_with_those_of_the_checkpoint(tmp_path):
     path = str(tmp_path / "model")
     config = {"conv_filters": (8,), "conv_kernels": (3,), "conv_strides": (1,)}
-    array_file.save(path, {}, {"algorithm": "acktr", "env_id": "X-v0", "config": config})
+    arrays, meta = small_model()
+    array_file.save(path, arrays, meta | {"config": meta["config"] | config})
     assert settle({"load_path": path, "conv_filters": (8,)}).with_learner(DISCRETE, {}).config.conv_kernels == (3,)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_files import small_model
 from repository import ROOT
 
 from common import array_file
@@ -136,9 +137,9 @@ def test_playing_opens_the_model_alone(tmp_path, monkeypatch):
     opened = []
     original = array_file._open
     monkeypatch.setattr(array_file, "_open", lambda path: opened.append(str(path)) or original(path))
-    meta = {"algorithm": "acktr", "env_id": "CartPole-v1", "network": "mlp", "config": {}, "counters": {}}
-    array_file.save(tmp_path / "00000001.model", {}, meta)
+    array_file.save(tmp_path / "00000001.model", *small_model())
     (tmp_path / "00000001.run").write_bytes(pickle.dumps(Marker(tmp_path / "executed")))
-    settle({"load_path": str(tmp_path / "00000001.model"), "num_timesteps": 0, "play": True})
+    for path in (tmp_path / "00000001.model", tmp_path):
+        settle({"load_path": str(path), "num_timesteps": 0, "play": True})
     assert set(opened) == {str(tmp_path / "00000001.model")}
     assert not (tmp_path / "executed").exists()

@@ -36,7 +36,7 @@ RUNS = {
         ["--env=Reacher-v4", "--pixels", *KFAC, *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=30"],
         30,
     ),
-    "a2c-CartPole": (["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8"], 10),
+    "a2c-CartPole": (["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--nsteps=5", "--hidden_sizes=8"], 10),
     "a2c-Hopper": (
         ["--alg=a2c", "--env=Hopper-v4", *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=60"],
         60,

@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from baselines_acktr.config import A2cContConfig
@@ -16,6 +17,22 @@ def test_two_steps_by_hand():
     for gradient in (3.0, 6.0):
         optimizer.apply([tf.constant([gradient], tf.float64)])
     np.testing.assert_allclose(variable.numpy(), [10 - 2 * (3 / np.sqrt(1.81) + 6 / np.sqrt(5.23))], rtol=1e-12)
+
+
+def test_the_first_step_is_the_first_rate_times_the_gradient():
+    variable = keras.Variable([10.0], dtype="float64")
+    optimizer = Rmsprop(0.002, 0.99, first_rate=0.1, epsilon=1e-12)
+    optimizer.build([variable])
+    optimizer.apply([tf.constant([1e-4], tf.float64)])  # too short to change the average much
+    np.testing.assert_allclose(10 - variable.numpy(), [0.1 * 1e-4], rtol=0.01)
+
+
+@pytest.mark.parametrize("first_rate", [0.0, 0.001])
+def test_a_first_rate_below_the_rate_is_the_rate(first_rate):
+    variable = keras.Variable([10.0], dtype="float64")
+    optimizer = Rmsprop(0.002, 0.99, first_rate=first_rate)
+    optimizer.build([variable])
+    assert optimizer._velocities[0].numpy() == [1]
 
 
 def test_a_long_gradient_is_cut_to_its_norm_and_a_short_one_is_not():

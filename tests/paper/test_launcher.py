@@ -171,7 +171,7 @@ def test_a_damaged_run_json_is_named(fake):
     (run,) = runs_of(DONE)
     launch([run], fake)
     (fake / run.name / "run.json").write_text("{")
-    with pytest.raises(UserError, match=r"run\.json: damaged; move the folder away"):
+    with pytest.raises(UserError, match=r"run\.json: damaged: .*; move the folder away"):
         launcher.unfinished([run], fake)
 
 

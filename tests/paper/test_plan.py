@@ -187,3 +187,14 @@ def test_lines_are_told_apart_by_their_labels():
         for group in ITEMS[name].groups:
             labels = [line.label for line in group.lines]
             assert len(set(labels)) == len(labels)
+
+
+def test_every_game_of_table_4_is_registered():
+    import ale_py
+    import gymnasium as gym
+
+    from baselines_acktr.paper.published import atari_games
+
+    gym.register_envs(ale_py)
+    assert len(atari_games()) == 44
+    assert [name for name in atari_games() if name not in gym.registry] == []

@@ -57,7 +57,8 @@ def test_a_loaded_model_acts_as_the_one_that_was_saved(tmp_path, model_class, ac
     model = model_class(BOX, actions, "mlp", config, seed=3, env_id="Some-v0")
     model.env_arguments = {"env": "module:Some-v0", "frame_stack": 2}  # as older files have it
     model.save(str(tmp_path / "model"))
-    loaded = load(str(tmp_path / "model"))
+    assert load(str(tmp_path / "model")).env_arguments == {"env_id": "Some-v0", "frame_stack": 2}
+    loaded = load(str(tmp_path / "model"), trust=True)
     assert (type(loaded), loaded.config, loaded.seed) == (model_class, config, 3)
     assert (loaded.env_id, loaded.env_arguments) == (
         "Some-v0",
@@ -88,7 +89,7 @@ def test_training_goes_on_in_python_with_the_networks_and_hyperparameters_of_the
 
 def test_a_second_run_into_the_same_logs_is_said_and_one_that_goes_on_is_not(tmp_path, capsys):
     path = str(tmp_path / "model")
-    options = {"hidden_sizes": (8,), "save_path": path}
+    options = {"hidden_sizes": (8,), "nsteps": 5, "save_path": path}
     said = []
     with make_vec_env("CartPole-v1", 2, 0) as env:
         for more in ({}, {"load_path": path}, {}):

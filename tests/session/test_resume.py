@@ -77,7 +77,8 @@ def test_a_longer_run_follows_the_schedule_of_its_new_length(tmp_path):
     assert rates[3] == pytest.approx(0.7 * (1 - 11 / 30))
 
 
-A2C = ["--alg=a2c", "--num_env=2", "--hidden_sizes=8", "--log_interval=1", "--log_format=csv", "--save_interval=1"]
+A2C = ["--alg=a2c", "--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--log_interval=1", "--log_format=csv"]
+A2C += ["--save_interval=1"]
 
 
 def test_an_environment_that_keeps_its_state_for_itself_is_said_once_and_its_episodes_start_anew(tmp_path, capsys):

@@ -56,6 +56,7 @@ def slot_type(frame_stack: int) -> np.dtype:
             ("truncated", np.bool_),
             ("final_obs", np.uint8, observation),  # of the episode that the step ended
             ("lives", np.int32),
+            ("final_lives", np.int32),  # of the episode that the step ended
             ("emulated", np.int64),  # steps since the last reset, those between two episodes included
             ("game_ended", np.bool_),  # since the last action, with the three that follow
             ("score", np.int64),
@@ -119,6 +120,7 @@ class Game:
         self._show()
         if self._over or self._life_lost:
             slot["final_obs"] = self._stack
+            slot["final_lives"] = self._lives
             self._begin_episode()
 
     def get_state(self) -> dict[str, np.ndarray]:

@@ -47,13 +47,15 @@ from common.vec_env.atari.game import (
     load_emulator,
     slot_type,
 )
+from common.vec_env.door import seed_list
 from common.vec_env.workers import CLOSE_TIMEOUT, START_TIMEOUT, Workers, of_environments
 
 
 class NativeAtariVectorEnv(VectorEnv):
     """Steps `num_envs` games of one Atari environment in worker processes.
 
-    Besides the contract of `common.vec_env`, `infos["lives"]` (int `[N]`) holds the lives left.
+    Besides the contract of `common.vec_env`, `infos["lives"]` (int `[N]`) holds the lives left, and
+    `infos["final_info"]["lives"]` those at the end of an episode.
     """
 
     single_action_space: spaces.Discrete
@@ -111,14 +113,25 @@ class NativeAtariVectorEnv(VectorEnv):
         return int(self._slots["emulated"].sum())
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts a new game everywhere; `options` are ignored. Returns uint8 `[N, 84, 84, frame_stack]` and infos."""
-        del options
-        if seed is not None:
+        """Starts a new game everywhere, or where `options["reset_mask"]`, bool `[N]`, is true.
+
+        Args:
+          seed: of game 0, those of the others follow; or a list with one, or None, for each.
+          options: others than the mask are ignored.
+
+        Returns:
+          Observations uint8 `[N, 84, 84, frame_stack]` and infos.
+        """
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
+        if isinstance(seed, int):
             for i, share in enumerate(self._shares):
                 self._workers[i].name = of_environments(share[0], share[-1], seed)
-        self._call("reset", [(None if seed is None else (seed + i) % 2**31,) for i in range(self.num_envs)])
+        seeds = seed_list(seed, self.num_envs)
+        given = [(None if one is None else one % 2**31,) for one in seeds]
+        self._call("reset", [own if new else None for own, new in zip(given, mask.tolist(), strict=True)])
+        self._slots["game_ended"][~mask] = False
         return self._slots["observation"].copy(), self._infos()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -187,8 +200,8 @@ class NativeAtariVectorEnv(VectorEnv):
         finally:
             self._memory.unlink()  # the name; the memory itself lasts until all have closed it
 
-    def _call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Calls a method of every `Game`; returns its results in the order of the environments."""
+    def _call(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
+        """Calls a method of every `Game` whose arguments are not None; returns its results, in order."""
         for i, share in enumerate(self._shares):
             self._workers.send(i, pickle.dumps((method, [arguments[game] for game in share])))
         answers = dict(self._workers.answers(max(START_TIMEOUT, self._step_timeout)))
@@ -214,14 +227,20 @@ class NativeAtariVectorEnv(VectorEnv):
         final_obs = np.full(self.num_envs, None, object)
         for i in np.flatnonzero(ended):
             final_obs[i] = self._slots["final_obs"][i].copy()
-        return {"final_obs": final_obs, "_final_obs": ended}
+        final_info = {"lives": np.where(ended, self._slots["final_lives"], 0), "_lives": ended}
+        over = {"final_info": final_info | self._episodes(), "_final_info": ended}
+        return {"final_obs": final_obs, "_final_obs": ended} | over
 
     def _infos(self) -> dict[str, Any]:
         """Returns the lives, and `episode` and `_episode` where games ended."""
-        infos = {"lives": self._slots["lives"].copy()}
+        lives = {"lives": self._slots["lives"].copy(), "_lives": np.ones(self.num_envs, bool)}
+        return lives | self._episodes()
+
+    def _episodes(self) -> dict[str, Any]:
+        """Returns `episode` and `_episode` where games ended."""
         ended = self._slots["game_ended"].copy()
         if not ended.any():
-            return infos
+            return {}
         columns = {"r": self._slots["score"] * 1.0, "l": self._slots["length"], "t": self._slots["duration"]}
         episode = {key: np.where(ended, column, 0) for key, column in columns.items()}
-        return infos | {"episode": episode, "_episode": ended}
+        return {"episode": episode, "_episode": ended}

@@ -71,10 +71,12 @@ class _Games:
             self._current = i
             game.step()
 
-    def call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Calls a method of every game with its own arguments, and returns the results."""
+    def call(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
+        """Calls a method of every game with its own arguments, but where they are None, and returns the results."""
         results = []
         for i, (game, given) in enumerate(zip(self._games, arguments, strict=True)):
+            if given is None:
+                continue
             self._current = i
             if method == "reset" and given[0] is not None:
                 self._seeds[i] = given[0]

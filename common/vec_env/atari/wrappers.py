@@ -12,7 +12,7 @@ from typing import Any, SupportsFloat, cast
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.wrappers import AtariPreprocessing
+from gymnasium.wrappers import AtariPreprocessing, TimeLimit
 
 from common.vec_env.atari import vector
 from common.vec_env.wrappers import EpisodeStatistics
@@ -115,17 +115,21 @@ class ZeroPaddedStack(gym.Wrapper):
         return self._stack, info
 
 
-def wrap_atari(env: gym.Env, frame_stack: int) -> gym.Env:
+def wrap_atari(env: gym.Env, frame_stack: int, frame_skip: int = 4, max_steps: int | None = None) -> gym.Env:
     """Gives an Atari environment the preprocessing of Baselines, and statistics of whole games in `info["episode"]`.
 
     Args:
       env: made with `frameskip=1`.
       frame_stack: frames per observation.
+      frame_skip: frames that an action lasts.
+      max_steps: steps after which a game is truncated, None for no such limit.
 
     Returns:
       An environment with observations uint8 `[84, 84, frame_stack]`.
     """
-    env = AtariPreprocessing(env, noop_max=vector.MAX_NOOPS, frame_skip=4, screen_size=vector.SCREEN)
+    env = AtariPreprocessing(env, noop_max=vector.MAX_NOOPS, frame_skip=frame_skip, screen_size=vector.SCREEN)
+    if max_steps is not None:
+        env = TimeLimit(env, max_steps)
     env = EpisodicLife(EpisodeStatistics(env))
     meanings = env.get_wrapper_attr("get_action_meanings")()
     if "FIRE" in meanings and len(meanings) > 2:

@@ -25,6 +25,7 @@ from mujoco.batch import SimulationError
 
 from common.errors import RunFailedError
 from common.random_state import get_random_state, set_random_state
+from common.vec_env.door import seed_list
 from common.vec_env.mujoco.physics import Simulations, load_model
 from common.vec_env.mujoco.specs import find_task
 from common.vec_env.mujoco.tasks import Task
@@ -132,19 +133,35 @@ class NativeMujocoVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._max_steps = spec.max_episode_steps or np.iinfo(int).max
         self._rngs: list[np.random.Generator] = []
+        self._seen = np.empty(0)  # last observations
         self._lengths = np.zeros(num_envs, int)
         self._returns = np.zeros(num_envs)
         self._starts = np.zeros(num_envs)
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts a new episode everywhere; `options` are ignored."""
-        del options
-        if seed is not None or not self._rngs:
-            seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
-            self._rngs = [np_random(each)[0] for each in seeds]
-        return self._start_episodes(np.arange(self.num_envs)), {}
+        """Starts a new episode everywhere, or where `options["reset_mask"]`, bool `[N]`, is true.
+
+        Args:
+          seed: of simulation 0, those of the others follow; or a list with one, or None, for each.
+          options: others than the mask are ignored.
+        """
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
+        new = not self._rngs
+        if new:
+            self._rngs = [np_random(None)[0] for _ in range(self.num_envs)]
+        for i, one in enumerate(seed_list(seed, self.num_envs)):
+            if mask[i] and one is not None:
+                self._rngs[i] = np_random(one)[0]
+        rows = np.flatnonzero(mask)
+        observations = self._start_episodes(rows)
+        if len(rows) < self.num_envs:
+            seen = self._seen.copy()
+            seen[rows] = observations
+            observations = seen
+        self._seen = observations
+        return observations, {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Takes one step in every environment, and resets those whose episode ended.
@@ -172,6 +189,7 @@ class NativeMujocoVectorEnv(VectorEnv):
         observations = self._observer.observe()
         ended = terminations | truncations
         infos = self._finish(ended, observations) if ended.any() else {}
+        self._seen = observations
         return observations, rewards.astype(np.float32), terminations, truncations, infos
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -195,7 +213,7 @@ class NativeMujocoVectorEnv(VectorEnv):
         self._rngs = [np.random.default_rng() for _ in range(self.num_envs)]
         for rng, each in zip(self._rngs, state["random"], strict=True):
             set_random_state(rng, each)
-        self._observer.reset(np.arange(self.num_envs))  # one that remembers the last frame sees it again
+        self._seen = self._observer.reset(np.arange(self.num_envs))  # one that remembers the last frame sees it again
 
     def render(self) -> tuple[np.ndarray, ...]:
         """Returns what an agent sees that learns from pixels, a picture uint8 `[H, W, 3]` of every simulation.
@@ -242,7 +260,9 @@ class NativeMujocoVectorEnv(VectorEnv):
         for i in rows:
             final_obs[i] = observations[i].copy()
         observations[rows] = self._start_episodes(rows)
-        return {"final_obs": final_obs, "_final_obs": ended, "episode": episode, "_episode": ended}
+        statistics_infos = {"episode": episode, "_episode": ended}
+        over = {"final_obs": final_obs, "_final_obs": ended, "final_info": dict(statistics_infos), "_final_info": ended}
+        return over | statistics_infos
 
     def _start_episodes(self, rows: np.ndarray) -> np.ndarray:
         """Draws initial states; returns the first observations `[M, ...]`."""

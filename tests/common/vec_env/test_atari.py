@@ -411,8 +411,8 @@ def test_a_restored_state_goes_on_to_the_bit_over_deaths_and_game_ends(env_id):
     with make_vec_env(env_id, 2, seed=0) as env, make_vec_env(env_id, 2, seed=7) as other:
         env.reset()
         play(env, 75, seed=1)
-        state = env.unwrapped.get_state()
-        other.unwrapped.set_state(state)
+        state = env.get_state()
+        other.set_state(state)
         expected = play(env, 600)
         assert_same(play(other, 600), expected)
     np.testing.assert_array_equal(state["observation"].shape, (2, 84, 84, 4))

@@ -1,0 +1,193 @@
+"""What a model's file may say: everything in it is looked at here before anything is built from it.
+
+A file may come from anybody. So every value is of the kind and within the limits that this program writes, what it
+declares is of the size of the arrays in the file, and these are finite.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from baselines_acktr.agent import description
+from baselines_acktr.config import HIDDEN_SIZES, PIXEL_CONVOLUTIONS, DisjointConfig
+from common import cli
+from common.atomic_file import StrPath
+from common.errors import UserError, brief
+from common.fields import BOOL, OBJECT, Field, check_fields, is_number, is_text, is_whole, printable_text, whole_number
+
+MAX_OBSERVATION = 2**24  # numbers of an observation
+_MAX_ACTIONS = 2**20
+_MAX_RANK = 8  # of a space
+_MAX_STACK = 64  # frames of an observation of a game
+_DTYPES = {"bool", "float16", "float32", "float64"} | {f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)}
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def check_description(path: StrPath, meta: Mapping[str, Any]) -> None:
+    """Raises `UserError`, in one line with the file's name, unless the meta may be that of a model."""
+    with _named(path):
+        check_fields(_MODEL, meta)
+        for name in ("observation_space", "action_space"):
+            _check_space(name, meta[name], MAX_OBSERVATION if name == "observation_space" else _MAX_ACTIONS)
+        check_fields(COUNTERS, meta["counters"], "counters: ")
+        given = description.env_arguments(meta)
+        check_fields(_ENV_ARGUMENTS, given, "env_arguments: ")
+        shape = tuple(meta["observation_space"]["shape"])
+        if given.get("frame_stack", 0) > _MAX_STACK and given["frame_stack"] not in shape:
+            frames = given["frame_stack"]
+            raise ValueError(f"env_arguments: frame_stack: {frames} frames, of which its space knows nothing")
+
+
+def check_content(path: StrPath, arrays: Arrays, meta: Mapping[str, Any], config_class: type) -> None:
+    """Raises `UserError` unless a model of the arrays' sizes is described, and these are finite.
+
+    Args:
+      path: of the file, for the message.
+      arrays, meta: of the file; the meta is one that `check_description` lets in.
+      config_class: dataclass of the hyperparameters of its learner.
+    """
+    with _named(path):
+        config = config_class(**cli.only(config_class, cli.tuples(description.hyperparameters(meta))))
+        _check_sizes(arrays, meta, config)
+        for name, array in arrays.items():
+            if array.dtype.kind in "fc" and not np.isfinite(array).all():
+                raise ValueError(f"{name} is not finite")
+
+
+@contextlib.contextmanager
+def _named(path: StrPath) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"checkpoint {path}: has no model that can be made here: {brief(error, 300)}") from error
+
+
+def _is_bound(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in ("inf", "-inf")
+    return isinstance(value, bool) or is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+_MODEL = {
+    "algorithm": printable_text(),
+    "env_id": Field(lambda value: value is None or is_text(value), "printable text or null"),
+    "observation_space": OBJECT,
+    "action_space": OBJECT,
+    "network": printable_text(),
+    "config": OBJECT,
+    "counters": OBJECT,
+    "env_arguments": OBJECT._replace(required=False),
+    "pair": printable_text(required=False),
+}
+COUNTERS = {"timesteps": whole_number(0), "updates": whole_number(0), "seed": whole_number(0, 2**31 - 1)}
+_ENV_ARGUMENTS = {
+    "env_id": printable_text(required=False),
+    "frame_stack": whole_number(1, required=False),
+    "reward_scale": Field(lambda value: is_number(value) and value > 0, "a finite number above 0", required=False),
+    "pixels": BOOL._replace(required=False),
+}
+
+
+def _sizes(value: Any, count: int, one: Callable[[Any], bool]) -> bool:
+    """Whether a value is one number, or a list of `count`, of which `one` is true."""
+    return len(value) == count and all(map(one, value)) if isinstance(value, list) else one(value)
+
+
+def _check_space(name: str, space: Mapping[str, Any], most: int) -> None:
+    """Raises ValueError unless `description.describe_space` may have written this of a space of at most so many."""
+    where = f"{name}: "
+    dtype = Field(lambda value: isinstance(value, str) and value in _DTYPES, "the name of a type of numbers")
+    check_fields(
+        {"type": printable_text(), "shape": Field(_is_shape, "a list of whole numbers"), "dtype": dtype}, space, where
+    )
+    count = math.prod(space["shape"])
+    if not 0 < count <= most:
+        raise ValueError(f"{where}of {brief(count)} numbers; allowed are 1 to {most}")
+    whole = Field(lambda value: _sizes(value, count, is_whole), "whole numbers, one or as many as there are")
+    sizes = Field(lambda value: _sizes(value, count, lambda n: is_whole(n, 1, _MAX_ACTIONS)), "sizes of choices")
+    bounds = Field(lambda value: _sizes(value, count, _is_bound), "numbers, one or as many as the shape has")
+    match space["type"]:
+        case "Box":
+            check_fields({"low": bounds, "high": bounds}, space, where)
+        case "Discrete" if name == "action_space":
+            check_fields({"n": whole_number(1, _MAX_ACTIONS), "start": whole_number(-(2**63))}, space, where)
+        case "MultiDiscrete" if name == "action_space":
+            check_fields({"nvec": sizes, "start": whole}, space, where)
+        case other:
+            raise ValueError(f"{where}its space is a {brief(other)}")
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= _MAX_RANK and all(is_whole(n, 0, 2**32) for n in value)
+
+
+def _check_sizes(arrays: Arrays, meta: Mapping[str, Any], config: Any) -> None:
+    """Raises ValueError unless the networks that the description declares are of the arrays' shapes."""
+    disjoint = isinstance(config, DisjointConfig)
+    kernels = _kernels(meta["network"], tuple(meta["observation_space"]["shape"]), config)
+    weights = [shape for kernel in kernels or () for shape in (kernel, kernel[-1:])]
+    for owner in ("policy", "vf/parameters") if disjoint else ("parameters",):
+        shapes = _shapes(arrays, owner)
+        if not shapes or shapes[: len(weights)] != weights:
+            raise ValueError(f"the layers that it declares are not those of its arrays {owner}")
+    heads = _shapes(arrays, "policy" if disjoint else "parameters")[len(weights) :]
+    size = _outputs(meta["action_space"])
+    if not any(len(shape) == 2 and shape[1] == size for shape in heads):
+        raise ValueError("the actions that it declares are not those of its arrays")
+    if meta["algorithm"] == "acktr":
+        _check_factors(arrays, _shapes(arrays, "policy") + _shapes(arrays, "parameters"))
+
+
+def _check_factors(arrays: Arrays, shapes: list[tuple[int, ...]]) -> None:
+    """Raises ValueError where K-FAC's factors of the layers would hold more numbers than the whole file does."""
+    kernels = [(math.prod(shape[:-1]), shape[-1]) for shape in shapes if len(shape) > 1]
+    if sum(rows**2 + columns**2 for rows, columns in kernels) > sum(array.size for array in arrays.values()):
+        raise ValueError("it has not the state of the optimizer of such layers")
+
+
+def _shapes(arrays: Arrays, owner: str) -> list[tuple[int, ...]]:
+    """Shapes of the weights `owner/0`, `owner/1`, ... as far as there are any."""
+    shapes: list[tuple[int, ...]] = []
+    while (array := arrays.get(f"{owner}/{len(shapes)}")) is not None:
+        shapes.append(array.shape)
+    return shapes
+
+
+def _kernels(network: str, shape: tuple[int, ...], config: Any) -> list[tuple[int, ...]] | None:
+    """Shapes of the kernels of one of our networks for observations of `shape`; None of another's."""
+    if network not in HIDDEN_SIZES:
+        return None
+    kernels: list[tuple[int, ...]] = []
+    if network != "mlp":
+        if len(shape) != 3:
+            raise ValueError(f"network {network}, whose observations must be images, for those of shape {shape}")
+        ours = PIXEL_CONVOLUTIONS if network == "pixels" else None
+        for filters, size, stride in ours or zip(
+            config.conv_filters, config.conv_kernels, config.conv_strides, strict=True
+        ):
+            if min(shape[:2]) < size:
+                raise ValueError("its images are too small for its convolutions")
+            kernels.append((size, size, shape[2], filters))
+            shape = ((shape[0] - size) // stride + 1, (shape[1] - size) // stride + 1, filters)
+    features = math.prod(shape)
+    for size in config.hidden_sizes or HIDDEN_SIZES[network]:
+        kernels.append((features, size))
+        features = size
+    return kernels
+
+
+def _outputs(space: Mapping[str, Any]) -> int:
+    """How many numbers the head of a policy over the described actions gives."""
+    if space["type"] == "Discrete":
+        return space["n"]
+    count = math.prod(space["shape"])
+    if space["type"] == "Box":
+        return count
+    nvec = space["nvec"]
+    return sum(nvec) if isinstance(nvec, list) else nvec * count
