@@ -22,6 +22,9 @@ from baselines_acktr.session.settings import FLAGS, settle
 from common.errors import UserError
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (3,))
+IMAGES = {
+    suite: gym.spaces.Box(0, 255, shape, np.uint8) for suite, shape in ((ATARI, (84, 84, 4)), (PIXELS, (42, 42, 6)))
+}
 WITH_RUNS = [name for name, item in ITEMS.items() if item.kind != SPEED]
 
 
@@ -53,7 +56,7 @@ def test_run_py_takes_every_command_and_makes_the_planned_batches(item):
         kind = DISCRETE if run.suite == ATARI else CONTINUOUS
         learner = LEARNERS[run.line.alg, kind]
         model_class = getattr(importlib.import_module(learner.module), learner.name)
-        observations = gym.spaces.Box(0, 255, (42, 42, 6), np.uint8) if run.suite == PIXELS else VECTOR
+        observations = IMAGES.get(run.suite, VECTOR)
         settings = settle(FLAGS.parse(words[2:])).with_learner(kind, model_class.preset(observations))
         default = settings.config.num_env_atari if run.suite == ATARI else settings.config.num_env
         assert settings.config.batch_size(settings.options.num_env or default) == run.batch
