@@ -103,14 +103,14 @@ def test_fisher_is_the_joint_one_of_independently_sampled_action_and_value():
     p = tf.nn.softmax(model.network(observations)[0]).numpy()
     expected = np.diag(p.mean(axis=0)) - p.T @ p / len(p)
     np.testing.assert_allclose(factors["policy_head"].s, expected, atol=0.01)
-    np.testing.assert_allclose(factors["value_head"].s, [[1.0]], atol=0.06)
+    np.testing.assert_allclose(factors["value_head"].s * model.sigma**2, [[1.0]], atol=0.06)
 
 
 def test_vf_fisher_coef_scales_the_critics_fisher():
     model = make_model(vf_fisher_coef=4.0, fisher_rows=0, stats_decay=0.0, lr=1e-9)
     model.update(make_rollout(model, steps=100, envs=100), 10**9)
     factors = {factor.name: factor for factor in model.optimizer.curvature.snapshot(0).factors}
-    np.testing.assert_allclose(factors["value_head"].s, [[4.0]], atol=0.24)
+    np.testing.assert_allclose(factors["value_head"].s * model.sigma**2, [[4.0]], atol=0.24)
 
 
 def test_loss_does_not_depend_on_the_rows_that_the_fisher_takes():
@@ -119,7 +119,7 @@ def test_loss_does_not_depend_on_the_rows_that_the_fisher_takes():
 
 
 def test_loss_by_hand():
-    """One row: -A log p(a), entropy and 0.5 (R - V)^2 from the network's own outputs."""
+    """One row: -A log p(a), entropy and 0.5 (R - V)^2 / sigma^2 from the network's own outputs."""
     model = make_model()
     rollout = make_rollout(model, steps=1, envs=1)
     logits, value = (tensor.numpy()[0] for tensor in model.network(rollout.observations[0]))
@@ -127,8 +127,9 @@ def test_loss_by_hand():
     advantage = (rollout.rewards - rollout.values)[0, 0]
     entropy = -(np.exp(log_p) * log_p).sum()
     expected = -advantage * log_p[rollout.actions[0, 0]] - 0.01 * entropy
-    expected += 0.5 * (rollout.rewards[0, 0] - value) ** 2
-    np.testing.assert_allclose(model.update(rollout, 10**9)["loss"], expected, rtol=1e-4)
+    loss = model.update(rollout, 10**9)["loss"]
+    expected += 0.5 * ((rollout.rewards[0, 0] - value) / model.sigma.numpy()) ** 2
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
 def test_the_gradients_of_policy_and_critic_are_told_apart():
