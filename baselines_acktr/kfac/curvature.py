@@ -72,7 +72,7 @@ class Curvature:
         self.inverter = inverter
         if group is not None:
             sizes = [(block.averages[0].shape[0], block.averages[1].shape[0]) for block in self.blocks]
-            self.inverter = SharedInverter(inverter, group, form, sizes, self.dtype)
+            self.inverter = SharedInverter(inverter, group, form, sizes, self.dtype.as_numpy_dtype)
 
         self._total_weight = tf.Variable(0, dtype=self.dtype, trainable=False)
         self._skipped_statistics, self._bad_factor = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
