@@ -32,6 +32,7 @@ CRITIC = {"vf_iters": 3, "vf_rows": 0}
 TRPO = SMALL | CRITIC | {"fisher_fraction": 1.0}
 CASES = {
     "acktr-discrete": (acktr_discrete.Model, VECTOR, gym.spaces.MultiDiscrete([3, 2]), KFAC | SMALL),
+    "acktr-damped": (acktr_discrete.Model, VECTOR, gym.spaces.MultiDiscrete([3, 2]), KFAC | SMALL | {"damping": 1.0}),
     "acktr-limited": (acktr_discrete.Model, VECTOR, gym.spaces.Discrete(3), KFAC | SMALL | LIMITED),
     "acktr-images": (acktr_discrete.Model, IMAGE, gym.spaces.Discrete(3), KFAC | CNN | {"inverse_form": "cholesky"}),
     "acktr-continuous": (acktr_cont.Model, VECTOR, BOX, KFAC | SMALL | {"vf_iters": 3, "critic": "adaptive"}),

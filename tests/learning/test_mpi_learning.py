@@ -11,10 +11,11 @@ from mpi_helpers import finish, start
 from mpi_learning import CASES
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
-# With TRPO's own damping conjugate gradient multiplies float32's rounding by the condition of the Fisher.
-ALL = [f"{name}:{floats}" for floats in TOLERANCE for name in CASES if (name, floats) != ("trpo", "float32")]
+# With their own damping conjugate gradient multiplies float32's rounding by the condition of the Fisher.
+ILL_CONDITIONED = {f"{name}:float32" for name in ("trpo", "acktr-discrete", "acktr-images", "acktr-limited")}
+ALL = [case for floats in TOLERANCE for name in CASES if (case := f"{name}:{floats}") not in ILL_CONDITIONED]
 QUICK = {
-    2: [case for case in ALL if case.endswith("64")] + ["acktr-discrete:float32", "acktr-continuous:float32"],
+    2: [case for case in ALL if case.endswith("64")] + ["acktr-damped:float32", "acktr-continuous:float32"],
     4: ["acktr-discrete:float64", "acktr-continuous:float64"],
 }
 
