@@ -164,13 +164,15 @@ def test_what_only_the_log_needs_is_measured_for_a_report_only(desired_kl):
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_quadratic_kl_is_that_of_the_step_size_taken_not_of_the_adapted_one():
-    model = make_model(lr=0.03, desired_kl=10.0, hidden_sizes=(4,))
-    metrics = model.update(make_rollout(model), 10**9, report=True)
-    assert model.optimizer.learning_rate.numpy() == pytest.approx(1.5 * metrics["lr"])
-    at_the_adapted_size = float(model.optimizer.last_step_model_kl())
-    assert at_the_adapted_size > 0
-    np.testing.assert_allclose(float(metrics["quadratic_kl"]), at_the_adapted_size / 1.5**2, rtol=1e-5)
+@pytest.mark.parametrize("trust_region", ["exact", "kfac"])
+def test_the_quadratic_kl_is_that_of_the_step_size_taken_not_of_the_adapted_one(trust_region):
+    options = {"lr": 0.03, "hidden_sizes": (4,), "trust_region": trust_region}
+    fixed, adapted = make_model(**options), make_model(desired_kl=10.0, **options)
+    expected = fixed.update(make_rollout(fixed), 10**9, report=True)["quadratic_kl"]
+    metrics = adapted.update(make_rollout(adapted), 10**9, report=True)
+    assert adapted.optimizer.learning_rate.numpy() == pytest.approx(1.5 * metrics["lr"])
+    assert float(expected) > 0
+    np.testing.assert_allclose(float(metrics["quadratic_kl"]), float(expected), rtol=1e-5)
 
 
 def test_trust_region_and_desired_kl_fall_over_the_run():
