@@ -217,12 +217,13 @@ class Kfac:
         Returns:
           The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
           `model_kl` (KL of the step by the quadratic model, nats, before heavy-ball momentum), with a divergence also
-          `model_decrease` (how far the loss should fall) and `model_NAME_kl` for the parts of the KL; scalars, means
-          over the ranks.
+          `model_decrease` (how far the loss should fall), `model_NAME_kl` for the parts of the KL and
+          `NAME_step_length` for those of the loss; scalars, means over the ranks.
 
         Raises:
           NoInverseError: if there are no inverses at all yet because the first factors are bad.
-          ValueError: if a layer has no influence on the sampled log-likelihood.
+          ValueError: if a layer has no influence on the sampled log-likelihood, or there are `trust_regions` and no
+            `divergence`.
           RuntimeError: inside a `tf.function`.
         """
         if not tf.executing_eagerly():
@@ -365,6 +366,7 @@ class Kfac:
         return metrics | self._move_along(step._replace(fisher_norm=norm), parts, _sum_of(gradients))
 
     def _solve(self, product: Callable[[Vector], Vector], gradient: Vector) -> Solution:
+        """The direction for a gradient, by conjugate gradient on products with the exact Fisher."""
         return conjugate_gradient(
             product,
             self.curvature.precondition,
