@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from baselines_acktr.agent.shared_agent import SharedAgent
 from baselines_acktr.config import AcktrDiscreteConfig
-from baselines_acktr.kfac import Divergence, Objective, TrustRegion, gaussian_kl, gaussian_log_likelihood
+from baselines_acktr.kfac import Divergence, Objective, gaussian_kl, gaussian_log_likelihood
 from baselines_acktr.learning.optimizers import fisher_part, make_kfac
 from baselines_acktr.learning.rollouts import Rollout
 from baselines_acktr.session import loop
@@ -27,13 +27,7 @@ class Model(SharedAgent):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        regions = {
-            "policy": TrustRegion(self.config.lr, self.config.delta),
-            "value": TrustRegion(self.config.vf_lr, self.config.vf_delta),
-        }
-        self.optimizer = make_kfac(
-            self.network, self.config, self.seed, self.comm, trust_regions=regions, learning_rate=1.0, delta=1.0
-        )
+        self.optimizer = make_kfac(self.network, self.config, self.seed, self.comm)
         self.divergence = Divergence(self._fisher_outputs, self._joint_kl)
         self.sigma = tf.Variable(1.0, trainable=False, dtype=self.network.compute_dtype)
         self._squared_error = np.zeros(2)  # decayed sum of the critic's mean squared errors, and of their weights
@@ -51,7 +45,7 @@ class Model(SharedAgent):
         return dict(self.optimizer.counters)
 
     def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
-        self.optimizer.learning_rate = lr / self.config.lr  # of both parts' steps
+        self.optimizer.learning_rate = lr
         return self.optimizer.minimize(self._objective, *batch, divergence=self.divergence)
 
     def _batch(self, rollout: Rollout, returns: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -61,12 +55,12 @@ class Model(SharedAgent):
         return tuple(np.take(rows, order, axis=0) for rows in super()._batch(rollout, returns))
 
     def _objective(self, observations, actions, returns, advantages) -> Objective:
-        """The two losses, and the log-likelihood of actions and values sampled from the model (section 3.1)."""
+        """The sum of both losses, and the log-likelihood of actions and values sampled from the model (section 3.1)."""
         parts = self._forward_in_parts(observations)
         parameters, values = (tf.concat(tensors, axis=0) for tensors in zip(*parts, strict=True))
-        losses, metrics = self._losses(parameters, values, actions, returns, advantages)
-        losses["value"] /= tf.square(self.sigma)
-        return Objective(losses, self._sampled_log_likelihood(*parts[0]), metrics)
+        losses, metrics = self._losses(parameters, values, actions, returns, advantages / self.sigma)
+        loss = losses["policy"] + self.config.vf_coef * losses["value"] / tf.square(self.sigma)
+        return Objective(loss, self._sampled_log_likelihood(*parts[0]), metrics)
 
     def _fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """The policy's parameters [F, P] and values [F] on the rows that the Fisher is estimated from."""

@@ -116,6 +116,9 @@ class KfacConfig(Config):
         "eigenvalues that the eigen form computes of a factor 4 times as large; the others share their mean; 0: all",
         minimum=0,
     )
+    factor_interval: int = option(
+        1, "updates between two estimates of the factors; the first ones all have one", unit="updates", minimum=1
+    )
     inverse_interval: int = option(
         10, "updates between two refreshes of the inverses; fewer at the start", unit="updates", minimum=1
     )
@@ -282,20 +285,23 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
         "lr",
         3.0,
         source=TUNED,
-        help="largest step of the policy at first; 1 is the natural gradient; the critic's falls as it does",
+        help="largest step eta_max at first; 1 is the natural gradient of the policy",
     )
-    delta: float = option(
-        0.01, "radius of the trust region of the policy's step", unit="nats of KL", source=TUNED, above=0
+    delta: float = option(0.012, "radius of the trust region", unit="nats of KL", source=TUNED, above=0)
+    vf_coef: float = option(
+        0.2,
+        "weight of the value loss; a step of 1 / vf_coef is the whole Gauss-Newton step of the critic",
+        source=TUNED,
+        above=0,
     )
-    vf_lr: float = option(0.3, "largest step of the critic; 1 is the whole Gauss-Newton step", source=TUNED, above=0)
-    vf_delta: float = option(
-        0.05, "radius of the trust region of the critic's step", unit="nats of KL", source=TUNED, above=0
-    )
-    damping: float = changed(KfacConfig, "damping", 5e-4, source=TUNED)
-    fisher_rows: int = changed(KfacConfig, "fisher_rows", 128, source=TUNED)
-    cg_blend: float = changed(KfacConfig, "cg_blend", 0.2, source=TUNED)
     lam: float = changed(SharedConfig, "lam", 0.95, source=TUNED + "; " + PAPER + ": 1")
+    damping: float = changed(KfacConfig, "damping", 2e-4, source=TUNED)
+    fisher_rows: int = changed(KfacConfig, "fisher_rows", 128, source=TUNED)
+    fisher_sites: int = changed(KfacConfig, "fisher_sites", 32, source=TUNED)
+    factor_interval: int = changed(KfacConfig, "factor_interval", 2, source=TUNED)
+    cg_iters: int = changed(KfacConfig, "cg_iters", 3, source=TUNED)
     inverse_form: str = changed(KfacConfig, "inverse_form", "eigen", source=TUNED + "; " + PAPER + ": cholesky")
+    eigen_rank: int = changed(KfacConfig, "eigen_rank", 128, source=TUNED)
     vf_fisher_coef: float = option(
         1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
     )

@@ -40,7 +40,7 @@ def batch_of(model: Model, rollout: Rollout) -> tuple[np.ndarray, ...]:
 def loss_gradients(model: Model, *batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """The loss and its gradients, without anything of K-FAC."""
     with tf.GradientTape() as tape:
-        loss = tf.add_n(list(model._objective(*batch).loss.values()))
+        loss = model._objective(*batch).loss
     return loss, tape.gradient(loss, [variable.value for variable in model.network.trainable_variables])
 
 
@@ -73,21 +73,20 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 20) -> dict[str, flo
             loss, log_likelihood, _ = model._objective(*batch)
         weights = [variable.value for variable in model.network.trainable_variables]
         fisher = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
-        return tape.gradient(list(loss.values()), weights), [gradient for gradient in fisher if gradient is not None]
+        return tape.gradient(loss, weights), [gradient for gradient in fisher if gradient is not None]
 
     def full(*batch):
         return optimizer.differentiate(model._objective, *batch)
 
-    _, matrices = full(*batch)
-    region = next(iter(matrices))
+    _, gradient = full(*batch)
     parts = seconds(
         lambda: env.step(actions),
         lambda: model.step(observations),
         lambda: batch_of(model, rollout),
         lambda: gradients(*batch)[0].numpy(),
         lambda: gradients_and_fisher(*batch)[0][0].numpy(),
-        lambda: full(*batch)[1][region][0].numpy(),
-        lambda: optimizer.follow(matrices, *batch, divergence=model.divergence)["step_length"].numpy(),
+        lambda: full(*batch)[1][0].numpy(),
+        lambda: optimizer.follow(gradient, *batch, divergence=model.divergence)["step_length"].numpy(),
         lambda: invert_all(optimizer.curvature.snapshot(0), optimizer.curvature.form, config.damping),
         repeats=repeats,
     )

@@ -4,6 +4,7 @@ from baselines_acktr.kfac import Kfac, Objective, categorical_log_likelihood    
 from baselines_acktr.kfac import Kfac, KfacModel                                    # in Keras' `fit`
 """
 
+from baselines_acktr.kfac.batch_fisher import Divergence
 from baselines_acktr.kfac.curvature import first_not_finite
 from baselines_acktr.kfac.fisher import (
     bernoulli_kl,
@@ -23,9 +24,8 @@ from baselines_acktr.kfac.inverses import (
 )
 from baselines_acktr.kfac.keras_model import KfacModel
 from baselines_acktr.kfac.optimizer import Kfac, Objective
-from baselines_acktr.kfac.quadratic_model import Divergence
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
-from baselines_acktr.kfac.trust_region import TrustRegion, step_length
+from baselines_acktr.kfac.trust_region import step_length
 
 __all__ = [
     "INVERTERS",
@@ -39,7 +39,6 @@ __all__ = [
     "KfacModel",
     "NoInverseError",
     "Objective",
-    "TrustRegion",
     "UnsupportedLayerError",
     "bernoulli_kl",
     "bernoulli_log_likelihood",

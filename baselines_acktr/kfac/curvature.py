@@ -18,7 +18,7 @@ from baselines_acktr.kfac.inverses import Factors, Form, Inverter, NoInverseErro
 from baselines_acktr.kfac.numbers import Number
 from baselines_acktr.kfac.taps import Tap
 
-EARLY = 10  # inverses are refreshed whenever the updates so far grew by an EARLY-th, until that exceeds their interval
+EARLY = 10  # the first EARLY intervals have factors in every update; see `Curvature.refresh` for the inverses
 _LOG = logging.getLogger(__name__)
 
 
@@ -40,6 +40,7 @@ class Curvature:
     Args:
       layers: Keras layers that K-FAC supports (see `taps.supported_layers`).
       decay: of the running averages, at least 0 and below 1.
+      factor_interval: updates from one estimate of the factors to the next; the first ones all have one.
       inverse_interval: updates from one snapshot of the factors to the next; fewer at the start, where the averages
         change fast: a tenth of the updates so far.
       max_sites: sites of a convolution's output that the factors are estimated from; 0 takes all.
@@ -56,6 +57,7 @@ class Curvature:
         layers: list[keras.layers.Layer],
         *,
         decay: float,
+        factor_interval: int,
         inverse_interval: int,
         max_sites: int,
         form: Form,
@@ -63,7 +65,8 @@ class Curvature:
         draws: tf.random.Generator,
         group: Group | None,
     ) -> None:
-        self.layers, self.form, self.max_sites, self.inverse_interval = layers, form, max_sites, inverse_interval
+        self.layers, self.form, self.max_sites = layers, form, max_sites
+        self.factor_interval, self.inverse_interval = factor_interval, inverse_interval
         self.blocks = [KroneckerBlock(f"{i}-{type(layer).__name__}", layer, form) for i, layer in enumerate(layers)]
         self.dtype = self.blocks[0].weights[0].dtype
         self.decay = decay
@@ -80,6 +83,10 @@ class Curvature:
         self._submitted_step, self._skipped_refreshes = -1, 0
 
     # -- statistics ---------------------------------------------------------------------------------------------------
+
+    def wants_factors(self, step: int) -> bool:
+        """Whether the update after `step` others is one that estimates the factors."""
+        return step < EARLY * self.factor_interval or step % self.factor_interval == 0
 
     def factors(self, taps: list[Tap], gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
         """A [I, I] and S [O, O] of every layer on one batch, one after the other.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from baselines_acktr.kfac.batch_fisher import Divergence
 from baselines_acktr.kfac.fisher import (
     bernoulli_kl,
     bernoulli_log_likelihood,
@@ -18,7 +19,6 @@ from baselines_acktr.kfac.fisher import (
     gaussian_log_likelihood,
 )
 from baselines_acktr.kfac.optimizer import Kfac, Objective
-from baselines_acktr.kfac.quadratic_model import Divergence
 from baselines_acktr.kfac.taps import supported_layers
 
 LogLikelihood = Callable[[tf.Tensor, Any], tf.Tensor]

@@ -12,62 +12,56 @@ One update of `Kfac` is, in this order:
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from baselines_acktr.kfac.batch_fisher import BatchFisher, Divergence, RanksFisher
 from baselines_acktr.kfac.blocks import KroneckerBlock
 from baselines_acktr.kfac.curvature import Curvature, first_not_finite
 from baselines_acktr.kfac.damping import adapted_damping
-from baselines_acktr.kfac.distributed import Group, OwnRows, averaged, symmetric, triangle
+from baselines_acktr.kfac.distributed import Group, OwnRows, symmetric, triangle
 from baselines_acktr.kfac.factors import join
+from baselines_acktr.kfac.graphs import Graphs
 from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Form, Inverter
 from baselines_acktr.kfac.numbers import Number
 from baselines_acktr.kfac.quadratic_model import (
-    BatchFisher,
-    Divergence,
+    Fisher,
     KlParts,
-    Solution,
     Step,
     Vector,
     conjugate_gradient,
-    inner_product,
     step_along,
     step_with_last,
 )
+from baselines_acktr.kfac.steps import Metrics, Move, heavy_ball, model_step
 from baselines_acktr.kfac.taps import supported_layers, tap_layers
-from baselines_acktr.kfac.trust_region import TrustRegion, step_length
 
-MANY = 32  # graphs, from which on a warning is given
 _LOG = logging.getLogger(__name__)
-Metrics = dict[str, tf.Tensor]
 Loss = tuple[tf.Tensor, Metrics]
-WHOLE = "loss"  # name of the only part of a loss that has no parts
 
 
 class Objective(NamedTuple):
     """What a model is trained on, computed in one forward pass.
 
     Attributes:
-      loss: scalar to minimise; with `trust_regions` a scalar for each of their names, to minimise the sum of.
+      loss: scalar to minimise.
       log_likelihood: log-likelihood of targets sampled from the model, summed over rows (see `kfac.fisher`).
         Its gradients give the Fisher; only layer calls that it depends on count, so it may be taken on fewer rows
         than the loss by calling the model on those rows apart.
       metrics: further tensors to hand back.
     """
 
-    loss: tf.Tensor | dict[str, tf.Tensor]
+    loss: tf.Tensor
     log_likelihood: tf.Tensor
     metrics: dict[str, tf.Tensor] = {}  # noqa: RUF012 (read only)
 
 
-Gradients = dict[str, Vector]  # of each part of the loss, or of WHOLE
-Derivatives = tuple[Metrics, Gradients, list[tf.Tensor]]  # metrics, gradients, factors
+Derivatives = tuple[Metrics, Vector, list[tf.Tensor]]  # metrics, gradient, factors
 
 
 class Kfac:
@@ -91,12 +85,10 @@ class Kfac:
         K-FAC's direction as far as the model says.
       blend: part of K-FAC's own curvature in that model, between 0 and 1: it keeps a Fisher of few rows from being
         taken at its word in directions that those rows know nothing of.
-      trust_regions: {name: trust region} for the parts of a loss that each get a step of their own, by conjugate
-        gradient on their own gradient; the update is the sum of the steps, times `learning_rate` and within `delta`.
-        So none of them is as long as another's scale makes it. Wants a `divergence`; the last step is no direction.
       damping_interval: updates between two adaptations of the damping, by how much of the decrease that the quadratic
         model foretold came true (Martens & Grosse 2015, section 6.5); 0: it stays. Only with a `divergence`.
       min_damping: the least damping that it is adapted to.
+      factor_interval: updates from one estimate of the factors to the next; the first ones all have one.
       inverse_interval: updates from one snapshot of the factors to the next; fewer at the start, where the averages
         change fast: a tenth of the updates so far.
       max_sites: sites of a convolution's output that the factors are estimated from; 0 takes all.
@@ -129,9 +121,9 @@ class Kfac:
         decay: float = 0.95,
         iterations: int = 2,
         blend: float = 0.0,
-        trust_regions: Mapping[str, TrustRegion] | None = None,
         damping_interval: int = 5,
         min_damping: float = 1e-5,
+        factor_interval: int = 1,
         inverse_interval: int = 1,
         max_sites: int = 0,
         form: Form | None = None,
@@ -139,7 +131,7 @@ class Kfac:
         seed: int = 0,
         group: Group | None = None,
     ) -> None:
-        _check_at_least(1, inverse_interval=inverse_interval, iterations=iterations)
+        _check_at_least(1, factor_interval=factor_interval, inverse_interval=inverse_interval, iterations=iterations)
         _check_at_least(0, max_sites=max_sites, damping_interval=damping_interval, min_damping=min_damping, blend=blend)
         if blend >= 1:
             raise ValueError(f"blend={blend}: must be at least 0 and below 1")
@@ -151,6 +143,7 @@ class Kfac:
         self.curvature = Curvature(
             supported_layers(model),
             decay=decay,
+            factor_interval=factor_interval,
             inverse_interval=inverse_interval,
             max_sites=max_sites,
             form=form or CholeskyForm(),
@@ -161,13 +154,13 @@ class Kfac:
         self.dtype = self.curvature.dtype
         self.learning_rate, self.delta, self.damping, self.momentum = learning_rate, delta, damping, momentum
         self._iterations, self._blend, self._uses_last_step = iterations, blend, momentum > 0
-        self._regions = dict(trust_regions or {})
         self._damping_interval, self._min_damping = damping_interval, min_damping
         self._skipped_updates, self._bad_gradient = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
         self._last_factor = tf.Variable(0, dtype=self.dtype, trainable=False)  # of the velocity, in the last move
         self._warned = 0  # skipped updates and statistics that a warning was given for
         self._step = 0
-        self._graphs: dict[tuple, Callable] = {}
+        self._graphs = Graphs(self._group)
+        self._own_graphs = Graphs(None)
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
@@ -217,22 +210,19 @@ class Kfac:
         Returns:
           The objective's metrics, and `loss`, `step_length` (eta), `trust_region_scale` (eta / eta_max) and
           `model_kl` (KL of the step by the quadratic model, nats, before heavy-ball momentum), with a divergence also
-          `model_decrease` (how far the loss should fall), `model_NAME_kl` for the parts of the KL and
-          `NAME_step_length` for those of the loss; scalars, means over the ranks.
+          `model_decrease` (how far the loss should fall) and `model_NAME_kl` for the parts of the KL; scalars, means
+          over the ranks.
 
         Raises:
           NoInverseError: if there are no inverses at all yet because the first factors are bad.
-          ValueError: if a layer has no influence on the sampled log-likelihood, or there are `trust_regions` and no
-            `divergence`.
+          ValueError: if a layer has no influence on the sampled log-likelihood.
           RuntimeError: inside a `tf.function`.
         """
         if not tf.executing_eagerly():
             raise RuntimeError("Kfac.minimize cannot be part of a tf.function; Kfac.advance can")
-        if self._regions and divergence is None:
-            raise ValueError("divergence=None: must be given where there are trust_regions")
-        metrics, gradients = self.differentiate(objective, *batch)
+        metrics, gradient = self.differentiate(objective, *batch)
         self.refresh_inverses()
-        metrics |= self.follow(gradients, *batch, divergence=divergence)
+        metrics |= self.follow(gradient, *batch, divergence=divergence)
         self._step += 1
         if divergence and self._damping_interval and self._step % self._damping_interval == 0:
             self._adapt_damping(loss or objective, batch, metrics)
@@ -249,16 +239,18 @@ class Kfac:
           loss: `loss(*batch)` -> scalar to minimise, and further tensors to hand back by their names.
           *batch: as for `minimize`, like the result.
         """
-        return self._call(self._differentiate_loss, self._advance, loss, batch)
+        return self._graphs.call(self._differentiate_loss, loss, *batch, then=self._advance)
 
-    def differentiate(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Gradients]:
-        """The first part of `minimize`: takes the batch's factors into the curvature.
+    def differentiate(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Vector]:
+        """The first part of `minimize`: takes the batch's factors, when they are wanted, into the curvature.
 
         Returns:
-          The objective's metrics with its `loss`, and {name: gradient} for each part of the loss, or for "loss" where
-          it has none: a matrix [I, O] for each layer; means over the ranks.
+          The objective's metrics with its `loss`, and the gradient, a matrix [I, O] for each layer; means over the
+          ranks.
         """
-        return self._call(self._differentiate, self._observe, objective, batch)
+        if self.curvature.wants_factors(self._step):
+            return self._graphs.call(self._differentiate, objective, *batch, then=self._observe)
+        return self._graphs.call(self._differentiate_alone, objective, *batch)
 
     def refresh_inverses(self) -> None:
         """Publishes finished inverses and hands out a new snapshot when one is due; see `Curvature.refresh`."""
@@ -268,179 +260,127 @@ class Kfac:
         """Publishes the inverses of the last snapshot as soon as they are there."""
         self.curvature.await_inverses()
 
-    def follow(self, gradients: Gradients, *batch: Any, divergence: Divergence | None = None) -> Metrics:
-        """The part of `minimize` behind the gradients: chooses direction and length, and moves the weights.
+    def follow(self, gradient: Vector, *batch: Any, divergence: Divergence | None = None) -> Metrics:
+        """The part of `minimize` behind the gradient: chooses direction and length, and moves the weights.
 
         Args:
-          gradients: as `differentiate` returns them.
+          gradient: as `differentiate` returns it.
           *batch: as for `minimize`, like the other arguments and the result.
         """
         if divergence is None:
-            return self._follow_kfac(gradients[WHOLE])
+            return self._follow_kfac(gradient)
         if self._group:
-            return self._follow_model(divergence, gradients, *batch)
-        return self._call(self._follow_model, _unchanged, divergence, (gradients, *batch))
+            fisher = RanksFisher(self._graphs, self._own_graphs, divergence, self.blocks, batch)
+            return self._follow_model(fisher, gradient)
+        return self._graphs.call(self._follow_batch, divergence, gradient, *batch)
 
-    # -- gradients and factors ----------------------------------------------------------------------------------------
-
-    def _call(self, differentiate: Callable, apply: Callable, function: Any, batch: tuple) -> Any:
-        """`apply(mean over the ranks of differentiate(function, *batch))`; a graph for each function and row shape."""
-        shapes = tuple(tuple(np.shape(part)[1:]) for part in tf.nest.flatten(batch))
-        key = differentiate, apply, function, shapes
-        if key not in self._graphs:
-            self._graphs[key] = averaged(functools.partial(differentiate, function), apply, self._group)
-            if len(self._graphs) == MANY:
-                _LOG.warning("K-FAC has %d graphs, each for another function or shape: pass the same function", MANY)
-        return self._graphs[key](*batch)
+    # -- gradient and factors -----------------------------------------------------------------------------------------
 
     def _differentiate(self, objective: Callable[..., Objective], *batch: Any) -> Derivatives:
-        """Metrics, gradients of the loss as matrices and factors, from one forward and two backward passes."""
+        """Metrics, gradient of the loss as matrices and factors, from one forward and two backward passes."""
         with tf.GradientTape(persistent=True) as tape, tap_layers(self.layers) as taps:
             loss, log_likelihood, metrics = objective(*batch)
-            total = tf.add_n(list(loss.values())) if isinstance(loss, dict) else loss
-        parts = {name: loss[name] for name in self._regions} if self._regions else {WHOLE: total}
-        gradients = {name: self._gradients(tape, part) for name, part in parts.items()}
+        gradient = self._gradient(tape, loss)
         at_outputs = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
         factors = self.curvature.factors(taps, at_outputs)
         if self._group:
             factors = [triangle(factor) for factor in factors]
-        return {**metrics, "loss": total}, gradients, factors
+        return {**metrics, "loss": loss}, gradient, factors
+
+    def _differentiate_alone(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Vector]:
+        """Metrics and gradient of an objective, without its factors."""
+        with tf.GradientTape() as tape:
+            loss, _, metrics = objective(*batch)
+        return {**metrics, "loss": loss}, self._gradient(tape, loss)
 
     def _differentiate_loss(self, function: Callable[..., Loss], *batch: Any) -> tuple[Metrics, Vector]:
+        """Metrics and gradient of a loss."""
         with tf.GradientTape() as tape:
             loss, metrics = function(*batch)
-        return {**metrics, "loss": loss}, self._gradients(tape, loss)
+        return {**metrics, "loss": loss}, self._gradient(tape, loss)
 
-    def _gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> Vector:
+    def _gradient(self, tape: tf.GradientTape, loss: tf.Tensor) -> Vector:
         """The gradient of each layer as a matrix [I, O]."""
         weights = [block.weights for block in self.blocks]
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [join(parts) for parts in gradients]
 
-    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, Gradients]:
+    def _observe(self, derivatives: Derivatives) -> tuple[Metrics, Vector]:
         """Takes a batch's factors into the running averages; returns the rest."""
-        metrics, gradients, factors = derivatives
+        metrics, gradient, factors = derivatives
         if self._group:
             factors = [symmetric(factor) for factor in factors]
         self.curvature.observe(factors)
-        return metrics, gradients
-
-    def _advance(self, derivatives: tuple[Metrics, Vector]) -> Metrics:
-        metrics, gradients = derivatives
-        return metrics | self._follow_kfac(gradients)
+        return metrics, gradient
 
     # -- direction, length, momentum ----------------------------------------------------------------------------------
 
+    def _advance(self, derivatives: tuple[Metrics, Vector]) -> Metrics:
+        metrics, gradient = derivatives
+        return metrics | self._follow_kfac(gradient)
+
     @tf.function
-    def _follow_kfac(self, gradients: Vector) -> Metrics:
+    def _follow_kfac(self, gradient: Vector) -> Metrics:
         """A step by K-FAC's own model, with heavy-ball momentum."""
-        directions = self.curvature.precondition(gradients)
-        norm = inner_product(gradients, directions)
-        length = step_length(norm, self.learning_rate, self.delta)
-        scale = tf.math.divide_no_nan(length, self.learning_rate)  # of a rate of 0: no step
-        velocity = [
-            self.momentum * block.velocity + scale * direction
-            for block, direction in zip(self.blocks, directions, strict=True)
-        ]
-        self._move(velocity, self.learning_rate * (1 - self.momentum), gradients, norm, length)
-        return {"step_length": length, "trust_region_scale": scale, "model_kl": 0.5 * length**2 * norm}
+        move = heavy_ball(
+            gradient,
+            self.curvature.precondition(gradient),
+            [block.velocity for block in self.blocks],
+            learning_rate=self.learning_rate,
+            delta=self.delta,
+            momentum=self.momentum,
+        )
+        return self._make(move, gradient)
+
+    def _follow_batch(self, divergence: Divergence, gradient: Vector, *batch: Any) -> Metrics:
+        """`_follow_model` for the batch of a single process: all of it is one graph."""
+        return self._follow_model(BatchFisher(divergence, self.blocks, batch), gradient)
 
     @tf.autograph.experimental.do_not_convert
-    def _follow_model(self, divergence: Divergence, gradients: Gradients, *batch: Any) -> Metrics:
-        """A step towards the minimum of the batch's exact quadratic model.
-
-        In one process all of it is one graph; between ranks each product is, as their means meet on the host.
-        """
-        product, quadratic_forms = self._fisher_products(divergence, batch)
-        metrics: Metrics = {}
-        if self._regions:
-            step, metrics = self._sum_of_steps(product, gradients)
-        else:
-            gradient = gradients[WHOLE]
-            found = self._solve(product, gradient)
-            step = step_along(found, gradient)
-            if self._uses_last_step:
-                last = [tf.identity(block.velocity) for block in self.blocks]
-                step = step_with_last(found, gradient, last, quadratic_forms(last)[0], self.damping)
-        norm, parts = quadratic_forms(step.x)
-        return metrics | self._move_along(step._replace(fisher_norm=norm), parts, _sum_of(gradients))
-
-    def _solve(self, product: Callable[[Vector], Vector], gradient: Vector) -> Solution:
-        """The direction for a gradient, by conjugate gradient on products with the exact Fisher."""
-        return conjugate_gradient(
-            product,
+    def _follow_model(self, fisher: Fisher, gradient: Vector) -> Metrics:
+        """A step towards the minimum of the exact quadratic model."""
+        found = conjugate_gradient(
+            fisher,
             self.curvature.precondition,
             gradient,
             iterations=self._iterations,
             damping=self.damping,
             blend=self._blend,
         )
+        if self._uses_last_step:
+            last = [tf.identity(block.velocity) for block in self.blocks]
+            step = step_with_last(fisher, found, gradient, last, self.damping)
+        else:
+            step = step_along(fisher, found, gradient)
 
-    def _sum_of_steps(self, product: Callable[[Vector], Vector], gradients: Gradients) -> tuple[Step, Metrics]:
-        """The sum of the steps for all parts of the loss, each within its trust region, but for the sum's norm."""
-        steps, lengths = {}, {}
-        for name, region in self._regions.items():
-            step = step_along(self._solve(product, gradients[name]), gradients[name])
-            length = step_length(step.fisher_norm, *(tf.constant(number, self.dtype) for number in region))
-            steps[name] = [length * matrix for matrix in step.x]
-            lengths[f"{name}_step_length"] = length
-        x = _sum_of(steps)
-        return Step(x, inner_product(_sum_of(gradients), x), tf.zeros((), self.dtype), inner_product(x, x)), lengths
-
-    def _fisher_products(self, divergence: Divergence, batch: tuple) -> tuple[Callable, Callable]:
-        """`BatchFisher`'s `product` and `quadratic_forms`, means over the ranks."""
-        if not self._group:
-            fisher = BatchFisher(divergence, self.blocks, batch)
-            return fisher.product, fisher.quadratic_forms
-
-        def through(method: Callable) -> Callable:
-            return lambda vector: self._call(method, _unchanged, divergence, (vector, *batch))
-
-        return through(self._fisher_product), through(self._quadratic_forms)
-
-    def _fisher_product(self, divergence: Divergence, vector: Vector, *batch: Any) -> Vector:
-        return BatchFisher(divergence, self.blocks, batch).product(vector)
-
-    def _quadratic_forms(self, divergence: Divergence, vector: Vector, *batch: Any) -> Any:
-        return BatchFisher(divergence, self.blocks, batch).quadratic_forms(vector)
+        return self._follow_step(step, fisher.parts(step.tangents), gradient)
 
     @tf.function
-    def _move_along(self, step: Step, parts: KlParts, gradients: Vector) -> Metrics:
+    def _follow_step(self, step: Step, kl_parts: KlParts, gradient: Vector) -> Metrics:
         """Moves the weights along a step of the exact quadratic model, as far as the trust region lets it go."""
-        length = step_length(step.fisher_norm, self.learning_rate, self.delta)
-        velocity = [length * matrix for matrix in step.x]
-        self._move(velocity, 1.0, gradients, step.fisher_norm, length)
-        half_square = 0.5 * length**2
-        return {
-            "step_length": length,
-            "trust_region_scale": tf.math.divide_no_nan(length, self.learning_rate),
-            "model_kl": half_square * step.fisher_norm,
-            "model_decrease": step.decrease(length, self.damping),
-            **{f"model_{name}_kl": half_square * part for name, part in parts.items()},
-        }
+        move = model_step(step, kl_parts, learning_rate=self.learning_rate, delta=self.delta, damping=self.damping)
+        return self._make(move, gradient)
 
-    def _move(self, velocity: Vector, factor: Any, gradients: Vector, norm: tf.Tensor, length: tf.Tensor) -> None:
-        """Takes a velocity and moves the weights by `-factor velocity`, unless the step is not finite; part of a graph.
+    def _make(self, move: Move, gradient: Vector) -> Metrics:
+        """Moves the weights, unless the step is not finite; part of a graph.
 
         Args:
-          velocity: what is kept as `block.velocity`.
-          factor: scalar.
-          gradients: of the loss, to name what was not finite.
-          norm: D^T F D of the direction; scalar.
-          length: eta; scalar.
+          move: as `steps` has chosen it.
+          gradient: of the loss, to name what was not finite.
         """
-        if tf.math.is_finite(norm) and norm >= 0 and tf.math.is_finite(length):
-            for block, matrix in zip(self.blocks, velocity, strict=True):
+        if tf.math.is_finite(move.norm) and move.norm >= 0 and tf.math.is_finite(move.length):
+            for block, matrix in zip(self.blocks, move.velocity, strict=True):
                 block.velocity.assign(matrix)
-                block.move(factor * matrix)
-            self._last_factor.assign(factor)
+                block.move(move.factor * matrix)
+            self._last_factor.assign(move.factor)
         else:
             self._skipped_updates.assign_add(1)
-            self._bad_gradient.assign(first_not_finite(gradients))
+            self._bad_gradient.assign(first_not_finite(gradient))
+        return move.metrics
 
     def _adapt_damping(self, loss: Callable, batch: tuple, metrics: Metrics) -> None:
         """Sets lambda by how much of the foretold decrease of the loss came true (Martens & Grosse 2015, 6.5)."""
-        after = float(self._call(self._loss_of, _unchanged, loss, batch))
+        after = float(self._graphs.call(self._loss_of, loss, *batch))
         ratio = np.divide(float(metrics["loss"]) - after, float(metrics["model_decrease"]))
         self.damping = adapted_damping(float(self.damping), float(ratio), self._damping_interval, self._min_damping)
 
@@ -524,14 +464,6 @@ class Kfac:
 
     def __exit__(self, *exception) -> None:
         self.close()
-
-
-def _sum_of(vectors: dict[str, Vector]) -> Vector:
-    return [tf.add_n(matrices) for matrices in zip(*vectors.values(), strict=True)]
-
-
-def _unchanged(result: Any) -> Any:
-    return result
 
 
 def _check_at_least(minimum: int, **values: float) -> None:

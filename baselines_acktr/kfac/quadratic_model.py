@@ -6,36 +6,22 @@ is the batch's own Fisher F = J^T H J, with J the Jacobian of the outputs and H 
 the outputs (Martens 2014, section 9; Martens & Grosse 2015, sections 6.4 and 7). F is never formed: a product with it
 is one pass forward and one backward through the layers.
 
-A vector is a list with a matrix [I, O] for each layer, as in `kfac.curvature`.
+A vector v is a list with a matrix [I, O] for each layer, as in `kfac.curvature`. Its tangents J v say how the outputs
+move along it: a list with a tensor for each output. As J is linear, the tangents of a sum are the sum of the tangents,
+so the pass forward is made once for each direction, and u^T F v = (J u)^T H (J v) needs no pass backward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
-from baselines_acktr.kfac.blocks import KroneckerBlock
-from baselines_acktr.kfac.factors import join
-
 Vector = list[tf.Tensor]
+Tangents = list[tf.Tensor]
 KlParts = dict[str, tf.Tensor]
 TINY = 1e-6  # sine squared of the angle between two directions, from which on they are taken for one
-
-
-class Divergence(NamedTuple):
-    """How far apart two sets of a model's outputs are.
-
-    Attributes:
-      outputs: `outputs(*batch)` -> the model's outputs [B, ...], a tensor or a structure of them; of all rows of the
-        batch, or of fewer.
-      mean_kl: `mean_kl(old, new)` -> mean KL(old || new) of such outputs, nats; a scalar, or {name: scalar} for the
-        parts that it is the sum of.
-    """
-
-    outputs: Callable[..., Any]
-    mean_kl: Callable[[Any, Any], tf.Tensor | KlParts]
 
 
 def inner_product(ours: Sequence[tf.Tensor], theirs: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -47,83 +33,31 @@ def _plus(ours: Vector, factor: tf.Tensor, theirs: Vector) -> Vector:
     return [a + factor * b for a, b in zip(ours, theirs, strict=True)]
 
 
-class BatchFisher:
-    """Products with the Fisher F = J^T H J of a batch; all of them share one forward pass.
+class Fisher(Protocol):
+    """F = J^T H J, by its factors."""
 
-    Make it inside a `tf.function`, or for few products.
+    def push(self, vector: Vector) -> Tangents:
+        """J v."""
+        ...
 
-    Args:
-      divergence: whose outputs J is the Jacobian of, and whose KL H is the second derivative of.
-      blocks: the layers; with respect to their weights.
-      batch: arguments of `divergence.outputs`.
-    """
+    def pull(self, tangents: Tangents) -> Vector:
+        """J^T H t, which is F v for t = J v."""
+        ...
 
-    def __init__(self, divergence: Divergence, blocks: Sequence[KroneckerBlock], batch: Sequence[Any]) -> None:
-        self._blocks, self._mean_kl = blocks, divergence.mean_kl
-        self._weights = [weight for block in blocks for weight in block.weights]
-        with tf.GradientTape(persistent=True) as self._backward:
-            self._structure = divergence.outputs(*batch)
-        self._outputs = tf.nest.flatten(self._structure)
+    def inner(self, ours: Tangents, theirs: Tangents) -> tf.Tensor:
+        """t^T H t', which is u^T F v for t = J u and t' = J v; scalar."""
+        ...
 
-        # u -> J^T u is linear, so its own derivative is J: a pass forward that needs no second forward pass.
-        self._zeros = [tf.zeros_like(output) for output in self._outputs]
-        with tf.GradientTape(persistent=True) as self._forward:
-            self._forward.watch(self._zeros)
-            self._pulled = self._pull(self._zeros)
-
-    def product(self, vector: Vector) -> Vector:
-        """F v."""
-        tensors = self._pull(self._curved(self._push(vector)))
-        matrices, start = [], 0
-        for block in self._blocks:
-            end = start + len(block.weights)
-            matrices.append(join(tensors[start:end]))
-            start = end
-        return matrices
-
-    def quadratic_forms(self, vector: Vector) -> tuple[tf.Tensor, KlParts]:
-        """v^T F v, and {name: its part} for the parts of the KL, if that has any; scalars."""
-        tangents = self._push(vector)
-        kl = self._mean_kl(self._structure, self._structure)
-        if not isinstance(kl, dict):
-            return inner_product(tangents, self._curved(tangents)), {}
-        parts = {name: inner_product(tangents, self._curved(tangents, name)) for name in kl}
-        return tf.add_n(list(parts.values())), parts
-
-    def _push(self, vector: Vector) -> list[tf.Tensor]:
-        """J v: how the outputs move; a tensor for each of them."""
-        directions = [part for block, matrix in zip(self._blocks, vector, strict=True) for part in block.split(matrix)]
-        return _gradient(self._forward, self._pulled, self._zeros, directions)
-
-    def _pull(self, cotangents: list[tf.Tensor]) -> list[tf.Tensor]:
-        """J^T u; a tensor for each weight."""
-        return _gradient(self._backward, self._outputs, self._weights, cotangents)
-
-    def _curved(self, tangents: list[tf.Tensor], part: str | None = None) -> list[tf.Tensor]:
-        """H t of a tangent t of the outputs, for one part of the KL or for all of it; in their shapes."""
-        old = tf.nest.map_structure(tf.stop_gradient, self._structure)
-        outputs = [tf.identity(tf.stop_gradient(output)) for output in self._outputs]
-        with tf.GradientTape() as second:
-            second.watch(outputs)
-            with tf.GradientTape() as first:
-                first.watch(outputs)
-                kl = self._mean_kl(old, tf.nest.pack_sequence_as(self._structure, outputs))
-                if isinstance(kl, dict):
-                    kl = kl[part] if part else tf.add_n(list(kl.values()))
-            slopes = _gradient(first, kl, outputs)
-        return _gradient(second, slopes, outputs, tangents)
-
-
-def _gradient(tape: tf.GradientTape, target: Any, sources: Any, output_gradients: Any = None) -> Any:
-    """What `GradientTape.gradient` gives, with zeros where a source has no influence."""
-    return tape.gradient(target, sources, output_gradients, tf.UnconnectedGradients.ZERO)
+    def parts(self, tangents: Tangents) -> KlParts:
+        """{name: its part of t^T H t} for the parts of the KL; empty if it has none."""
+        ...
 
 
 class Solution(NamedTuple):
-    """A direction d, and F d."""
+    """A direction d, and its tangents J d."""
 
     d: Vector
-    fisher_d: Vector
+    tangents: Tangents
 
 
 class Step(NamedTuple):
@@ -131,12 +65,14 @@ class Step(NamedTuple):
 
     Attributes:
       x: what is subtracted from the weights.
+      tangents: J x.
       slope: g^T x.
       fisher_norm: x^T F x.
       squares: x^T x.
     """
 
     x: Vector
+    tangents: Tangents
     slope: tf.Tensor
     fisher_norm: tf.Tensor
     squares: tf.Tensor
@@ -148,7 +84,7 @@ class Step(NamedTuple):
 
 
 def conjugate_gradient(
-    product: Callable[[Vector], Vector],
+    fisher: Fisher,
     precondition: Callable[[Vector], Vector],
     gradient: Vector,
     *,
@@ -159,48 +95,54 @@ def conjugate_gradient(
     """d with (blend P^-1 + (1 - blend) (F + lambda I)) d = g, approximately (Hestenes & Stiefel 1952).
 
     P is the preconditioner, K-FAC's damped inverse. Products with P^-1 cost nothing: every search direction is made of
-    vectors P r, so its image is made of the r.
+    vectors P r, so its image is made of the r. Each iteration costs a pass forward, and all but the last one backward.
 
     Args:
-      product: v -> F v, for a positive semidefinite F.
+      fisher: F.
       precondition: r -> P r, for a positive definite P.
       gradient: g.
-      iterations: how many, each with one product; at least 1. The first alone gives a multiple of P g.
+      iterations: how many; at least 1. The first alone gives a multiple of P g.
       damping: lambda, above 0.
       blend: at least 0 and below 1.
     """
-    residual, preconditioned = gradient, precondition(gradient)
-    direction, inverse_image = preconditioned, residual  # p and P^-1 p
+    residual = gradient
+    preconditioned = precondition(gradient)
     norm = inner_product(residual, preconditioned)
-    d = fisher_d = [tf.zeros_like(matrix) for matrix in gradient]
+
+    direction, inverse_image = preconditioned, residual  # p and P^-1 p
+    tangents = fisher.push(direction)  # J p
+    d = [tf.zeros_like(matrix) for matrix in gradient]
+    d_tangents = [tf.zeros_like(tensor) for tensor in tangents]
 
     for i in range(iterations):
-        fisher_image = product(direction)
-        damped = _plus(fisher_image, damping, direction)
-        image = [blend * k + (1 - blend) * f for k, f in zip(inverse_image, damped, strict=True)]
-
-        length = tf.math.divide_no_nan(norm, inner_product(direction, image))
-        d, fisher_d = _plus(d, length, direction), _plus(fisher_d, length, fisher_image)
+        by_kfac = inner_product(direction, inverse_image)
+        by_fisher = fisher.inner(tangents, tangents) + damping * inner_product(direction, direction)
+        length = tf.math.divide_no_nan(norm, blend * by_kfac + (1 - blend) * by_fisher)
+        d = _plus(d, length, direction)
+        d_tangents = _plus(d_tangents, length, tangents)
         if i == iterations - 1:
             break
 
+        damped = _plus(fisher.pull(tangents), damping, direction)
+        image = [blend * k + (1 - blend) * f for k, f in zip(inverse_image, damped, strict=True)]
         residual = _plus(residual, -length, image)
         preconditioned = precondition(residual)
         last_norm, norm = norm, inner_product(residual, preconditioned)
+
         ratio = tf.math.divide_no_nan(norm, last_norm)
-        direction, inverse_image = _plus(preconditioned, ratio, direction), _plus(residual, ratio, inverse_image)
-    return Solution(d, fisher_d)
+        direction = _plus(preconditioned, ratio, direction)
+        inverse_image = _plus(residual, ratio, inverse_image)
+        tangents = fisher.push(direction)
+    return Solution(d, d_tangents)
 
 
-def step_along(found: Solution, gradient: Vector) -> Step:
+def step_along(fisher: Fisher, found: Solution, gradient: Vector) -> Step:
     """The step x = d, as conjugate gradient has found it for a gradient g."""
-    d, fisher_d = found
-    return Step(d, inner_product(gradient, d), inner_product(d, fisher_d), inner_product(d, d))
+    d, tangents = found
+    return Step(d, tangents, inner_product(gradient, d), fisher.inner(tangents, tangents), inner_product(d, d))
 
 
-def step_with_last(
-    found: Solution, gradient: Vector, last: Vector, last_norm: tf.Tensor, damping: float | tf.Tensor
-) -> Step:
+def step_with_last(fisher: Fisher, found: Solution, gradient: Vector, last: Vector, damping: float | tf.Tensor) -> Step:
     """The minimum of the quadratic model in the plane of a direction d and the last step l.
 
     Its coordinates are the step size and the momentum (Martens & Grosse 2015, section 7): x = alpha d + mu l with
@@ -211,23 +153,31 @@ def step_with_last(
     Where l is 0, or along d, it has no part.
 
     Args:
-      found: d and F d.
+      fisher: F.
+      found: d and J d.
       gradient: g.
       last: l.
-      last_norm: l^T F l.
       damping: lambda.
     """
-    d, fisher_d = found
+    d, tangents = found
+    last_tangents = fisher.push(last)
     slopes = tf.stack([inner_product(gradient, d), inner_product(gradient, last)])
-    mixed = inner_product(last, fisher_d)
-    fisher = tf.stack([tf.stack([inner_product(d, fisher_d), mixed]), tf.stack([mixed, last_norm])])
-    mixed = inner_product(d, last)
-    squares = tf.stack([tf.stack([inner_product(d, d), mixed]), tf.stack([mixed, inner_product(last, last)])])
+    by_fisher = _gram(fisher.inner, tangents, last_tangents)
+    squares = _gram(inner_product, d, last)
 
-    alpha, mu = _solve_two(fisher + damping * squares, slopes)
+    alpha, mu = _solve_two(by_fisher + damping * squares, slopes)
     part = tf.stack([alpha, mu])
-    x = [alpha * a + mu * b for a, b in zip(d, last, strict=True)]
-    return Step(x, tf.reduce_sum(part * slopes), _quadratic(part, fisher), _quadratic(part, squares))
+    x, x_tangents = (
+        [alpha * a + mu * b for a, b in zip(ours, lasts, strict=True)]
+        for ours, lasts in ((d, last), (tangents, last_tangents))
+    )
+    return Step(x, x_tangents, tf.reduce_sum(part * slopes), _quadratic(part, by_fisher), _quadratic(part, squares))
+
+
+def _gram(inner: Callable[[Vector, Vector], tf.Tensor], first: Vector, second: Vector) -> tf.Tensor:
+    """The inner products of two vectors with themselves and each other, [2, 2]."""
+    mixed = inner(first, second)
+    return tf.stack([tf.stack([inner(first, first), mixed]), tf.stack([mixed, inner(second, second)])])
 
 
 def _solve_two(matrix: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

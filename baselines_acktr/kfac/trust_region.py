@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import tensorflow as tf
-
-
-class TrustRegion(NamedTuple):
-    """How far the step for one part of a loss may go.
-
-    Attributes:
-      max_length: eta_max; 1 is the whole step of the quadratic model.
-      delta: radius, nats.
-    """
-
-    max_length: float
-    delta: float
 
 
 def step_length(direction_norm: tf.Tensor, max_length: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:

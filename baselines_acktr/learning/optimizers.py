@@ -116,6 +116,7 @@ def make_kfac(
         "iterations": config.cg_iters,
         "blend": config.cg_blend,
         "damping_interval": 0,
+        "factor_interval": config.factor_interval,
         "inverse_interval": config.inverse_interval,
         "max_sites": config.fisher_sites,
         "form": EigenForm(config.eigen_rank) if config.inverse_form == "eigen" else CholeskyForm(),

@@ -21,9 +21,9 @@ from baselines_acktr.kfac import (
     categorical_kl,
     gaussian_kl,
 )
+from baselines_acktr.kfac.batch_fisher import BatchFisher
 from baselines_acktr.kfac.damping import adapted_damping
 from baselines_acktr.kfac.quadratic_model import (
-    BatchFisher,
     Solution,
     conjugate_gradient,
     step_along,
@@ -97,21 +97,31 @@ def in_order(blocks, matrices) -> np.ndarray:
 def test_products_are_those_of_the_dense_fisher(name):
     blocks, divergence, x, fisher = make(name)
     v = vector(blocks, 0)
-    product = tf.function(lambda v: BatchFisher(divergence, blocks, (x,)).product(v))(v)
-    np.testing.assert_allclose(in_order(blocks, product), fisher @ in_order(blocks, v), rtol=1e-9, atol=1e-12)
+
+    @tf.function
+    def product(v):
+        batch_fisher = BatchFisher(divergence, blocks, (x,))
+        return batch_fisher.pull(batch_fisher.push(v))
+
+    np.testing.assert_allclose(in_order(blocks, product(v)), fisher @ in_order(blocks, v), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_quadratic_forms_are_those_of_the_dense_fisher(name):
     blocks, divergence, x, fisher = make(name)
-    v = vector(blocks, 0)
-    total, parts = BatchFisher(divergence, blocks, (x,)).quadratic_forms(v)
+    u, v = vector(blocks, 0), vector(blocks, 1)
+    batch_fisher = BatchFisher(divergence, blocks, (x,))
+    tangents = batch_fisher.push(v)
     ordered = in_order(blocks, v)
-    np.testing.assert_allclose(total, ordered @ fisher @ ordered, rtol=1e-9)
-    if parts:
+
+    mixed = batch_fisher.inner(batch_fisher.push(u), tangents)
+    np.testing.assert_allclose(mixed, in_order(blocks, u) @ fisher @ ordered, rtol=1e-9)
+    if parts := batch_fisher.parts(tangents):
         policy = dense_fisher(divergence.outputs, blocks, lambda old, new: joint_kl(old, new)["policy"], x)
         np.testing.assert_allclose(parts["policy"], ordered @ policy @ ordered, rtol=1e-9)
+        total = batch_fisher.inner(tangents, tangents)
         np.testing.assert_allclose(sum(parts.values()), total, rtol=1e-12)
+        assert set(parts) == {"policy", "value"}
 
 
 def blocks_of(model):
@@ -128,7 +138,7 @@ def test_all_products_share_one_forward_pass():
     blocks = blocks_of(model)
     fisher = BatchFisher(Divergence(outputs, categorical_kl), blocks, (normal(ROWS, 5),))
     for seed in range(3):
-        fisher.product(vector(blocks, seed))
+        fisher.pull(fisher.push(vector(blocks, seed)))
     assert len(calls) == 1
 
 
@@ -137,12 +147,28 @@ def spd(size: int, seed: int) -> np.ndarray:
     return root @ root.T / size + np.eye(size)
 
 
+class RootFisher:
+    """F = J^T J of a matrix J, for vectors of one matrix."""
+
+    def __init__(self, root: np.ndarray) -> None:
+        self.root = root
+
+    def push(self, vector):
+        return [tf.matmul(self.root, vector[0])]
+
+    def pull(self, tangents):
+        return [tf.matmul(self.root.T, tangents[0])]
+
+    def inner(self, ours, theirs):
+        return tf.reduce_sum(ours[0] * theirs[0])
+
+
 def solve(blend: float, iterations: int, size: int = 7, damping: float = 0.3):
-    """What conjugate gradient finds for dense matrices, the system that it solves, and F, P and g."""
+    """What conjugate gradient finds for dense matrices, the system that it solves, and J, P and g."""
     root = normal(size, 3, seed=5)
     fisher, preconditioner, gradient = root @ root.T, spd(size, 2), normal(size, 1, seed=3)
     found = conjugate_gradient(
-        lambda v: [tf.matmul(fisher, v[0])],
+        RootFisher(root.T),
         lambda r: [tf.matmul(preconditioner, r[0])],
         [tf.constant(gradient)],
         iterations=iterations,
@@ -150,15 +176,15 @@ def solve(blend: float, iterations: int, size: int = 7, damping: float = 0.3):
         blend=blend,
     )
     system = blend * np.linalg.inv(preconditioner) + (1 - blend) * (fisher + damping * np.eye(size))
-    return found, system, fisher, preconditioner, gradient
+    return found, system, root.T, preconditioner, gradient
 
 
 @pytest.mark.parametrize("blend", [0.0, 0.5, 0.9])
 def test_conjugate_gradient_comes_to_the_dense_solution(blend):
-    found, system, fisher, _, gradient = solve(blend, iterations=7)
+    found, system, root, _, gradient = solve(blend, iterations=7)
     expected = np.linalg.solve(system, gradient)
     np.testing.assert_allclose(found.d[0], expected, rtol=1e-8)
-    np.testing.assert_allclose(found.fisher_d[0], fisher @ expected, rtol=1e-7, atol=1e-10)
+    np.testing.assert_allclose(found.tangents[0], root @ expected, rtol=1e-7, atol=1e-10)
 
 
 @pytest.mark.parametrize("blend", [0.0, 0.5])
@@ -179,17 +205,17 @@ def test_every_iteration_lowers_the_quadratic_model():
 
 
 def test_a_gradient_of_zero_gives_no_direction():
-    found = conjugate_gradient(lambda v: v, lambda r: r, [tf.zeros((3, 1))], iterations=3, damping=0.1)
+    zero = [tf.zeros((3, 1), tf.float64)]
+    found = conjugate_gradient(RootFisher(np.eye(3)), lambda r: r, zero, iterations=3, damping=0.1)
     np.testing.assert_array_equal(found.d[0], np.zeros((3, 1)))
 
 
 def plane(last: np.ndarray):
     """The step in the plane of a direction and a last step, and the dense matrices that it is of."""
-    fisher, damping, gradient, direction = spd(5, 1), 0.2, normal(5, 1, seed=2), normal(5, 1, seed=3)
-    found = Solution([tf.constant(direction)], [tf.constant(fisher @ direction)])
-    norm = (last.T @ fisher @ last).squeeze()
-    step = step_with_last(found, [tf.constant(gradient)], [tf.constant(last)], tf.constant(norm), damping)
-    return step, fisher, damping, gradient, direction
+    root, damping, gradient, direction = spd(5, 1), 0.2, normal(5, 1, seed=2), normal(5, 1, seed=3)
+    found = Solution([tf.constant(direction)], [tf.constant(root @ direction)])
+    step = step_with_last(RootFisher(root), found, [tf.constant(gradient)], [tf.constant(last)], damping)
+    return step, root.T @ root, damping, gradient, direction
 
 
 def test_with_the_last_step_it_is_the_minimum_of_the_dense_plane():
@@ -201,6 +227,7 @@ def test_with_the_last_step_it_is_the_minimum_of_the_dense_plane():
     np.testing.assert_allclose(step.x[0], x, rtol=1e-9)
     np.testing.assert_allclose(step.slope, (gradient.T @ x).squeeze(), rtol=1e-9)
     np.testing.assert_allclose(step.fisher_norm, (x.T @ fisher @ x).squeeze(), rtol=1e-9)
+    np.testing.assert_allclose(step.tangents[0], spd(5, 1) @ x, rtol=1e-9)
     np.testing.assert_allclose(step.squares, (x.T @ x).squeeze(), rtol=1e-9)
     foretold = gradient.T @ (0.5 * x) - 0.5 * 0.25 * x.T @ system @ x
     np.testing.assert_allclose(step.decrease(0.5, damping), foretold.squeeze(), rtol=1e-9)
@@ -215,10 +242,11 @@ def test_a_last_step_that_is_no_other_direction_has_no_part(multiple):
 
 
 def test_a_step_along_a_direction_knows_its_norms():
-    fisher, gradient, d = spd(5, 1), normal(5, 1, seed=2), normal(5, 1, seed=3)
-    step = step_along(Solution([tf.constant(d)], [tf.constant(fisher @ d)]), [tf.constant(gradient)])
-    expected = gradient.T @ d, d.T @ fisher @ d, d.T @ d
-    for value, right in zip(step[1:], expected, strict=True):
+    root, gradient, d = spd(5, 1), normal(5, 1, seed=2), normal(5, 1, seed=3)
+    found = Solution([tf.constant(d)], [tf.constant(root @ d)])
+    step = step_along(RootFisher(root), found, [tf.constant(gradient)])
+    expected = gradient.T @ d, d.T @ root.T @ root @ d, d.T @ d
+    for value, right in zip((step.slope, step.fisher_norm, step.squares), expected, strict=True):
         np.testing.assert_allclose(value, right.squeeze())
 
 

@@ -1,0 +1,86 @@
+"""How the weights move: direction, length and momentum, by K-FAC's own model or by the batch's exact one.
+
+A vector is a list with a matrix [I, O] for each layer, as in `kfac.curvature`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from baselines_acktr.kfac.quadratic_model import KlParts, Step, Vector, inner_product
+from baselines_acktr.kfac.trust_region import step_length
+
+Number = tf.Tensor | float
+Metrics = dict[str, tf.Tensor]
+
+
+class Move(NamedTuple):
+    """What the weights are changed by, W <- W - factor velocity, and what the model says of it.
+
+    Attributes:
+      velocity: a matrix [I, O] for each layer.
+      factor: scalar.
+      norm: D^T F D of the direction D; the move is left out where it is not a finite number or below 0; scalar.
+      length: eta, how far along D; scalar.
+      metrics: scalars for the log.
+    """
+
+    velocity: Vector
+    factor: Number
+    norm: tf.Tensor
+    length: tf.Tensor
+    metrics: Metrics
+
+
+def heavy_ball(
+    gradient: Vector,
+    direction: Vector,
+    velocity: Vector,
+    *,
+    learning_rate: Number,
+    delta: Number,
+    momentum: Number,
+) -> Move:
+    """The step of the paper: K-FAC's direction, as long as K-FAC's own model allows (Wu et al. 2017, section 3.2).
+
+    m <- momentum m + (eta / eta_max) D;  W <- W - eta_max (1 - momentum) m
+
+    Args:
+      gradient: g.
+      direction: D = F^-1 g with K-FAC's damped inverse.
+      velocity: m, as the last move left it.
+      learning_rate: eta_max.
+      delta: radius of the trust region, nats.
+      momentum: at least 0 and below 1; 0 takes D alone.
+    """
+    norm = inner_product(gradient, direction)
+    length = step_length(norm, learning_rate, delta)
+    scale = tf.math.divide_no_nan(length, learning_rate)  # of a rate of 0: no step
+    moved = [momentum * m + scale * d for m, d in zip(velocity, direction, strict=True)]
+
+    metrics = {"step_length": length, "trust_region_scale": scale, "model_kl": 0.5 * length**2 * norm}
+    return Move(moved, learning_rate * (1 - momentum), norm, length, metrics)
+
+
+def model_step(step: Step, kl_parts: KlParts, *, learning_rate: Number, delta: Number, damping: Number) -> Move:
+    """A step of the exact quadratic model, as far as the trust region lets it go.
+
+    Args:
+      step: of full length, with x^T F x by the batch's exact Fisher.
+      kl_parts: {name: its part of x^T F x}; scalars.
+      learning_rate: eta_max; 1 is the whole step.
+      delta: radius of the trust region, nats.
+      damping: lambda.
+    """
+    length = step_length(step.fisher_norm, learning_rate, delta)
+    half_square = 0.5 * length**2
+    metrics = {
+        "step_length": length,
+        "trust_region_scale": tf.math.divide_no_nan(length, learning_rate),
+        "model_kl": half_square * step.fisher_norm,
+        "model_decrease": step.decrease(length, damping),
+        **{f"model_{name}_kl": half_square * part for name, part in kl_parts.items()},
+    }
+    return Move([length * matrix for matrix in step.x], 1.0, step.fisher_norm, length, metrics)
