@@ -119,27 +119,28 @@ def test_loss_does_not_depend_on_the_rows_that_the_fisher_takes():
 
 
 def test_loss_by_hand():
-    """One row: -A log p(a), entropy and 0.5 (R - V)^2 / sigma^2 from the network's own outputs."""
+    """One row: -A log p(a) / sigma, entropy and 0.5 (R - V)^2 / sigma^2 from the network's own outputs."""
     model = make_model()
     rollout = make_rollout(model, steps=1, envs=1)
     logits, value = (tensor.numpy()[0] for tensor in model.network(rollout.observations[0]))
     log_p = logits - np.log(np.exp(logits).sum())
     advantage = (rollout.rewards - rollout.values)[0, 0]
     entropy = -(np.exp(log_p) * log_p).sum()
-    expected = -advantage * log_p[rollout.actions[0, 0]] - 0.01 * entropy
     loss = model.update(rollout, 10**9)["loss"]
-    expected += 0.1 * 0.5 * ((rollout.rewards[0, 0] - value) / model.sigma.numpy()) ** 2
+    sigma = model.sigma.numpy()
+    expected = -advantage / sigma * log_p[rollout.actions[0, 0]] - 0.01 * entropy
+    expected += 0.2 * 0.5 * ((rollout.rewards[0, 0] - value) / sigma) ** 2
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
 def test_the_critic_learns_returns_of_hundreds_too(scale):
-    """Its step and its radius are in units of its own error, where that is above 1."""
+    """Losses and Fisher are in units of its own error, where that is above 1."""
     model = make_model(fisher_rows=0)
     rollout = make_rollout(model)
     observations, returns = rollout.observations.reshape(-1, 3), scale * (5 + rollout.rewards)
     errors = []
-    for _ in range(30):
+    for _ in range(100):
         values = model.value(observations).reshape(4, 6)
         errors.append(np.mean(np.square(values - returns)) / scale**2)
         model.update(rollout._replace(rewards=returns, values=values), 10**9)
@@ -283,7 +284,7 @@ def test_training_goes_on_from_a_checkpoint_with_its_counters_and_schedule(tmp_p
     rates = []
     model = train(updates=6, load_path=path, callback=lambda m: rates.append(float(m.optimizer.learning_rate)))
     assert (model.timesteps, model.updates) == (480, 6)
-    np.testing.assert_allclose(rates, [1 - k / 6 for k in (3, 4, 5)], rtol=1e-6)
+    np.testing.assert_allclose(rates, [3 * (1 - k / 6) for k in (3, 4, 5)], rtol=1e-6)
 
 
 def test_finished_checkpoint_is_not_trained_further(tmp_path):
