@@ -22,6 +22,7 @@ import run
 from baselines_acktr.session import checkpoints, environments, run_info
 from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
 from baselines_acktr.session.settings import settle
+from baselines_acktr.session.showing import after_update
 from common import array_file
 from common.measures import load_monitor
 from common.process import Interruption, num_processes, quiet_tensorflow
@@ -406,7 +407,7 @@ def test_a_second_ctrl_c_stops_at_once(monkeypatch, tmp_path, capsys):
 def test_a_video_that_cannot_be_written_does_not_end_the_training(tmp_path, capsys):
     (tmp_path / "videos").touch()
     settings = settle({"env": "Lights-v0", "log_path": str(tmp_path), "save_video_interval": 1, "seed": 0})
-    callback = run.after_update(settings, Interruption())
+    callback = after_update(settings, Interruption())
 
     class Model:
         timesteps = 10
@@ -547,9 +548,9 @@ def test_the_commit_of_a_clone_is_recorded_and_none_elsewhere(tmp_path):
 
 SUITED = """
 import contextlib, os, sys
-import run
+from baselines_acktr.session import setup
 
-settings, _ = run.probe(run.prepare(sys.argv[1:], contextlib.ExitStack())[0])
+settings, _ = setup.probe(setup.prepare(sys.argv[1:], contextlib.ExitStack())[0])
 names = ("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_FORCE_GPU_ALLOW_GROWTH")
 print([os.environ.get(name) for name in names])
 """

@@ -18,7 +18,7 @@ from repository import ROOT
 
 import run
 from baselines_acktr.learning.rollouts import Runner
-from baselines_acktr.session import checkpoints
+from baselines_acktr.session import checkpoints, setup
 from common import array_file
 
 FLAGS = ["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8", "--seed=1", "--log_format=csv"]
@@ -92,7 +92,7 @@ def test_a_run_that_is_interrupted_again_and_again_is_to_the_bit_the_one_that_wa
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_before_the_training_a_signal_stops_at_once_and_writes_nothing(tmp_path, monkeypatch, capsys, number):
-    monkeypatch.setattr(run, "probe", lambda settings, comm: os.kill(os.getpid(), number) or time.sleep(9))
+    monkeypatch.setattr(setup, "probe", lambda settings, comm: os.kill(os.getpid(), number) or time.sleep(9))
     assert run.main([*FLAGS, f"--num_timesteps={BATCH}", f"--log_path={tmp_path}/logs"]) == 128 + number
     assert capsys.readouterr().err == "run.py: interrupted\n"
     assert list(tmp_path.iterdir()) == []
@@ -106,7 +106,7 @@ def test_what_a_library_makes_of_an_interruption_is_still_an_interruption(monkey
         except BaseException as error:
             raise ImportError("half imported") from error
 
-    monkeypatch.setattr(run, "probe", probe)
+    monkeypatch.setattr(setup, "probe", probe)
     assert run.main(FLAGS) == 143
     assert capsys.readouterr().err == "run.py: interrupted\n"
 

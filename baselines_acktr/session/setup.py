@@ -1,0 +1,121 @@
+"""Setting a run up: its flags settled, one environment looked at, its model made or restored."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from baselines_acktr.session import environments
+from baselines_acktr.session.learners import LEARNERS, kind_of
+from baselines_acktr.session.settings import FLAGS, Settings, check_files, settle
+from baselines_acktr.session.showing import check_shown
+from common.mpi import ALONE, Communicator
+from common.process import quiet_tensorflow, suit_tensorflow
+
+if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
+    import gymnasium as gym
+
+    from baselines_acktr.agent.agent import Agent
+    from baselines_acktr.session.checkpoints import SavedModel
+
+
+def set_up(argv: Sequence[str], comm: Communicator, stack: contextlib.ExitStack) -> tuple[Settings, bool, Agent]:
+    """Settles the flags in rank 0, and builds the model in all ranks; writes nothing but a lock, as `prepare`."""
+    settled, locked = comm.on_root(lambda: prepare(argv, stack))
+    settings, model = comm.everywhere(lambda: probe(settled, comm))
+    return settings, locked, model
+
+
+def prepare(argv: Sequence[str], stack: contextlib.ExitStack) -> tuple[Settings, bool]:
+    """Settles the flags and looks at the files that they name; creates nothing.
+
+    Returns:
+      The settings, and whether the log folder is locked, until `stack` is left: that of a run to be resumed is before
+      its newest checkpoint is chosen, as another process may still write one.
+    """
+    typed = FLAGS.parse(argv)
+    folder = Path(typed.get("log_path") or os.environ.get("OPENAI_LOGDIR") or "").expanduser()
+    locked = bool(typed.get("resume")) and folder != Path() and folder.is_dir()
+    if locked:
+        from baselines_acktr.session import run_info  # late: NumPy
+
+        stack.enter_context(run_info.lock(folder))
+    from common.logger import default_folder  # late: rich
+
+    settings = settle(typed).preset(log_path=str(default_folder()))
+    check_files(settings)
+    return settings, locked
+
+
+def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Agent]:
+    """Opens one environment to see whether it can be learned and shown, before anything is written.
+
+    Returns:
+      The settings with the network that suits the observations, and the model, that of the checkpoint where there is
+      one.
+
+    Raises:
+      UserError: no learner has its spaces, the network does not fit them, there are too few timesteps for one update,
+        the checkpoint was trained on other spaces, or a video is wanted and there are no frames.
+    """
+    options = settings.options
+    filmed = options.video or options.save_video_interval
+    details: dict[str, Any] = environments.FRAMES if filmed else {"backend": options.env_backend}
+    with environments.make_env(settings, 1, **details) as env:
+        kind = kind_of(env.single_action_space, f"--env={settings.env}")
+        observations = env.single_observation_space
+        suit_tensorflow(observations)
+        with quiet_tensorflow():
+            model_class = LEARNERS[options.alg, kind].import_class()
+
+        settings = settings.with_learner(kind, model_class.preset(observations))
+        settings = settings.preset(
+            network=model_class.default_network(observations), num_env=environments.default_num_env(settings)
+        )
+        _check_budget(settings, comm)
+        if comm.rank == 0 and (names := settings.unknown_to_checkpoint()):
+            print(f"the checkpoint is older than --{', --'.join(names)}: now as by default", file=sys.stderr)
+        if settings.saved:
+            _check_spaces(settings.saved, env)
+        check_shown(settings, env, comm.rank)
+
+        return dataclasses.replace(settings, saved=None), _build(model_class, settings, env, comm)
+
+
+def _build(model_class: type[Agent], settings: Settings, env: gym.vector.VectorEnv, comm: Communicator) -> Agent:
+    """Returns the model for an environment like `env`, restored where a checkpoint was read."""
+    from baselines_acktr.session.loop import seed_global_generators
+
+    spaces, env_id = (env.single_observation_space, env.single_action_space), env.spec.id if env.spec else None
+    model = model_class(*spaces, settings.network, settings.config, settings.seed, env_id, comm)
+    seed_global_generators(settings.seed, comm)
+    if settings.saved:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(model.close)
+            model.restore(*settings.saved)
+            on_failure.pop_all()
+    return model
+
+
+def _check_budget(settings: Settings, comm: Communicator) -> None:
+    from baselines_acktr.session.loop import check_budget
+
+    total, trained = settings.options.num_timesteps, settings.trained
+    batch = settings.config.batch_size(settings.num_env * comm.size)
+    if settings.options.resume and total < trained + batch:
+        if comm.rank == 0:
+            print(f"nothing is left to train: {trained} of {total} timesteps are done", file=sys.stderr)
+    else:
+        check_budget("--num_timesteps", total, trained, batch)
+
+
+def _check_spaces(saved: SavedModel, env: gym.vector.VectorEnv) -> None:
+    from baselines_acktr.agent import description
+
+    observations, actions = env.single_observation_space, env.single_action_space
+    description.check_compatible(saved.meta, saved.path, observation_space=observations, action_space=actions)
