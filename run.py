@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines_acktr.session import environments, log_folder
+from baselines_acktr.session.next_steps import next_steps
 from baselines_acktr.session.settings import FLAGS
 from baselines_acktr.session.setup import set_up
 from baselines_acktr.session.showing import after_update, replay
 from common import cli
 from common.errors import RunFailedError, UserError, one_line
 from common.mpi import ALONE, Communicator, connect
-from common.process import Interruption, output_closed, tolerant_output
+from common.process import Interruption, end_at_signals, output_closed, tolerant_output
 
 DESCRIPTION = "Trains and replays agents."
 USAGE = """usage: python run.py --env=ID [--flag=value ...]
@@ -44,10 +45,15 @@ def _main(argv: Sequence[str] | None) -> int:
     if not argv:
         print(USAGE, file=sys.stderr)
         return 2
-    if any(flag in argv for flag in cli.HELP_FLAGS):
-        print(FLAGS.help("python run.py", "--env=ID [--flag=value ...]", DESCRIPTION))
-        return 0
     try:
+        if (topic := cli.help_topic(argv)) is not None:
+            print(FLAGS.help("python run.py", "--env=ID [--flag=value ...]", DESCRIPTION, topic))
+            return 0
+        if "--version" in argv:
+            from baselines_acktr.session import run_info  # late: NumPy
+
+            print(run_info.versions())
+            return 0
         comm = connect()
     except UserError as error:
         return explain(error, 0)
@@ -73,6 +79,9 @@ def explain(error: BaseException, number: int, name: str = "run.py") -> int:
     if number or isinstance(error, KeyboardInterrupt):
         print(f"{name}: interrupted{reason}", file=sys.stderr)
         return 128 + (number or signal.SIGINT)
+    if isinstance(error, OSError):  # such as a full disk, or too many open files
+        print(f"{name}: stopped: {one_line(error)}", file=sys.stderr)
+        return 1
     if not known:
         raise error
     if isinstance(error, UserError):
@@ -122,6 +131,7 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
             options.sync_check_interval,
             resumed=Path(settings.load_path) if options.resume else None,
         )
+        stack.callback(setattr, interruption, "closing", True)
         interruption.deferred = True
         loop.start(model, env, plan)
         number = comm.max(interruption.signal)
@@ -132,10 +142,13 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
             where = f", saved to {keeper.folder}: go on with --resume" if keeper else ""
             print(f"run.py: interrupted after {model.timesteps} timesteps{where}", file=sys.stderr)
         return 128 + number
+    if options.num_timesteps and comm.rank == 0:
+        print(*next_steps(settings), sep="\n", file=sys.stderr, flush=True)
     if options.play and comm.rank == 0:
         replay(model, settings)
     return 0
 
 
 if __name__ == "__main__":
+    end_at_signals()
     sys.exit(main())

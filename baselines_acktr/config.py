@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from common.errors import UserError
 from common.options import changed, option, validate
@@ -19,6 +20,7 @@ ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "c
 BEFORE = {"value_network": "shared"}  # what models were made with whose checkpoints do not say
 FORMS = ("cholesky", "eigen")
 HIDDEN_SIZES = {"cnn": (512,), "pixels": (256,), "mlp": (64, 64)}  # dense layers of the networks, where none are given
+HIDDEN_ACTIVATIONS = {"cnn": "relu", "pixels": "relu", "mlp": "tanh"}
 PIXEL_CONVOLUTIONS = ((32, 3, 2), (32, 3, 2))  # filters, kernel size and stride of those of `pixels`
 ACTIVATIONS = ("", "relu", "tanh", "elu")
 # What other libraries call a flag or hyperparameter -> what to write here, for hints.
@@ -48,6 +50,17 @@ SYNONYMS = {
     }.items()
     for name in theirs.split()
 }
+
+
+def settled_architecture(network: str | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns hyperparameters with the sizes and activation that the network takes where they are left open.
+
+    Args:
+      network: its name; one that is not built in keeps what is open.
+      values: {name of a hyperparameter: its value}.
+    """
+    own = {"hidden_sizes": HIDDEN_SIZES.get(network or ""), "activation": HIDDEN_ACTIVATIONS.get(network or "")}
+    return {name: value or own.get(name) or value for name, value in values.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,7 @@ def save(path: StrPath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any
     for name, array in arrays.items():
         _check_storable(name, array.dtype)
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         raise UserError(f"checkpoint {path}: cannot be written: is not a regular file")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 StrPath = str | os.PathLike[str]
+_PREFIX_BYTES = 100  # of the file's own name
 
 
 @contextlib.contextmanager
@@ -31,7 +32,7 @@ def replacing(path: StrPath, suffix: str = "") -> Iterator[BinaryIO]:
     """
     target = Path(os.path.realpath(path))
     _remove_leftovers(target)
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp{suffix}")
+    aside = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp{suffix}")
 
     with contextlib.ExitStack() as on_failure:
         with _create(aside) as file:
@@ -58,9 +59,14 @@ def _create(path: Path) -> BinaryIO:
     return file
 
 
+def _prefix(target: Path) -> str:
+    """Returns what the random name begins with: a part of a long name, as file systems limit them."""
+    return f".{os.fsdecode(os.fsencode(target.name)[:_PREFIX_BYTES])}."
+
+
 def _remove_leftovers(target: Path) -> None:
     """Removes files that killed processes have left: those beside `target` that nobody holds a lock on."""
-    for name in glob.glob(f".{glob.escape(target.name)}.*.tmp*", root_dir=target.parent, include_hidden=True):
+    for name in glob.glob(f"{glob.escape(_prefix(target))}*.tmp*", root_dir=target.parent, include_hidden=True):
         path = target.with_name(name)
         with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "rb+") as file:
             if _try_lock(file):

@@ -38,10 +38,12 @@ class Flags:
     Attributes:
       groups: title of each group -> the dataclass whose fields are its flags.
       synonyms: names that other programs have for them -> what to write here, for the hint behind an unknown flag.
+      foreign: names of flags that other programs have and this one does not -> a sentence on what to do here.
     """
 
     groups: Mapping[str, type]
     synonyms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    foreign: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
         """Returns {flag: converted value} of the flags that were typed; the last of a repeated flag counts.
@@ -63,15 +65,25 @@ class Flags:
         namespace = _parser(self._fields(), kinds).parse_args(flags)
         return words, {name: convert(name, text, kinds[name]) for name, text in vars(namespace).items()}
 
-    def help(self, prog: str, usage: str, description: str) -> str:
-        """Returns the help text: one entry per flag and group with its unit, default, limits and source."""
+    def help(self, prog: str, usage: str, description: str, topic: str = "") -> str:
+        """Returns the help text: one entry per flag and group with its unit, default, limits and source.
+
+        Args:
+          prog, usage, description: of the program.
+          topic: name of the only flag that is asked for, as `help_topic` returns it; "": all of them.
+
+        Raises:
+          UserError: there is no such flag.
+        """
+        only = self._known(f"--{topic.lstrip('-')}") if topic else None
         formatter = _formatter(prog)
-        formatter.add_usage(f"{prog} {usage}", [], [])
-        formatter.add_text(description)
+        if only is None:
+            formatter.add_usage(f"{prog} {usage}", [], [])
+            formatter.add_text(description)
         for title, group in self.groups.items():
-            parser = _parser({field.name: field for field in dataclasses.fields(group)}, _kinds(group))
+            fields = {f.name: f for f in dataclasses.fields(group) if only in (None, f.name)}
             formatter.start_section(title)
-            formatter.add_arguments(parser._actions)
+            formatter.add_arguments(_parser(fields, _kinds(group))._actions)
             formatter.end_section()
         return formatter.format_help()
 
@@ -99,6 +111,8 @@ class Flags:
 
     def _hint(self, token: str) -> str:
         name = token.partition("=")[0].lstrip("-").replace("-", "_")
+        if name in self.foreign:
+            return f" {self.foreign[name]}"
         found = (
             f" Did you mean {self.synonyms[name]}?"
             if name in self.synonyms
@@ -111,6 +125,15 @@ class Flags:
 
     def _fields(self) -> dict[str, dataclasses.Field[Any]]:
         return {field.name: field for group in self.groups.values() for field in dataclasses.fields(group)}
+
+
+def help_topic(argv: Sequence[str]) -> str | None:
+    """Returns the flag that `--help=FLAG` asks about, "" for `--help` or `-h` alone, None where no help is wanted."""
+    for word in argv:
+        flag, _, topic = word.partition("=")
+        if flag in HELP_FLAGS:
+            return topic
+    return None
 
 
 def _kinds(group: type) -> dict[str, Any]:

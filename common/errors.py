@@ -58,13 +58,16 @@ def one_line(error: BaseException) -> str:
 def closest(word: str, allowed: Iterable[str], cutoff: float = 0.6) -> str:
     """Returns " Did you mean X?" for the entry of `allowed` nearest to `word`, or "" where none is near.
 
+    Capitals count as small letters.
+
     Args:
       word: what was given.
       allowed: what may be.
       cutoff: from 0 to 1, how similar is near (`difflib.get_close_matches`).
     """
-    matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=cutoff)
-    return f" Did you mean {matches[0]}?" if matches else ""
+    small = {name.lower(): name for name in allowed}
+    matches = difflib.get_close_matches(word.lower(), small, n=1, cutoff=cutoff)
+    return f" Did you mean {small[matches[0]]}?" if matches else ""
 
 
 def exit_code(name: str, action: Callable[[], object]) -> int:

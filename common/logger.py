@@ -194,7 +194,7 @@ class Logger:
 
     Args:
       folder: where the files go; it is created.
-      formats: some of `FORMATS`; None: those of `default_formats`.
+      formats: some of `FORMATS`; None: those of `default_formats`, to which a list that starts with `+` adds its own.
       rank: number of this process among those that train together; above 0 the files' names carry it.
 
     Raises:
@@ -202,7 +202,7 @@ class Logger:
     """
 
     def __init__(self, folder: str | os.PathLike[str], formats: Sequence[str] | None = None, rank: int = 0) -> None:
-        formats = default_formats(rank) if formats is None else formats
+        formats = default_formats(rank) if formats is None else whole_formats(formats, default_formats(rank))
         check_formats(formats)
         self.folder = Path(folder).expanduser()
         self.rank = rank
@@ -280,7 +280,19 @@ def default_folder() -> Path:
 def default_formats(rank: int = 0) -> tuple[str, ...]:
     """Returns the formats of OPENAI_LOG_FORMAT, else the usual ones; above rank 0 OPENAI_LOG_FORMAT_MPI, else none."""
     variable, usual = ("OPENAI_LOG_FORMAT_MPI", "") if rank else ("OPENAI_LOG_FORMAT", "stdout,log,csv")
-    return tuple(name.strip() for name in os.environ.get(variable, usual).split(",") if name.strip())
+    return whole_formats(_names(os.environ.get(variable, usual)), _names(usual))
+
+
+def whole_formats(formats: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
+    """Returns a list of formats; one that starts with `+`, as in `+tensorboard`, has the usual ones in front."""
+    if not (formats and formats[0].startswith("+")):
+        return tuple(formats)
+    added = [name.removeprefix("+") for name in formats]
+    return tuple(dict.fromkeys([*usual, *added]))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def check_formats(formats: Sequence[str], argument: str = "formats") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,9 +29,9 @@ def load_monitor(folder: str | Path) -> pd.DataFrame:
       UserError: there is no monitor file, or one is not in the format of Baselines.
     """
     folder = Path(folder).expanduser()
-    paths = sorted(folder.glob("*.monitor.csv"))
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder")
+    paths = sorted(folder.glob("*.monitor.csv"))
     if not paths:
         below = sorted({path.parent.name for path in folder.glob("*/*.monitor.csv")})
         hint = f"; {len(below)} folders in it have some, such as {folder / below[0]}" if below else ""

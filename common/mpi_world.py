@@ -18,6 +18,8 @@ mpi4py.rc.thread_level = "funneled"
 os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # a rank that waits leaves its core to its other threads
 from mpi4py import MPI  # noqa: E402 (initialises)
 
+from common.mpi_watch import Watch  # noqa: E402
+
 T = TypeVar("T")
 
 
@@ -33,6 +35,7 @@ class World(Communicator):
         self._comm = MPI.COMM_WORLD
         self.rank, self.size = self._comm.rank, self._comm.size
         self.library = MPI.Get_library_version().split(",")[0]
+        self._watch = Watch(self._comm)
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         total = np.empty_like(array, order="C")
@@ -79,7 +82,8 @@ class World(Communicator):
         outcome: tuple[Any, str | None] = (None, None)
         if self.rank == 0:
             outcome = _attempt(function)
-        value, mistake = self._comm.bcast(outcome)
+        with self._timed():
+            value, mistake = self._comm.bcast(outcome)
         if mistake is not None:
             raise _agreed(mistake)
         return value
@@ -87,7 +91,9 @@ class World(Communicator):
     def everywhere(self, function: Callable[[], T]) -> T:
         value: Any
         value, mistake = _attempt(function)
-        mistakes = [text for text in self._comm.allgather(mistake) if text is not None]
+        with self._timed():
+            outcomes = self._comm.allgather(mistake)
+        mistakes = [text for text in outcomes if text is not None]
         if mistakes:
             raise _agreed(mistakes[0])
         return value
@@ -99,7 +105,8 @@ class World(Communicator):
     def _timed(self) -> Iterator[None]:
         start = time.perf_counter()
         try:
-            yield
+            with self._watch.waiting():
+                yield
         finally:
             self.seconds += time.perf_counter() - start
 

@@ -9,7 +9,7 @@ import types
 import typing
 from typing import Any
 
-from common.errors import UserError, brief
+from common.errors import UserError, brief, closest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,9 @@ def validate(config: Any) -> None:
         value = getattr(config, field.name)
         _check_type(field.name, value, kinds[field.name])
         if spec.choices is not None and value not in spec.choices:
-            raise UserError(f"--{field.name}={brief(value)}: must be {one_of(spec.choices)}")
+            hint = closest(str(value), spec.choices)
+            allowed = one_of(spec.choices) + (f".{hint}" if hint else "")
+            raise UserError(f"--{field.name}={brief(value)}: must be {allowed}")
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not isinstance(number, bool):
                 _check_number(field.name, number, spec)

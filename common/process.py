@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
+from common.errors import UserError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_FEWEST_DESCRIPTORS = 64  # that a run of few environments has open
+_MOST_DESCRIPTORS = 65536
 # Set by Open MPI; by MPICH, Intel MPI and Slurm's PMI-2; by Slurm's srun with any plugin, PMIx among them.
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
@@ -32,15 +38,17 @@ class Interruption:
     Attributes:
       signal: number of the signal that came, 0 for none.
       deferred: whether a first signal is noted only; else it raises KeyboardInterrupt as a second one does.
+      closing: whether further signals are left alone, since what was started is being closed, which takes seconds.
 
     Args:
       quiet: whether nothing is said about it.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    SIGNALS = SIGNALS
 
     def __init__(self, deferred: bool = False, quiet: bool = False) -> None:
         self.signal, self.deferred, self._quiet = 0, deferred, quiet
+        self.closing = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -53,12 +61,38 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
+        if self.closing:
+            self.signal = self.signal or number
+            return
         if self.signal or not self.deferred:
             self.signal = self.signal or number
             raise KeyboardInterrupt
         self.signal = number
         if not self._quiet:
             os.write(2, b"\nstopping after this update; once more to stop at once\n")  # `print` may be at work already
+
+
+def end_at_signals() -> None:
+    """Has a signal end this process at once and without a word, where no `Interruption` is at work.
+
+    So one that comes while Python itself ends gives no traceback. The exit code is 128 + signal.
+    """
+    for number in SIGNALS:
+        signal.signal(number, lambda number, frame: os._exit(128 + number))
+
+
+def raise_descriptor_limit() -> None:
+    """Lets this process and its children open as many files as the system allows them.
+
+    Raises:
+      UserError: those are too few for any run.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < _FEWEST_DESCRIPTORS:
+        raise UserError(f"ulimit -n {hard}: too few open files for a run; must be at least {_FEWEST_DESCRIPTORS}")
 
 
 class _Tolerant:
@@ -109,6 +143,12 @@ def tolerant_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+def say_waiting(what: str) -> None:
+    """Says on a terminal what takes a while."""
+    if sys.stderr.isatty():
+        print(f"{what} ...", file=sys.stderr, flush=True)
+
+
 def output_closed() -> int:
     """The exit code of a program whose standard output is read no more, as by `head`; what follows goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -132,8 +172,8 @@ def suit_tensorflow(observation_space: Any) -> None:
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Keeps TensorFlow's start-up messages off the terminal, unless the user has set TF_CPP_MIN_LOG_LEVEL."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    """Keeps TensorFlow's start-up messages off the terminal, unless TF_CPP_MIN_LOG_LEVEL asks for them (0, 1, 2)."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
         yield
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from baselines_acktr.config import BEFORE
+from baselines_acktr.config import BEFORE, settled_architecture
 from common.atomic_file import StrPath
 from common.errors import UserError, brief
 
@@ -98,8 +98,14 @@ def check_compatible(
         if value is not None:
             value = describe_space(value) if key.endswith("space") else value
             _check_same(path, "environment" if key == "env_id" else key.replace("_", " "), meta.get(key), value)
-    for key, value in (config or {}).items():
-        _check_same(path, key, hyperparameters(meta).get(key), list(value) if isinstance(value, tuple) else value)
+    found = settled_architecture(meta.get("network"), hyperparameters(meta))
+    for key, value in settled_architecture(meta.get("network"), config or {}).items():
+        _check_same(path, key, _plain(found.get(key)), _plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as JSON brings it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check_same(path: StrPath, what: str, trained: Any, asked: Any) -> None:

@@ -13,7 +13,6 @@ it is frozen, are refused. Register your own and name it in `--network=`:
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,8 +20,10 @@ import gymnasium as gym
 import keras
 import numpy as np
 
-from baselines_acktr.config import HIDDEN_SIZES, PIXEL_CONVOLUTIONS
-from common.errors import UserError, brief, closest
+from baselines_acktr.agent.network_names import unknown_network
+from baselines_acktr.config import HIDDEN_ACTIVATIONS, HIDDEN_SIZES, PIXEL_CONVOLUTIONS
+from common.errors import UserError, brief
+from common.importing import import_named
 
 Builder = Callable[[gym.spaces.Box, Any], keras.Model]
 _MOST_CHANNELS = 16  # in a first axis that is taken for that of channels
@@ -40,11 +41,11 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
 
 def _imported(name: str) -> Builder:
-    module_name, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"--network={name}: {error}; must be module:function of something importable") from error
+    module, _, attribute = name.partition(":")
+    builder = getattr(import_named(module, f"--network={name}"), attribute, None)
+    if builder is None:
+        raise UserError(f"--network={name}: module {module} has no {attribute or 'function without a name'}")
+    return builder
 
 
 def network_name(network: str | Builder) -> str:
@@ -71,10 +72,7 @@ def find_network(name: str) -> Builder:
     if name not in _BUILDERS and ":" in name:
         register(name)(_imported(name))
     if name not in _BUILDERS:
-        raise UserError(
-            f"--network={name}: unknown network; must be one of {', '.join(sorted(_BUILDERS))} or module:function."
-            + closest(name, _BUILDERS)
-        )
+        raise unknown_network(name, _BUILDERS)
     return _BUILDERS[name]
 
 
@@ -138,7 +136,7 @@ def cnn(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     Raises:
       UserError: if observations are not images, or the image is too small for the convolutions.
     """
-    activation = config.activation or "relu"
+    activation = config.activation or HIDDEN_ACTIVATIONS["cnn"]
     inputs, x = _image_input(observation_space, "cnn")
     sizes = list(zip(config.conv_filters, config.conv_kernels, config.conv_strides, strict=True))
     x = _convolutions(x, sizes, activation, "cnn")
@@ -153,7 +151,7 @@ def pixels(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     Raises:
       UserError: if observations are not images, or the image is too small for the convolutions.
     """
-    activation = config.activation or "relu"
+    activation = config.activation or HIDDEN_ACTIVATIONS["pixels"]
     inputs, x = _image_input(observation_space, "pixels")
     x = _convolutions(x, PIXEL_CONVOLUTIONS, activation, "pixels")
     x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["pixels"], activation)
@@ -167,5 +165,5 @@ def mlp(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     x = keras.layers.Flatten()(keras.ops.cast(inputs, keras.config.floatx()))
     if observation_space.dtype == np.uint8:
         x = x * (1 / max(1, int(observation_space.high.max())))
-    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["mlp"], config.activation or "tanh")
+    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["mlp"], config.activation or HIDDEN_ACTIVATIONS["mlp"])
     return keras.Model(inputs, x, name="mlp")

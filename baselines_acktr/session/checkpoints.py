@@ -8,6 +8,7 @@ log files, settings), which only resuming opens. The model is written last: a ch
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import sys
 import threading
@@ -255,7 +256,7 @@ def read_model(path: str, argument: str) -> SavedModel:
       UserError: it is missing or damaged, or no model can be made of it, naming `argument`, which asked for it.
     """
     for folder in (Path(path), Path(path) / FOLDER):
-        if folder.is_dir() and (found := _newest(folder, _whole_model, argument)):
+        if os.path.isdir(folder) and (found := _newest(folder, _whole_model, argument)):
             print(f"loading {found.path}", file=sys.stderr)
             return found.checked(argument)
     try:
@@ -297,7 +298,8 @@ def _set_aside(folder: Path) -> None:
 
 
 def _numbers(folder: Path) -> list[int]:
-    return sorted(int(path.stem) for path in folder.glob(f"*{_MODEL}") if path.stem.isdecimal())
+    found = folder.glob(f"*{_MODEL}") if os.path.isdir(folder) else ()  # which may have a name that is too long
+    return sorted(int(path.stem) for path in found if path.stem.isdecimal())
 
 
 def _paths(folder: Path, updates: int) -> tuple[Path, Path]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import resource
 import secrets
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +33,7 @@ from common.mpi import ALONE, Communicator
 from common.random_state import rank_seed
 
 AgentT = TypeVar("AgentT", bound=Agent)
+WINDOW = 30.0  # seconds that the speed is a mean of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +199,7 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
         metrics = model.update(rollout, run.total_timesteps, report)
         model.timesteps += rollout.rewards.size * comm.size
         model.updates += 1
+        clock.tick()
         wanted = bool(run.callback and run.callback(model))
         now = ranks.progress(comm, runner, wanted, bool(run.keeper and run.keeper.due(model.updates)))
         stop = now.stop
@@ -225,11 +229,20 @@ class _Clock:
 
     def __init__(self, model: Agent) -> None:
         self._model, self._comm = model, model.comm
-        self._first, self._start, self._waited = model.timesteps, time.perf_counter(), model.comm.seconds
+        self._start, self._waited = time.perf_counter(), model.comm.seconds
+        self._ticks: deque[tuple[float, int]] = deque()  # time and timesteps after updates
 
-    def fps(self) -> float:
-        """Timesteps per second, of all ranks together."""
-        return (self._model.timesteps - self._first) / (time.perf_counter() - self._start)
+    def tick(self) -> None:
+        """Notes the end of an update."""
+        now = time.perf_counter()
+        self._ticks.append((now, self._model.timesteps))
+        while len(self._ticks) > 2 and self._ticks[1][0] < now - WINDOW:
+            self._ticks.popleft()
+
+    def fps(self) -> int | float:
+        """Timesteps per second of the last updates, of all ranks together; NaN after the first, which compiles."""
+        (start, before), (end, after) = self._ticks[0], self._ticks[-1]
+        return round((after - before) / (end - start)) if after > before else math.nan
 
     def comm_share(self) -> float:
         """The part of the time that this rank was in MPI calls, waiting for others included."""
@@ -241,7 +254,7 @@ def _report(logger: Logger, model: Agent, now: ranks.Progress, metrics: dict[str
         {
             "nupdates": model.updates,
             "total_timesteps": model.timesteps,
-            "fps": int(clock.fps()),
+            "fps": clock.fps(),
             "eprewmean": now.reward,
             "eplenmean": now.length,
             "episodes": now.episodes,

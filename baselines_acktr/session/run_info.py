@@ -55,6 +55,15 @@ def collect(
     }
 
 
+def versions() -> str:
+    """Returns the versions of this program, of Python and of the packages that matter to a run, in a line each."""
+    state = git_state(_SOURCE)
+    commit = f" (commit {state['commit'][:12]}{', changed' if state['changed'] else ''})" if state else ""
+    lines = [f"baselines_acktr {version_of('baselines_acktr') or 'not installed'}{commit}"]
+    lines.append(f"Python {platform.python_version()}")
+    return "\n".join(lines + [f"{name} {version_of(name)}" for name in PACKAGES])
+
+
 def write(folder: Path, info: Mapping[str, Any]) -> Path:
     """Writes `info` to run.json in `folder` at once or not at all; an earlier run.json there is kept under its time."""
     path = folder / "run.json"

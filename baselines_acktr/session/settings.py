@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from baselines_acktr.agent.network_names import BUILT_IN, unknown_network
 from baselines_acktr.config import ARCHITECTURE, SYNONYMS
+from baselines_acktr.session.foreign_flags import FOREIGN_FLAGS
 from baselines_acktr.session.learners import ALGORITHMS, LEARNERS, describe_num_env
 from common import cli
 from common.errors import UserError, brief
@@ -26,6 +28,7 @@ NOT_RESUMED = (*PATHS, "resume", "trust")  # what a checkpoint has no say in: it
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "seed")
 ENVIRONMENT = {"frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
+_LONGEST_LOG = f"checkpoints/{'0' * 50}"  # file in a log folder
 T = TypeVar("T")
 
 
@@ -56,7 +59,9 @@ class RunOptions:
     frame_stack: int = option(4, "frames in one observation of an Atari game", unit="frames", minimum=1)
     reward_scale: float = option(1.0, "factor of the rewards that are learned from", above=0)
     log_path: str | None = option(None, "log folder; by default OPENAI_LOGDIR or a new temporary one")
-    log_format: tuple[str, ...] = option((), "stdout,log,csv,json,tensorboard; by default OPENAI_LOG_FORMAT")
+    log_format: tuple[str, ...] = option(
+        (), "stdout,log,csv,json,tensorboard; by default OPENAI_LOG_FORMAT, to which +tensorboard adds one"
+    )
     log_interval: int = option(100, "updates between two reports", unit="updates", minimum=1)
     save_path: str | None = option(None, "file to save the model to at the end")
     save_interval: int = option(
@@ -92,6 +97,7 @@ FLAGS = cli.Flags(
     {"the run": RunOptions}
     | {f"{alg} with {kind} actions": learner.config_class for (alg, kind), learner in LEARNERS.items()},
     SYNONYMS,
+    FOREIGN_FLAGS,
 )
 
 
@@ -170,6 +176,10 @@ class Settings:
         names = [field.name for field in dataclasses.fields(self.config)]
         return [n for n in names if n not in loaded and self.origins[n] != "command line"] if loaded else []
 
+    def with_log_path(self, path: str) -> Settings:
+        """Returns the settings with the same log folder, named otherwise."""
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, log_path=path))
+
     def preset(self, **values: Any) -> Settings:
         """Returns the settings with options that follow from the environment, unless they were given."""
         free = {name: value for name, value in values.items() if getattr(self.options, name) is None}
@@ -224,6 +234,7 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     )
     values, origins = cli.resolve(*layers, ("command line", cli.only(RunOptions, typed)))
     options = RunOptions(**values)
+    _check_network(options)
     typed = {name: value for name, value in typed.items() if name not in values}
     loaded = cli.tuples(_hyperparameters_of(meta))
     _check_hyperparameters(options.alg, loaded, typed)
@@ -299,11 +310,12 @@ def check_files(settings: Settings) -> None:
             _check_file(name, path)
     if options.log_path is not None:
         typed = settings.origins["log_path"] != "environment preset"
-        check_folder("--log_path" if typed else "OPENAI_LOGDIR", options.log_path, options.log_path)
-    from common.logger import check_formats, default_formats  # late: rich and tqdm
+        argument = "--log_path" if typed else "OPENAI_LOGDIR"
+        check_folder(argument, options.log_path, options.log_path, longest=_LONGEST_LOG)
+    from common.logger import check_formats, default_formats, whole_formats  # late: rich and tqdm
 
     if options.log_format:
-        check_formats(options.log_format, "--log_format")
+        check_formats(whole_formats(options.log_format, ()), "--log_format")
     else:
         check_formats(default_formats(), "OPENAI_LOG_FORMAT")
     for name, needs in (("play_episodes", "--play"), ("greedy", "--play or --save_video_interval")):
@@ -315,6 +327,16 @@ def _settled(value: T | None) -> T:
     if value is None:
         raise RuntimeError("this setting has no value yet")
     return value
+
+
+def _check_network(options: RunOptions) -> None:
+    """Raises `UserError` for a network that nobody can have registered, before TensorFlow is imported."""
+    name, env = options.network, options.env or ""
+    if name is None or ":" in name or ":" in env:  # a module may register its own
+        return
+    networks = sys.modules.get("baselines_acktr.agent.networks")
+    if name not in BUILT_IN and not (networks and networks.is_registered(name)):
+        raise unknown_network(name, BUILT_IN)
 
 
 def _check_hyperparameters(alg: str, loaded: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
@@ -382,20 +404,21 @@ def _check_file(name: str, path: str) -> None:
     check_folder(f"--{name}", path, os.path.dirname(path))
 
 
-def check_folder(argument: str, path: str, folder: str) -> None:
+def check_folder(argument: str, path: str, folder: str, longest: str = "") -> None:
     """Raises unless files can be made in `folder`, or in the nearest folder above it that exists.
 
     Args:
       argument: what `path` was given by, for the message.
       path: as given.
       folder: the one that files shall be in.
+      longest: name, below `path`, that is as long as any of theirs.
     """
     folder = os.path.abspath(folder)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.lstat(path)  # raises where a name is too long
+            os.lstat(os.path.join(path, longest))  # raises where a name is too long
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

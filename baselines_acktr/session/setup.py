@@ -14,8 +14,9 @@ from baselines_acktr.session import environments
 from baselines_acktr.session.learners import LEARNERS, kind_of
 from baselines_acktr.session.settings import FLAGS, Settings, check_files, settle
 from baselines_acktr.session.showing import check_shown
+from common.errors import UserError
 from common.mpi import ALONE, Communicator
-from common.process import quiet_tensorflow, suit_tensorflow
+from common.process import quiet_tensorflow, raise_descriptor_limit, say_waiting, suit_tensorflow
 
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
@@ -26,9 +27,34 @@ if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is insta
 
 def set_up(argv: Sequence[str], comm: Communicator, stack: contextlib.ExitStack) -> tuple[Settings, bool, Agent]:
     """Settles the flags in rank 0, and builds the model in all ranks; writes nothing but a lock, as `prepare`."""
+    _require_same_flags(argv, comm)
+    comm.everywhere(_require_resources)
     settled, locked = comm.on_root(lambda: prepare(argv, stack))
+    if comm.size > 1:  # which may be in other folders
+        settled = settled.with_log_path(comm.on_root(lambda: os.path.abspath(settled.log_path)))
     settings, model = comm.everywhere(lambda: probe(settled, comm))
     return settings, locked, model
+
+
+def _require_same_flags(argv: Sequence[str], comm: Communicator) -> None:
+    """Raises UserError unless all ranks were started with the same flags."""
+    first = comm.scatter([list(argv)] * comm.size if comm.rank == 0 else None)
+
+    def compare() -> None:
+        if list(argv) != first:
+            own = [word for word in argv if word not in first] or ["fewer flags"]
+            raise UserError(f"rank {comm.rank}: was started with {' '.join(own)}; must have the same flags as rank 0")
+
+    comm.everywhere(compare)
+
+
+def _require_resources() -> None:
+    """Raises UserError where no run is possible at all, whatever its flags."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the current folder has been deleted; change to one that exists") from error
+    raise_descriptor_limit()
 
 
 def prepare(argv: Sequence[str], stack: contextlib.ExitStack) -> tuple[Settings, bool]:
@@ -40,7 +66,7 @@ def prepare(argv: Sequence[str], stack: contextlib.ExitStack) -> tuple[Settings,
     """
     typed = FLAGS.parse(argv)
     folder = Path(typed.get("log_path") or os.environ.get("OPENAI_LOGDIR") or "").expanduser()
-    locked = bool(typed.get("resume")) and folder != Path() and folder.is_dir()
+    locked = bool(typed.get("resume")) and folder != Path() and os.path.isdir(folder)
     if locked:
         from baselines_acktr.session import run_info  # late: NumPy
 
@@ -70,6 +96,8 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Age
         kind = kind_of(env.single_action_space, f"--env={settings.env}")
         observations = env.single_observation_space
         suit_tensorflow(observations)
+        if "tensorflow" not in sys.modules and comm.rank == 0:
+            say_waiting("loading TensorFlow")
         with quiet_tensorflow():
             model_class = LEARNERS[options.alg, kind].import_class()
 

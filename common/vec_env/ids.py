@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from common.errors import UserError, closest
+from common.importing import import_named
 
 
 def registered_ids() -> list[str]:
@@ -32,7 +31,7 @@ def find_spec(env_id: str) -> EnvSpec:
         raise UserError(f"env_id={env_id}: must be the id of an environment; gymnasium.register gives it one")
     module, name = split_module(env_id)
     if module:
-        _import(module, env_id)
+        import_named(module, f"--env={env_id}")
     if name not in gym.registry:
         _register_atari()
     if name not in gym.registry:
@@ -60,13 +59,6 @@ def newer_version(spec: EnvSpec) -> str:
     ]
     newest = max(versions, key=lambda other: other.version or 0, default=spec)
     return "" if newest.id == spec.id else f" Did you mean {newest.id}?"
-
-
-def _import(module: str, env_id: str) -> None:
-    try:
-        importlib.import_module(module)
-    except (ImportError, TypeError, ValueError) as error:
-        raise UserError(f"--env={env_id}: cannot import module {module} ({error})") from error
 
 
 def _register_atari() -> None:

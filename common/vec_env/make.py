@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 import sys
 import traceback
@@ -19,6 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from common.errors import RunFailedError, UserError, closest
+from common.importing import import_named
 from common.random_state import rank_seed
 from common.vec_env.door import CheckedEnv
 from common.vec_env.env_state import ResumableEnv
@@ -140,7 +140,7 @@ def make_env(
       UserError: what it says of itself, or does, is not allowed (see `door`).
     """
     if module:
-        importlib.import_module(module)
+        import_named(module, f"--env={module}:{spec.id}")
     options: dict[str, Any] = {"disable_env_checker": True}
     if render_mode is not None:  # not every environment takes the argument
         options["render_mode"] = render_mode

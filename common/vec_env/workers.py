@@ -7,6 +7,7 @@ Signals that end a run are for the parent alone, which closes its workers.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -26,6 +27,7 @@ from common.errors import RunFailedError
 START_METHOD = "forkserver"
 START_TIMEOUT = 300.0  # seconds for a worker to build its environment
 CLOSE_TIMEOUT = 2.0  # seconds until a worker that does not close is killed
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -216,15 +218,17 @@ def starting() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # which may raise KeyboardInterrupt
 
 
 def serve_parent() -> None:
     """Prepares a worker process: signals are the parent's, and so is its core while it wakes the other workers.
 
-    Programs that the worker starts are not affected by the former. The latter is Linux's SCHED_BATCH.
+    Programs that the worker starts are not affected by the former. The latter is Linux's SCHED_BATCH. A worker that is
+    stopped (SIGSTOP) does not see that its pipe is closed; the kernel kills it when the server of the workers ends.
     """
+    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
     for number in _SIGNALS:
         signal.signal(number, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

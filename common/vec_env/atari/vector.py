@@ -28,7 +28,6 @@ import os
 import pickle
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
-from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import numpy as np
@@ -37,6 +36,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from common.shared_memory import SharedMemory
 from common.vec_env.atari import worker
 from common.vec_env.atari.game import (
     MAX_FRAMES,
@@ -188,7 +188,7 @@ class NativeAtariVectorEnv(VectorEnv):
         self._memory.close()
 
     def _start_workers(self, settings: GameSettings) -> None:
-        self._memory = SharedMemory(create=True, size=self.num_envs * slot_type(settings.frame_stack).itemsize)
+        self._memory = SharedMemory(self.num_envs * slot_type(settings.frame_stack).itemsize)
         self._slots = worker.shared_slots(self._memory, settings.frame_stack, self.num_envs)
         arguments = [(settings, self._memory, self.num_envs, share) for share in self._shares]
         names = [of_environments(share[0], share[-1], None) for share in self._shares]
@@ -197,8 +197,6 @@ class NativeAtariVectorEnv(VectorEnv):
         except BaseException:
             self.close(timeout=0.0)
             raise
-        finally:
-            self._memory.unlink()  # the name; the memory itself lasts until all have closed it
 
     def _call(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
         """Calls a method of every `Game` whose arguments are not None; returns its results, in order."""

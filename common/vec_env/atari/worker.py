@@ -12,12 +12,12 @@ import pickle
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import cv2
 import numpy as np
 
+from common.shared_memory import SharedMemory
 from common.vec_env.atari.game import Game, GameSettings, slot_type
 from common.vec_env.workers import of_environments, serve_parent
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 from multiprocessing.process import BaseProcess
-from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING
 
 import numpy as np
 from gymnasium import spaces
 
+from common.shared_memory import SharedMemory
 from common.vec_env.mujoco import pixels_worker
 from common.vec_env.mujoco.pixels_worker import FRAME_SHAPE, ROWS, SIZE
 from common.vec_env.workers import CLOSE_TIMEOUT, Workers
@@ -91,7 +91,7 @@ class PixelObserver:
 
     def _start_workers(self, number: int) -> None:
         size = (self._env.num_envs, self._env.model.nq)
-        self._memory = SharedMemory(create=True, size=pixels_worker.shared_size(*size))
+        self._memory = SharedMemory(pixels_worker.shared_size(*size))
         self._shared_positions, self._shared_frames = pixels_worker.shared_arrays(self._memory, *size)
         arguments = [(self._env.model, self._env.spec.name, self._memory, self._env.num_envs)] * number
         names = [f"renderer {index}" for index in range(number)]
@@ -100,8 +100,6 @@ class PixelObserver:
         except BaseException:
             self.close(timeout=0.0)
             raise
-        finally:
-            self._memory.unlink()  # the name; the memory itself lasts until all have closed it
 
     def _render(self, qpos: np.ndarray) -> np.ndarray:
         """Returns frames, uint8 `[M, 42, 42, 3]`, of the positions `[M, nq]`, shared out equally."""

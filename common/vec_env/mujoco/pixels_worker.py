@@ -23,7 +23,6 @@ import os
 import struct
 import traceback
 from multiprocessing.connection import Connection
-from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import cv2
@@ -31,6 +30,7 @@ import mujoco
 import numpy as np
 
 from common.errors import UserError
+from common.shared_memory import SharedMemory
 from common.vec_env.rendering import create_context
 from common.vec_env.workers import serve_parent
 

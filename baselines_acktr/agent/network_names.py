@@ -1,0 +1,32 @@
+"""Names of networks, known before TensorFlow is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from baselines_acktr.config import HIDDEN_SIZES
+from common.errors import UserError, closest
+
+BUILT_IN = tuple(HIDDEN_SIZES)
+_RECURRENT = "recurrent networks are not supported; cnn with --frame_stack sees several frames"
+# Networks of other programs -> what to do here.
+_FOREIGN = {
+    "lstm": "recurrent networks are not supported",
+    "cnn_lstm": _RECURRENT,
+    "cnn_lnlstm": _RECURRENT,
+    "conv_only": "cnn is the nearest one",
+    "impala_cnn": "cnn is the nearest one; a network of your own is module:function",
+    "cnn_small": ("write --network=cnn --conv_filters=8,16 --conv_kernels=8,4 --conv_strides=4,2 --hidden_sizes=128"),
+}
+
+
+def unknown_network(name: str, known: Collection[str]) -> UserError:
+    """The error of a name that no network has, with what to write instead.
+
+    Args:
+      name: what was given.
+      known: the names that are registered.
+    """
+    allowed = f"must be one of {', '.join(sorted(known))} or module:function"
+    hint = f"; {_FOREIGN[name]}" if name in _FOREIGN else f".{closest(name, known)}"
+    return UserError(f"--network={name}: unknown network; {allowed}{hint}")

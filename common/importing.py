@@ -1,0 +1,46 @@
+"""Importing a module that the user has named."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from types import ModuleType
+
+from common.errors import UserError
+
+
+def import_named(module: str, argument: str) -> ModuleType:
+    """Imports a module, which may also lie in the current folder.
+
+    Python itself looks there only where it is started with `-m` or `-c`. The folder comes last, so that nothing in it
+    takes the place of an installed module, and stays, since the module may import its neighbours later.
+
+    Args:
+      module: its absolute name.
+      argument: what the user gave it by, which messages begin with.
+
+    Raises:
+      UserError: it cannot be imported, whatever it raises itself.
+    """
+    if not module or module.startswith("."):
+        raise UserError(
+            f"{argument}: module {module or 'without a name'}: must be the whole name, such as package.module"
+        )
+    with contextlib.suppress(FileNotFoundError):
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise UserError(f"{argument}: cannot import module {module} ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """Says what a module raised, and in which line."""
+    if isinstance(error, ImportError):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error}; {last.filename}, line {last.lineno}"
