@@ -17,7 +17,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import resource_tracker, util
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
@@ -225,13 +225,25 @@ def starting() -> Iterator[None]:
 def serve_parent() -> None:
     """Prepares a worker process: signals are the parent's, and so is its core while it wakes the other workers.
 
-    Programs that the worker starts are not affected by the former. The latter is Linux's SCHED_BATCH. A worker that is
-    stopped (SIGSTOP) does not see that its pipe is closed; the kernel kills it when the server of the workers ends.
+    Programs that the worker starts are not affected by the former. The latter is Linux's SCHED_BATCH.
     """
-    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+    _wake_at_the_end()
     for number in _SIGNALS:
         signal.signal(number, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     with contextlib.suppress(AttributeError, OSError):  # no such policy, or not allowed
         if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _wake_at_the_end() -> None:
+    """Has a worker that is stopped (SIGSTOP) continue when the parent is gone, so that it ends like the others.
+
+    The kernel sends it SIGCONT when the server of the workers ends. That one ends when nobody holds its pipe any more:
+    the parent does, and each worker does until here, though it may not start processes of its own.
+    """
+    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGCONT)
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
