@@ -6,6 +6,7 @@ The user's main script is not imported again by the workers; `cloudpickle` carri
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import multiprocessing
 import pickle
@@ -28,10 +29,13 @@ from common.vec_env.workers import (
     WorkerError,
     kill_at_end,
     of_environments,
+    require_descriptors,
     serve_parent,
     starting,
     stop,
 )
+
+_NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EACCES)
 
 
 class SubprocVectorEnv(AsyncVectorEnv):
@@ -51,14 +55,16 @@ class SubprocVectorEnv(AsyncVectorEnv):
           prepare: called first in every worker.
 
         Raises:
-          UserError: as raised in a worker.
+          UserError: as raised in a worker, or the system has no room for workers.
           WorkerError: an environment could not be built, with its index and the worker's traceback.
         """
         self.timeout = max(step_timeout, START_TIMEOUT)
         self._failed = False
         self.processes = []
+        require_descriptors(len(env_fns))
         multiprocessing.get_context(START_METHOD).set_forkserver_preload([__name__])  # imports Gymnasium once for all
-        with starting():
+        with _system_errors(), self._killed_unless_started(), contextlib.ExitStack() as self._starting:
+            self._starting.enter_context(starting())
             super().__init__(
                 env_fns,
                 context=START_METHOD,
@@ -80,6 +86,7 @@ class SubprocVectorEnv(AsyncVectorEnv):
 
     def _check_spaces(self) -> None:
         """Runs at the end of Gymnasium's constructor: from here on every pipe notices a dead or hanging worker."""
+        self._starting.close()
         pairs = enumerate(zip(self.processes, self.parent_pipes, strict=True))
         self._workers = [Worker(process, pipe, of_environments(i, i, None)) for i, (process, pipe) in pairs]
         kill_at_end(self, self._workers)
@@ -94,6 +101,15 @@ class SubprocVectorEnv(AsyncVectorEnv):
             for i, (worker, own) in enumerate(zip(self._workers, each, strict=True)):
                 worker.name = of_environments(i, i, None if own is None else own - i)
         super().reset_async(seed, options)
+
+    @contextlib.contextmanager
+    def _killed_unless_started(self) -> Iterator[None]:
+        """Kills the first workers where others cannot be started, before what they have yet to open is gone."""
+        try:
+            yield
+        except BaseException:
+            stop([process for process in self.processes if process.pid is not None], 0.0)
+            raise
 
     @contextlib.contextmanager
     def killed_on_error(self) -> Iterator[None]:
@@ -133,6 +149,19 @@ class _WatchedPipe:
             if not success:
                 raise WorkerError(f"{self._worker.name} raised an exception in its worker process:\n{answer}")
         return answer, success
+
+
+@contextlib.contextmanager
+def _system_errors() -> Iterator[None]:
+    """Names what Gymnasium's workers need of the system: semaphores and memory in /dev/shm."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise UserError(
+            f"--env_backend=subproc: workers cannot be started: {error}; they need room in /dev/shm, sync does without"
+        ) from error
 
 
 def _worker(

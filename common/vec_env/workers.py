@@ -14,6 +14,7 @@ import pickle
 import selectors
 import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +23,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
-from common.errors import RunFailedError
+from common.errors import RunFailedError, UserError
 
 START_METHOD = "forkserver"
 START_TIMEOUT = 300.0  # seconds for a worker to build its environment
 CLOSE_TIMEOUT = 2.0  # seconds until a worker that does not close is killed
+_DESCRIPTORS = 3  # of the parent for each worker: a pipe, and two that tell whether it lives
+_DESCRIPTORS_OF_SERVER = 16  # and of what is open for moments
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -112,6 +115,7 @@ class Workers:
           arguments: of each worker.
           names: of each worker, for messages.
         """
+        require_descriptors(len(arguments))
         context: Any = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload([preload])
         with starting():
@@ -187,12 +191,45 @@ def of_environments(first: int, last: int, seed: int | None) -> str:
 def stop(processes: Sequence[BaseProcess], timeout: float) -> None:
     """Waits for processes that have been asked to end, and kills those that have not after `timeout` seconds."""
     deadline = time.monotonic() + timeout
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.is_alive():
-            process.kill()
-    for process in processes:
-        process.join()
+    with _undisturbed():
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+        for process in processes:
+            process.join()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Puts off what a signal does, which may be to raise KeyboardInterrupt, until the block is left."""
+    if threading.current_thread() is not threading.main_thread():  # others are never disturbed
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+def require_descriptors(workers: int) -> None:
+    """Raises UserError where this process may not open as many files as it needs to start so many workers."""
+    opened: list[int] = []
+    try:
+        for _ in range(_DESCRIPTORS * workers + _DESCRIPTORS_OF_SERVER):
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise UserError(
+            f"ulimit -n: too few open files for {workers} worker processes; raise it, or lower --num_env"
+        ) from error
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def kill_at_end(owner: object, workers: Sequence[Worker]) -> None:
@@ -206,20 +243,22 @@ def _kill(workers: Sequence[Worker]) -> None:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Hides two things from processes that are started meanwhile.
+    """Hides two things from processes that are started meanwhile, and puts off signals to this one.
 
     The main script: `multiprocessing` would import it, and all it imports, in every worker. Signals: workers inherit
-    that these are blocked, until `serve_parent` takes over.
+    that these are blocked, until `serve_parent` takes over. A process that a signal keeps half started could not be
+    killed, as nobody knows its number yet.
     """
     resource_tracker.ensure_running()  # which would unblock them
     main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # which may raise KeyboardInterrupt
+    with _undisturbed():
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            sys.modules["__main__"] = main
 
 
 def serve_parent() -> None:
