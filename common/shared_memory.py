@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
 from collections.abc import Callable
 from multiprocessing import reduction
 from typing import Any
@@ -33,18 +34,20 @@ class SharedMemory:
     def __init__(self, size: int) -> None:
         try:
             descriptor = os.memfd_create("environments")
-            os.ftruncate(descriptor, size)
+            self._attach(descriptor, size)
         except OSError as error:
             raise UserError(f"--num_env: no memory can be shared with worker processes: {error.strerror}") from error
-        self._attach(descriptor, size)
 
     def close(self) -> None:
         """Gives the block back; nothing may refer to `buf` any more."""
         self.buf.close()
-        os.close(self._descriptor)
+        self._close_descriptor()
 
     def _attach(self, descriptor: int, size: int) -> None:
         self._descriptor, self._size = descriptor, size
+        self._close_descriptor = weakref.finalize(self, os.close, descriptor)
+        if os.fstat(descriptor).st_size < size:
+            os.ftruncate(descriptor, size)
         self.buf = mmap.mmap(descriptor, size)
         self.path = f"/proc/{os.getpid()}/fd/{descriptor}"
 

@@ -67,6 +67,8 @@ def measure(options: BenchmarkOptions) -> None:
             loops[alg] = Loop(alg, options.env, options.num_env, options.batch, options.pixels)
             stack.callback(loops[alg].close)
             print(f"{alg}: {options.env}, batch {loops[alg].batch} of {loops[alg].env.num_envs} environments")
+        plan = f"{options.rounds} rounds of {options.updates} updates each follow"
+        print(f"compiling and warming up, which takes about a minute; {plan}", flush=True)
         rates = take_turns(loops, options.rounds, dict.fromkeys(loops, options.updates))
         show(speeds(rates, options.algs[-1]))
         for alg, loop in loops.items():

@@ -222,7 +222,7 @@ def settle(typed: Mapping[str, Any]) -> Settings:
         saved = checkpoints.read_model(typed["load_path"], "--load_path")
         typed["load_path"] = saved.path
     meta = _checked_meta(saved, typed) if saved else {}
-    brought = _options_of(meta) | resumed
+    brought = (_options_of(meta) if saved else {}) | resumed
     if saved:
         _require_trust(saved.path, brought, typed)
     drawn = {"seed": secrets.randbelow(2**31)}
@@ -422,4 +422,4 @@ def check_folder(argument: str, path: str, folder: str, longest: str = "") -> No
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"{argument}={path}: cannot be written: {error.strerror}") from error
+        raise UserError(f"{argument}={brief(path, 300)}: cannot be written: {error.strerror}") from error

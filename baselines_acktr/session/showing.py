@@ -23,7 +23,11 @@ def check_shown(settings: Settings, env: SeededVectorEnv, rank: int) -> None:
     from common.vec_env.rendering import window_problem
 
     if settings.options.video or settings.options.save_video_interval:
-        require_frames(env)
+        try:
+            require_frames(env)
+        except UserError as error:
+            flag = "--video" if settings.options.video else "--save_video_interval"
+            raise UserError(f"{flag}: {error}") from error
     elif rank == 0 and environments.in_window(settings):
         problem = window_problem(environments.open_game(settings))
         if problem:

@@ -534,7 +534,7 @@ def test_workers_leave_an_interrupt_to_the_parent():
         env.step(ACTIONS)
 
 
-def test_closed_environments_leave_no_process_no_shared_memory_and_no_descriptor():
+def test_closed_environments_leave_no_process_and_no_descriptor_that_of_shared_memory_included():
     def descriptors():
         return len(os.listdir("/proc/self/fd"))
 
@@ -548,7 +548,6 @@ def test_closed_environments_leave_no_process_no_shared_memory_and_no_descriptor
         assert time.monotonic() - start < 5.0
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
         assert descriptors() == before
-        assert not Path("/dev/shm", env._memory.name).exists()
 
 
 def run_python(*arguments, cwd=ROOT):
@@ -574,18 +573,21 @@ def test_a_worker_loads_neither_tensorflow_nor_the_main_script(tmp_path):
     assert (tmp_path / "imports").read_text() == "."
 
 
-def test_no_worker_and_no_shared_memory_outlives_a_killed_parent():
+@pytest.mark.parametrize(("env_id", "backend"), [("PongNoFrameskip-v4", "native"), ("CartPole-v1", "subproc")])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_no_worker_outlives_a_killed_parent_not_even_one_that_is_stopped(env_id, backend, stopped):
     done = run_python(
         "-c",
         "import os, signal; from common.vec_env import make_vec_env\n"
-        "env = make_vec_env('PongNoFrameskip-v4', 2, 0); env.reset()\n"
-        "print(env.unwrapped._memory.name, *[process.pid for process in env.unwrapped.processes], flush=True)\n"
+        f"env = make_vec_env('{env_id}', 2, 0, backend='{backend}'); env.reset()\n"
+        "pids = [process.pid for process in env.unwrapped.processes]\n"
+        f"if {stopped}: os.kill(pids[0], signal.SIGSTOP)\n"
+        "print(*pids, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n",
     )
-    name, *pids = done.stdout.split()
+    pids = done.stdout.split()
     assert pids
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while alive := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, f"still running: {alive}"
         time.sleep(0.1)
-    assert not Path("/dev/shm", name).exists()

@@ -1,0 +1,303 @@
+"""Claims about what users type out of habit, and about the folders that they type it in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hostile_files import ACTIONS, OBSERVATIONS, small_model
+from repository import ROOT
+
+import run
+from baselines_acktr.agent.description import check_compatible
+from baselines_acktr.agent.network_names import BUILT_IN
+from baselines_acktr.session.foreign_flags import FOREIGN_FLAGS
+from baselines_acktr.session.learners import DISCRETE
+from baselines_acktr.session.next_steps import next_steps
+from baselines_acktr.session.settings import FLAGS, Settings, settle
+from common import array_file
+from common.errors import UserError
+from common.importing import import_named
+from common.process import quiet_tensorflow
+from common.vec_env import make_vec_env
+
+
+@pytest.fixture(autouse=True)
+def usual_variables(monkeypatch):
+    for name in ("OPENAI_LOGDIR", "OPENAI_LOG_FORMAT", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def line_of(capfd, *argv: str) -> str:
+    """The one line that a command line is refused with."""
+    assert run.main(argv) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+    return err.rstrip()
+
+
+def run_py(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(ROOT / "run.py"), *argv], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("flag", FOREIGN_FLAGS)
+def test_a_flag_of_another_program_is_answered_with_what_to_do_here(capfd, flag):
+    assert (
+        line_of(capfd, "--env=CartPole-v1", f"--{flag}=1") == f"run.py: --{flag}: unknown flag. {FOREIGN_FLAGS[flag]}"
+    )
+
+
+HABITS = "env_type extra_import gamestate nprocs is_async track wandb config env_kwargs normalize device eval_freq"
+
+
+@pytest.mark.parametrize("flag", HABITS.split())
+def test_reported_habits_are_among_them_and_name_no_flag_that_is_not_there(flag):
+    words = FOREIGN_FLAGS[flag].replace("=", " ").split()
+    named = [word.strip(".:;,") for word in words if word.startswith("--")]
+    assert all(name.removeprefix("--") in FLAGS.parse_with_words([])[0] or FLAGS._known(name) for name in named)
+
+
+@pytest.mark.parametrize(
+    ("network", "hint"),
+    [
+        ("lstm", "recurrent networks are not supported"),
+        ("cnn_lstm", "cnn with --frame_stack sees several frames"),
+        ("cnn_lnlstm", "cnn with --frame_stack sees several frames"),
+        ("conv_only", "cnn is the nearest one"),
+        ("impala_cnn", "a network of your own is module:function"),
+        ("cnn_small", "--conv_filters=8,16 --conv_kernels=8,4 --conv_strides=4,2 --hidden_sizes=128"),
+        ("MLP", "Did you mean mlp?"),
+        ("x" * 300, "must be one of cnn, mlp, pixels or module:function"),
+    ],
+)
+def test_a_network_of_another_program_is_answered_with_what_to_do_here(network, hint):
+    with pytest.raises(UserError, match=f"^--network={network}: unknown network; must be one of") as caught:
+        settle({"env": "CartPole-v1", "network": network})
+    assert hint in str(caught.value)
+
+
+def test_an_unknown_network_is_refused_before_tensorflow_and_gymnasium_are_imported():
+    program = (
+        "import sys, run\n"
+        "assert run.main(['--env=CartPole-v1', '--network=lstm']) == 2\n"
+        "assert not {'tensorflow', 'keras', 'gymnasium'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+
+
+@pytest.mark.parametrize("alg", ["ACKTR", "A2c", "acktrr"])
+def test_an_algorithm_in_capitals_is_answered_with_the_right_spelling(capfd, alg):
+    right = "a2c" if alg == "A2c" else "acktr"
+    expected = f"run.py: --alg={alg}: must be one of acktr, a2c, trpo. Did you mean {right}?"
+    assert line_of(capfd, "--env=CartPole-v1", f"--alg={alg}") == expected
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_an_old_mujoco_task_is_answered_with_the_one_of_today(capfd, version):
+    assert line_of(capfd, f"--env=HalfCheetah-{version}").endswith("Did you mean HalfCheetah-v5?")
+
+
+def test_help_for_one_flag_is_that_flag_alone(capsys):
+    assert run.main(["--help=network"]) == 0
+    text = capsys.readouterr().out
+    assert "--network TEXT" in text and "--env " not in text
+    assert run.main(["--help=lr"]) == 0
+    assert capsys.readouterr().out.count("--lr NUMBER") > 1  # of several learners
+    assert run.main(["--help=netwrk"]) == 2
+    assert capsys.readouterr().err == "run.py: --netwrk: unknown flag. Did you mean --network?\n"
+
+
+def test_version_names_what_matters_to_a_report(capsys):
+    assert run.main(["--version"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["baselines_acktr", "Python", "tensorflow", "keras"]
+
+
+@pytest.mark.parametrize("given", ["+tensorboard", "+tensorboard,json", "+csv"])
+def test_a_plus_adds_to_the_usual_log_formats(monkeypatch, given):
+    from common.logger import default_formats, whole_formats
+
+    added = given.removeprefix("+").split(",")
+    expected = tuple(dict.fromkeys(["stdout", "log", "csv", *added]))
+    assert whole_formats(given.split(","), default_formats()) == expected
+    monkeypatch.setenv("OPENAI_LOG_FORMAT", given)
+    assert default_formats() == expected
+    monkeypatch.setenv("OPENAI_LOG_FORMAT", "json")
+    assert whole_formats(["+log"], default_formats()) == ("json", "log")
+
+
+def test_an_unknown_format_behind_a_plus_is_named(capfd, tmp_path):
+    line = line_of(capfd, "--env=CartPole-v1", "--log_format=+tensorbord", f"--log_path={tmp_path}")
+    assert line.endswith("Did you mean tensorboard?")
+
+
+@pytest.mark.parametrize("saved", [{}, {"hidden_sizes": [64, 64]}, {"activation": "tanh"}])
+@pytest.mark.parametrize("typed", [{"hidden_sizes": (64, 64)}, {"activation": "tanh"}, {"hidden_sizes": ()}, {}])
+def test_typing_what_a_checkpoint_has_by_default_is_no_contradiction(tmp_path, saved, typed):
+    meta = small_model()[1]
+    sizes = [(4, 64), (64,), (64, 64), (64,), (64, 2), (2,), (64, 1), (1,)]
+    arrays = {f"parameters/{i}": np.zeros(size, np.float32) for i, size in enumerate(sizes)}
+    arrays["kfac/factors"] = np.zeros(30_000, np.float32)
+    array_file.save(tmp_path / "model", arrays, meta | {"config": saved})
+    settled = settle({"load_path": str(tmp_path / "model"), **typed}).with_learner(DISCRETE, {})
+    check_compatible(
+        meta | {"config": saved},
+        network="mlp",
+        observation_space=OBSERVATIONS,
+        action_space=ACTIONS,
+        config={name: getattr(settled.config, name) for name in ("hidden_sizes", "activation")},
+    )
+    with pytest.raises(UserError, match=r"trained with hidden_sizes \[64, 64\], asked for \[32\]"):
+        settle({"load_path": str(tmp_path / "model"), "hidden_sizes": (32,)})
+    with pytest.raises(UserError, match="trained with activation tanh, asked for relu"):
+        settle({"load_path": str(tmp_path / "model"), "activation": "relu"})
+
+
+MODULE = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+import {neighbour}
+
+gym.register("{id}", CartPoleEnv, max_episode_steps=7)
+"""
+
+
+@pytest.mark.parametrize("backend", ["sync", "subproc"])
+def test_a_module_in_the_current_folder_is_found_by_the_run_and_its_workers(tmp_path, monkeypatch, backend):
+    (tmp_path / f"neighbour_{backend}.py").touch()
+    text = MODULE.format(neighbour=f"neighbour_{backend}", id=f"Here{backend}-v0")
+    (tmp_path / f"here_{backend}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with make_vec_env(f"here_{backend}:Here{backend}-v0", 2, 0, backend=backend) as env:
+        assert env.reset()[0].shape == (2, 4)
+
+
+def test_the_current_folder_takes_the_place_of_no_installed_module(tmp_path, monkeypatch):
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    assert import_named("colorsys", "--env=x").__file__ != str(tmp_path / "colorsys.py")
+    assert sys.path[-1] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1 +\n", "SyntaxError"),
+        ("\nnothing\n", "NameError: name 'nothing' is not defined; "),
+        ("import absent_module\n", "No module named 'absent_module'"),
+        ("raise OSError(5, 'broken')\n", "OSError: [Errno 5] broken"),
+    ],
+)
+@pytest.mark.parametrize("flag", ["env", "network"])
+def test_a_module_that_cannot_be_imported_is_one_line_with_its_reason(tmp_path, monkeypatch, text, words, flag):
+    name = f"broken_{abs(hash((text, flag)))}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        import_named(name, f"--{flag}={name}:y")
+    assert str(caught.value).startswith(f"--{flag}={name}:y: cannot import module {name} (")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [".x:y", ":y", "..:y", ".:y"])
+@pytest.mark.parametrize("flag", ["env", "network"])
+def test_a_relative_module_is_one_line(name, flag):
+    with pytest.raises(UserError, match="must be the whole name, such as package"):
+        import_named(name.partition(":")[0], f"--{flag}={name}")
+
+
+def test_a_folder_that_has_been_deleted_is_one_line(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"cd {gone} && rmdir {gone} && exec {sys.executable} {ROOT}/run.py --env=CartPole-v1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "run.py: the current folder has been deleted; change to one that exists\n"
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([f"--log_path={LONG}"], f"--log_path={LONG}: cannot be written: File name too long"),
+        ([f"--log_path={LONG}", "--resume"], f"--log_path={LONG}: cannot be written: File name too long"),
+        ([f"--log_path={'/'.join(['x' * 200] * 30)}"], "cannot be written: File name too long"),
+        ([f"--save_path={LONG}"], f"--save_path={LONG}: cannot be written: File name too long"),
+        ([f"--save_path={'x' * 256}"], "cannot be written: File name too long"),
+        ([f"--load_path={LONG}"], f"--load_path: checkpoint {LONG}: cannot be read: File name too long"),
+        ([f"--load_path=/{LONG}/model"], "cannot be read: File name too long"),
+        ([f"--env={LONG}"], f"--env={LONG}: no such environment is registered."),
+        ([f"--env={LONG}:y"], f"--env={LONG}:y: cannot import module {LONG}"),
+        (["--play", f"--video={LONG}.mp4"], "cannot be written: File name too long"),
+    ],
+)
+def test_names_that_are_too_long_are_refused_before_the_training(tmp_path, monkeypatch, capsys, argv, message):
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["--env=CartPole-v1", *argv]) == 2
+    err = capsys.readouterr().err
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err and list(tmp_path.iterdir()) == []
+
+
+def settled(**typed) -> Settings:
+    typed = {"env": "CartPole-v1", "log_path": "my logs", "num_timesteps": 100, **typed}
+    return settle(typed).with_learner(DISCRETE, {}).preset(network="mlp", num_env=2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "lines"),
+    [
+        (
+            {"save_path": "models/a"},
+            [
+                "the model is in models/a",
+                "watch it:     python run.py --load_path=models/a --play",
+                "train longer: python run.py '--log_path=my logs' --resume --num_timesteps=200",
+                "plot scores:  python -m common.plots 'my logs' '--out=my logs/scores.png'",
+            ],
+        ),
+        (
+            {"env": "mine:Game-v0"},
+            [
+                "the model is in my logs/checkpoints",
+                "watch it:     python run.py '--load_path=my logs' --env=mine:Game-v0 --play",
+                "train longer: python run.py '--log_path=my logs' --env=mine:Game-v0 --resume --num_timesteps=200",
+                "plot scores:  python -m common.plots 'my logs' '--out=my logs/scores.png'",
+            ],
+        ),
+        (
+            {"keep": 0},
+            [
+                "the model was not kept; --save_path=FILE keeps it",
+                "plot scores:  python -m common.plots 'my logs' '--out=my logs/scores.png'",
+            ],
+        ),
+    ],
+)
+def test_a_finished_run_says_how_to_go_on(typed, lines):
+    assert next_steps(settled(**typed)) == lines
+
+
+def test_tensorflow_is_as_quiet_at_the_level_that_asks_for_it(monkeypatch, capfd):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet_tensorflow():
+        os.write(2, b"noise")
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
+
+
+def test_the_networks_that_are_known_beforehand_are_those_that_are_registered():
+    from baselines_acktr.agent import networks
+
+    assert {name for name in networks._BUILDERS if ":" not in name} >= set(BUILT_IN)
+    assert gym.spaces.Box(0, 1, (2,)) and all(networks.is_registered(name) for name in BUILT_IN)
