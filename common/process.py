@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import Any, TextIO, cast
 
 from common.errors import UserError
@@ -93,6 +94,18 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < _FEWEST_DESCRIPTORS:
         raise UserError(f"ulimit -n {hard}: too few open files for a run; must be at least {_FEWEST_DESCRIPTORS}")
+
+
+def shield_resource_tracker() -> None:
+    """Starts the process in which `multiprocessing` keeps account of semaphores, so that no signal to a job ends it.
+
+    It ignores Ctrl-C and SIGTERM by itself, and inherits that SIGUSR1 is blocked.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Tolerant:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mpi_helpers import ROOT, finish, start
+from mpi_helpers import ENVIRONMENT, ROOT, command, finish, start
 
 import run
 from baselines_acktr.session import checkpoints
@@ -119,6 +119,38 @@ def test_a_mistake_is_said_once_in_one_line(tmp_path, argv):
     assert code == 2
     assert len([line for line in errors.splitlines() if argv[0].split("=")[0] in line]) == 1
     assert "Traceback" not in errors and list(tmp_path.iterdir()) == []
+
+
+def test_ranks_that_were_started_with_other_flags_are_one_line():
+    program = [sys.executable, "run.py", "--env=CartPole-v1"]
+    started = [*command(1, *program[1:], "--seed=1"), ":", "-n", "1", *program, "--seed=2", "--lr=0.1"]
+    done = subprocess.run(started, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("run.py")]
+    assert lines == ["run.py: rank 1: was started with --seed=2 --lr=0.1; must have the same flags as rank 0"]
+    assert "Traceback" not in done.stderr
+
+
+def test_ranks_in_other_folders_write_to_that_of_the_first(tmp_path):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    program = [sys.executable, str(ROOT / "run.py"), *FLAGS, f"--num_timesteps={2 * BATCH}", "--log_path=logs"]
+    mpirun = command(1, "-c", "")[:-3]
+    started = [*mpirun, "-wdir", str(folders[0]), *program, ":", "-n", "1", "-wdir", str(folders[1]), *program]
+    done = subprocess.run(started, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list(folders[1].iterdir()) == []
+    monitors = {path.name for path in (folders[0] / "logs").glob("*.monitor.csv")}
+    assert monitors == {f"{rank}.{i}.monitor.csv" for rank in range(2) for i in range(2)}
+
+
+def test_a_rank_that_does_not_come_is_named_by_one_of_the_others():
+    code, _, errors = finish(start(3, "tests/helpers/missing_rank.py"), timeout=120)
+    assert code == 0, errors
+    said = [line for line in errors.splitlines() if "has waited" in line]
+    assert len(said) == 1, errors
+    assert re.fullmatch(r"rank [02] has waited 0.5 s for rank 1 \(process \d+, stopped\)", said[0])
 
 
 @pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])

@@ -16,7 +16,13 @@ from baselines_acktr.session.settings import FLAGS, Settings, check_files, settl
 from baselines_acktr.session.showing import check_shown
 from common.errors import UserError
 from common.mpi import ALONE, Communicator
-from common.process import quiet_tensorflow, raise_descriptor_limit, say_waiting, suit_tensorflow
+from common.process import (
+    quiet_tensorflow,
+    raise_descriptor_limit,
+    say_waiting,
+    shield_resource_tracker,
+    suit_tensorflow,
+)
 
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
     import gymnasium as gym
@@ -49,12 +55,13 @@ def _require_same_flags(argv: Sequence[str], comm: Communicator) -> None:
 
 
 def _require_resources() -> None:
-    """Raises UserError where no run is possible at all, whatever its flags."""
+    """Asks the system for what every run needs; raises UserError where it does not have that."""
     try:
         os.getcwd()
     except FileNotFoundError as error:
         raise UserError("the current folder has been deleted; change to one that exists") from error
     raise_descriptor_limit()
+    shield_resource_tracker()
 
 
 def prepare(argv: Sequence[str], stack: contextlib.ExitStack) -> tuple[Settings, bool]:

@@ -142,6 +142,7 @@ def test_an_unknown_format_behind_a_plus_is_named(capfd, tmp_path):
 @pytest.mark.parametrize("typed", [{"hidden_sizes": (64, 64)}, {"activation": "tanh"}, {"hidden_sizes": ()}, {}])
 def test_typing_what_a_checkpoint_has_by_default_is_no_contradiction(tmp_path, saved, typed):
     meta = small_model()[1]
+    saved = {"hidden_sizes": [], "activation": ""} | saved
     sizes = [(4, 64), (64,), (64, 64), (64,), (64, 2), (2,), (64, 1), (1,)]
     arrays = {f"parameters/{i}": np.zeros(size, np.float32) for i, size in enumerate(sizes)}
     arrays["kfac/factors"] = np.zeros(30_000, np.float32)
