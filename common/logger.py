@@ -34,6 +34,7 @@ from common.errors import UserError, closest
 
 FORMATS = ("stdout", "log", "csv", "json", "tensorboard")
 Row = Mapping[str, float | int | str]
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # without tqdm's own speed
 _log = logging.getLogger(__name__)
 
 
@@ -251,7 +252,7 @@ class Logger:
         """Moves the progress bar to `step` of `total` timesteps, with `values` beside it (terminal, rank 0 only)."""
         if self._bar is None:
             off = self.rank > 0 or not sys.stderr.isatty()
-            self._bar = tqdm(total=total, initial=step, unit=" steps", disable=off, dynamic_ncols=True, leave=True)
+            self._bar = tqdm(total=total, initial=step, disable=off, dynamic_ncols=True, leave=True, bar_format=_BAR)
         self._bar.set_postfix({key: readable(value) for key, value in values.items()}, refresh=False)
         self._bar.update(step - self._bar.n)
 

@@ -161,6 +161,7 @@ def test_the_progress_bar_shows_on_a_terminal_of_rank_zero_alone(tmp_path, monke
         log.progress(500, 1000, fps=1500.0)
     assert ("500/1000" in stderr.getvalue() and "fps=1500" in stderr.getvalue()) is shown
     assert bool(stderr.getvalue()) is shown
+    assert "it/s" not in stderr.getvalue()  # there is one speed: that of the table
 
 
 def test_closing_twice_is_harmless(tmp_path):
