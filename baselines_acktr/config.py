@@ -96,9 +96,15 @@ class KfacConfig(Config):
         below=1,
     )
     stats_decay: float = option(0.99, "decay of the factors' running averages", source=BASELINES, minimum=0, below=1)
-    fisher_rows: int = option(64, "rows of the batch that the Fisher is estimated from; 0: all", unit="rows", minimum=0)
+    fisher_rows: int = option(
+        64, "rows of the batch that the Fisher is estimated from", unit="rows", minimum=0, zero="all"
+    )
     fisher_sites: int = option(
-        64, "sites of each convolution output that the Fisher is estimated from; 0: all", unit="sites", minimum=0
+        64,
+        "sites of each convolution output that the Fisher is estimated from",
+        unit="sites",
+        minimum=0,
+        zero="all",
     )
     cg_iters: int = option(
         2,
@@ -126,8 +132,9 @@ class KfacConfig(Config):
     )
     eigen_rank: int = option(
         256,
-        "eigenvalues that the eigen form computes of a factor 4 times as large; the others share their mean; 0: all",
+        "eigenvalues that the eigen form computes of a factor 4 times as large; the others share their mean",
         minimum=0,
+        zero="all",
     )
     factor_interval: int = option(
         1, "updates between two estimates of the factors; the first ones all have one", unit="updates", minimum=1
@@ -236,9 +243,10 @@ class DisjointConfig(CnnConfig):
     vf_iters: int = option(25, "updates of the critic for one of the policy", source=BASELINES, minimum=1)
     vf_rows: int = option(
         0,
-        "rows of the batch that each of them is computed from, every pass over it in a new order; 0: all",
+        "rows of the batch that each of them is computed from, every pass over it in a new order",
         unit="rows",
         minimum=0,
+        zero="all",
     )
     vf_lam: float = option(
         1.0, "lambda of the critic's targets; 1: k-step returns", source=BASELINES, minimum=0, maximum=1
@@ -356,9 +364,10 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
     vf_lr: float = option(0.5, "largest step eta_max of the critic", source=TUNED, above=0)
     vf_fisher_rows: int = option(
         0,
-        "rows of the batch that the critic's Fisher is estimated from, once for all its updates; 0: all",
+        "rows of the batch that the critic's Fisher is estimated from, once for all its updates",
         unit="rows",
         minimum=0,
+        zero="all",
     )
     vf_delta: float = option(0.15, "radius of the critic's trust region", unit="nats of KL", source=BASELINES, above=0)
     vf_damping: float = option(1.0, "Tikhonov damping of the critic", source=TUNED, above=0)

@@ -60,10 +60,10 @@ class Flags:
 
     def parse_with_words(self, argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         """Returns the words that belong to no flag, and what `parse` returns."""
-        kinds = self._kinds()
+        kinds, fields = self._kinds(), self._fields()
         words, flags = self._normalise(argv)
-        namespace = _parser(self._fields(), kinds).parse_args(flags)
-        return words, {name: convert(name, text, kinds[name]) for name, text in vars(namespace).items()}
+        typed = vars(_parser(fields, kinds).parse_args(flags))
+        return words, {name: convert(name, _number(text, fields[name]), kinds[name]) for name, text in typed.items()}
 
     def help(self, prog: str, usage: str, description: str, topic: str = "") -> str:
         """Returns the help text: one entry per flag and group with its unit, default, limits and source.
@@ -151,6 +151,11 @@ def _parser(fields: Mapping[str, dataclasses.Field[Any]], kinds: Mapping[str, An
     for name, field in fields.items():
         parser.add_argument(f"--{name}", metavar=_metavar(kinds[name]), help=_describe(field))
     return parser
+
+
+def _number(text: str, field: dataclasses.Field[Any]) -> str:
+    """Returns "0" for the word that stands for it, any other text as it is."""
+    return "0" if text.strip().lower() == field.metadata["option"].zero else text
 
 
 def only(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,7 +289,7 @@ def _default(value: Any) -> str:
 def _allowed(spec: Option) -> str:
     if spec.choices is not None:
         return one_of(spec.choices)
-    return limits(spec)
+    return f"{limits(spec)}; 0 is {spec.zero}" if spec.zero else limits(spec)
 
 
 def _show(text: str) -> str:

@@ -24,6 +24,7 @@ class Option:
     below: float | None = None
     minimum: float | None = None
     maximum: float | None = None
+    zero: str | None = None
 
 
 def option(default: Any, help: str, **details: Any) -> Any:
@@ -33,7 +34,8 @@ def option(default: Any, help: str, **details: Any) -> Any:
       default: the default value.
       help: one sentence.
       **details: the other fields of `Option`: `unit`, `source` (paper section or code it comes from), `choices`,
-        and the limits `above` and `below` (exclusive), `minimum` and `maximum` (inclusive).
+        the limits `above` and `below` (exclusive), `minimum` and `maximum` (inclusive), and `zero`, the word that the
+        command line takes for 0, such as "off" or "all".
     """
     return dataclasses.field(default=default, metadata={"option": Option(help, **details)})
 

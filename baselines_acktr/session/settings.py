@@ -68,10 +68,10 @@ class RunOptions:
         0, "updates between two checkpoints in the log folder; 0: 5 minutes", unit="updates", minimum=0
     )
     sync_check_interval: int = option(
-        100, "updates between two looks at whether all MPI ranks have the same model; 0: none", minimum=0
+        100, "updates between two looks at whether all MPI ranks have the same model", minimum=0, zero="off"
     )
-    keep: int = option(3, "checkpoints kept in the log folder: so many last ones, and the best; 0: none", minimum=0)
-    keep_every: int = option(0, "timesteps between checkpoints that are kept for ever; 0: none", minimum=0)
+    keep: int = option(3, "checkpoints kept in the log folder: so many last ones, and the best", minimum=0, zero="off")
+    keep_every: int = option(0, "timesteps between checkpoints that are kept for ever", minimum=0, zero="off")
     load_path: str | None = option(
         None,
         "checkpoint to go on from, or a log folder: its newest; it brings alg, env, frame_stack, reward_scale, pixels, "
@@ -85,7 +85,7 @@ class RunOptions:
     play_episodes: int | None = option(None, "games to replay; by default one in each environment", minimum=1)
     greedy: bool = option(False, "replay the most likely actions instead of sampled ones")
     video: str | None = option(None, "replay into this .mp4 or .gif file instead of a window")
-    save_video_interval: int = option(0, "timesteps between two videos of training; 0: none", minimum=0)
+    save_video_interval: int = option(0, "timesteps between two videos of training", minimum=0, zero="off")
     save_video_length: int = option(200, "steps of such a video", minimum=1)
     kfac_clip: float | None = option(None, "of Baselines: another way to give --delta, which is half of it", above=0)
 

@@ -43,6 +43,8 @@ def error_of(*argv: str) -> str:
         (["--env=module:Game-v0"], {"env": "module:Game-v0"}),
         (["--save_path=a=b"], {"save_path": "a=b"}),
         (["--seed", "-1"], {"seed": -1}),
+        (["--fisher_rows=all", "--vf_rows", "ALL"], {"fisher_rows": 0, "vf_rows": 0}),
+        (["--keep=off", "--save_video_interval=0"], {"keep": 0, "save_video_interval": 0}),
     ],
 )
 def test_values_are_read_by_the_type_of_their_field(argv, expected):
@@ -67,6 +69,8 @@ def test_values_are_read_by_the_type_of_their_field(argv, expected):
         ("--lr=0", ("--lr=0.0", "above 0")),
         ("--lr=__import__('os')", ("--lr=__import__('os')", "finite number")),
         ("--num_env=0", ("--num_env=0", "at least 1")),
+        ("--num_env=all", ("--num_env=all", "whole number")),
+        ("--keep=all", ("--keep=all", "whole number")),
         ("--num_env=1.5", ("--num_env=1.5", "whole number")),
         ("--num_timesteps=1e999999999", ("--num_timesteps=1e999999999", "whole number")),
         ("--num_timesteps=-1", ("--num_timesteps=-1", "at least 0")),
