@@ -137,7 +137,8 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
         number = comm.max(interruption.signal)
         interruption.deferred = False
 
-    if number:
+    interruption.closing = False
+    if number := number or interruption.signal:
         if comm.rank == 0:
             where = f", saved to {keeper.folder}: go on with --resume" if keeper else ""
             print(f"run.py: interrupted after {model.timesteps} timesteps{where}", file=sys.stderr)

@@ -111,6 +111,41 @@ def test_what_a_library_makes_of_an_interruption_is_still_an_interruption(monkey
     assert capsys.readouterr().err == "run.py: interrupted\n"
 
 
+def test_after_the_training_a_signal_stops_the_replay(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "replay", lambda model, settings: os.kill(os.getpid(), signal.SIGINT) or time.sleep(9))
+    assert run.main([*FLAGS, f"--num_timesteps={BATCH}", f"--log_path={tmp_path}", "--play"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "run.py: interrupted"
+
+
+def test_while_what_was_started_is_closed_a_signal_waits(tmp_path, monkeypatch, capsys):
+    from common.vec_env.wrappers import SeededVectorEnv
+
+    closed = []
+    close = SeededVectorEnv.close
+
+    def interrupted(env, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        close(env, **options)
+        closed.append(env)
+
+    monkeypatch.setattr(SeededVectorEnv, "close", interrupted)
+    monkeypatch.setattr(setup, "probe", _without(SeededVectorEnv, close, setup.probe))
+    assert run.main([*FLAGS, f"--num_timesteps={BATCH}", f"--log_path={tmp_path}"]) == 143
+    assert len(closed) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"run.py: interrupted after {BATCH} timesteps")
+
+
+def _without(owner, close, probe):
+    """The probe of a run, whose own environment is closed as ever."""
+
+    def probing(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, "close", close)
+            return probe(*arguments)
+
+    return probing
+
+
 def start(folder: Path, *more: str) -> subprocess.Popen:
     """Starts a run without end in its own group of processes, and waits for its first report."""
     argv = [sys.executable, "run.py", *FLAGS, "--num_timesteps=1e9", f"--log_path={folder}", *more]
