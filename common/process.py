@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
@@ -18,6 +19,7 @@ from common.errors import UserError
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _FEWEST_DESCRIPTORS = 64  # that a run of few environments has open
 _MOST_DESCRIPTORS = 65536
+_TEMPORARY_BYTES = 2**20
 # Set by Open MPI; by MPICH, Intel MPI and Slurm's PMI-2; by Slurm's srun with any plugin, PMIx among them.
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
@@ -94,6 +96,16 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < _FEWEST_DESCRIPTORS:
         raise UserError(f"ulimit -n {hard}: too few open files for a run; must be at least {_FEWEST_DESCRIPTORS}")
+
+
+def require_temporary_files() -> None:
+    """Raises UserError where the folder for temporary files has no room; TensorFlow compiles in there."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(_TEMPORARY_BYTES))
+    except OSError as error:
+        folder = tempfile.tempdir or os.environ.get("TMPDIR", "/tmp")
+        raise UserError(f"TMPDIR={folder}: no room for the files that TensorFlow makes: {error.strerror}") from error
 
 
 def shield_resource_tracker() -> None:

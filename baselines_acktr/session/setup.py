@@ -19,6 +19,7 @@ from common.mpi import ALONE, Communicator
 from common.process import (
     quiet_tensorflow,
     raise_descriptor_limit,
+    require_temporary_files,
     say_waiting,
     shield_resource_tracker,
     suit_tensorflow,
@@ -61,6 +62,7 @@ def _require_resources() -> None:
     except FileNotFoundError as error:
         raise UserError("the current folder has been deleted; change to one that exists") from error
     raise_descriptor_limit()
+    require_temporary_files()
     shield_resource_tracker()
 
 

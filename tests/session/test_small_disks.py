@@ -139,8 +139,17 @@ def test_environments_in_worker_processes_name_the_shared_memory_folder(tmp_path
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("disk", [FULL, READ_ONLY, NO_FILES])
-def test_a_folder_for_temporary_files_without_room_costs_nothing(tmp_path, disk):
+def test_a_folder_for_temporary_files_that_is_full_is_one_line(tmp_path):
+    (tmp_path / "disk").mkdir()
+    mount = FULL.format(tmp_path / "disk")
+    done = run_py(mount, *FLAGS, f"--log_path={tmp_path}/logs", disk=True, TMPDIR=f"{tmp_path}/disk")
+    assert_one_line(done, 2, f"TMPDIR={tmp_path}/disk: no room for the files that TensorFlow makes: No space left")
+    assert not Path(tmp_path, "logs").exists()
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("disk", [READ_ONLY, NO_FILES])
+def test_a_folder_for_temporary_files_that_cannot_be_used_is_passed_over(tmp_path, disk):
     (tmp_path / "disk").mkdir()
     mount = disk.format(tmp_path / "disk")
     done = run_py(mount, *FLAGS, f"--log_path={tmp_path}/logs", disk=True, TMPDIR=f"{tmp_path}/disk")
