@@ -12,7 +12,6 @@ import tensorflow as tf
 from baselines_acktr.kfac.quadratic_model import KlParts, Step, Vector, inner_product
 from baselines_acktr.kfac.trust_region import step_length
 
-Number = tf.Tensor | float
 Metrics = dict[str, tf.Tensor]
 
 
@@ -28,7 +27,7 @@ class Move(NamedTuple):
     """
 
     velocity: Vector
-    factor: Number
+    factor: tf.Tensor
     norm: tf.Tensor
     length: tf.Tensor
     metrics: Metrics
@@ -39,9 +38,9 @@ def heavy_ball(
     direction: Vector,
     velocity: Vector,
     *,
-    learning_rate: Number,
-    delta: Number,
-    momentum: Number,
+    learning_rate: tf.Tensor,
+    delta: tf.Tensor,
+    momentum: tf.Tensor,
 ) -> Move:
     """The step of the paper: K-FAC's direction, as long as K-FAC's own model allows (Wu et al. 2017, section 3.2).
 
@@ -64,7 +63,9 @@ def heavy_ball(
     return Move(moved, learning_rate * (1 - momentum), norm, length, metrics)
 
 
-def model_step(step: Step, kl_parts: KlParts, *, learning_rate: Number, delta: Number, damping: Number) -> Move:
+def model_step(
+    step: Step, kl_parts: KlParts, *, learning_rate: tf.Tensor, delta: tf.Tensor, damping: tf.Tensor
+) -> Move:
     """A step of the exact quadratic model, as far as the trust region lets it go.
 
     Args:
@@ -83,4 +84,4 @@ def model_step(step: Step, kl_parts: KlParts, *, learning_rate: Number, delta: N
         "model_decrease": step.decrease(length, damping),
         **{f"model_{name}_kl": half_square * part for name, part in kl_parts.items()},
     }
-    return Move([length * matrix for matrix in step.x], 1.0, step.fisher_norm, length, metrics)
+    return Move([length * matrix for matrix in step.x], tf.ones_like(length), step.fisher_norm, length, metrics)
