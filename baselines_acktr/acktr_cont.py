@@ -10,10 +10,11 @@ import tensorflow as tf
 
 from baselines_acktr.agent.critics import ValueFunction, make_value_function
 from baselines_acktr.agent.disjoint_agent import DisjointAgent
-from baselines_acktr.agent.policies import Critic
+from baselines_acktr.agent.heads import Critic
 from baselines_acktr.config import AcktrContConfig
 from baselines_acktr.kfac import Divergence, Objective
-from baselines_acktr.learning.optimizers import fisher_part, make_kfac
+from baselines_acktr.learning.batches import fisher_part
+from baselines_acktr.learning.optimizers import make_kfac
 from baselines_acktr.learning.rollouts import Rollout
 from baselines_acktr.session import loop
 from common.errors import UserError

@@ -10,7 +10,8 @@ import tensorflow as tf
 from baselines_acktr.agent.shared_agent import SharedAgent
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Divergence, Objective, gaussian_kl, gaussian_log_likelihood
-from baselines_acktr.learning.optimizers import fisher_part, make_kfac
+from baselines_acktr.learning.batches import fisher_part
+from baselines_acktr.learning.optimizers import make_kfac
 from baselines_acktr.learning.rollouts import Rollout
 from baselines_acktr.session import loop
 from common.distributions import make_distribution

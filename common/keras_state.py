@@ -20,3 +20,18 @@ def set_parameters(owner: keras.Model | keras.Optimizer, arrays: Arrays) -> None
 
 def _variables(owner: keras.Model | keras.Optimizer) -> list[keras.Variable]:
     return owner.weights if isinstance(owner, keras.Model) else owner.variables
+
+
+class Weights:
+    """The weights of a model as a part of a checkpoint."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+
+    def state(self) -> Arrays:
+        """What `parameters` returns."""
+        return parameters(self._model)
+
+    def set_state(self, arrays: Arrays) -> None:
+        """As `set_parameters`."""
+        set_parameters(self._model, arrays)

@@ -10,11 +10,12 @@ Arrays = dict[str, np.ndarray]
 
 
 def with_prefix(prefix: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """The arrays under the names `prefix/name`."""
-    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+    """The arrays under the names `prefix/name`; one whose name is "" gets the name `prefix`."""
+    return {f"{prefix}/{name}" if name else prefix: array for name, array in arrays.items()}
 
 
 def without_prefix(prefix: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """Inverse of `with_prefix`: those arrays whose names start with `prefix/`, without it."""
+    """Inverse of `with_prefix`: those arrays whose names start with `prefix/`, without it, and that named `prefix`."""
     start = prefix + "/"
-    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+    found = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+    return found | ({"": arrays[prefix]} if prefix in arrays else {})

@@ -8,6 +8,7 @@ import tensorflow as tf
 from baselines_acktr import load
 from baselines_acktr.a2c import ContinuousModel, DiscreteModel, learn
 from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
+from baselines_acktr.learning.batches import make_batch
 from baselines_acktr.learning.rollouts import Rollout
 from common import array_file
 from common.errors import UserError
@@ -38,7 +39,7 @@ def make_rollout(model, steps=4, envs=6, seed=0) -> Rollout:
     shape = (steps, envs)
     high = 255 if model.observation_space.dtype == np.uint8 else 1
     observations = rng.uniform(0, high, shape + model.observation_space.shape).astype(model.observation_space.dtype)
-    actions = np.stack([model.act(row)[0] for row in observations])
+    actions = np.stack([model.sample(row)[0] for row in observations])
     rewards, values = rng.normal(size=(2, *shape)).astype(np.float32)  # every episode ends: rewards are the returns
     return Rollout(observations, actions, rewards, np.ones(shape, bool), values, np.zeros_like(values))
 
@@ -51,7 +52,7 @@ def test_every_kind_of_space_acts_and_learns(kind):
     assert all(model.action_space.contains(action) for action in actions)
     assert states is None and values.shape == neglogps.shape == (6,)
     before = model.state()
-    metrics = model.update(rollout, 10**9, report=True)
+    metrics = model.update(rollout, 10**9)
     assert all(np.isfinite(float(value)) for value in metrics.values())
     trained = [name for name in before if name.startswith(("parameters/", "policy/", "vf/parameters/"))]
     assert len(trained) >= 8
@@ -61,7 +62,7 @@ def test_every_kind_of_space_acts_and_learns(kind):
 def test_an_update_is_rmsprop_on_the_clipped_gradient_of_the_loss():
     model = make_model(lr=0.1, max_grad_norm=0.05)
     rollout = make_rollout(model)
-    observations, actions, returns, advantages = model._batch(rollout, rollout.rewards)
+    observations, actions, returns, advantages = make_batch(rollout, rollout.rewards, rollout.advantages(0.99, 1.0))
     variables = [variable.value for variable in model.network.trainable_variables]
     with tf.GradientTape() as tape:
         logits, values = model.network(observations)

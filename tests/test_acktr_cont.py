@@ -13,7 +13,7 @@ from repository import PYTHONPATH, ROOT
 
 from baselines_acktr.acktr_cont import Model, learn
 from baselines_acktr.agent import networks
-from baselines_acktr.agent.policies import GaussianPolicy
+from baselines_acktr.agent.heads import GaussianNetwork
 from baselines_acktr.config import ACTIVATIONS, AcktrContConfig
 from baselines_acktr.learning.rollouts import Rollout
 from common.distributions import DiagonalGaussian
@@ -37,7 +37,7 @@ def make_rollout(model: Model, steps=5, envs=8, seed=0) -> Rollout:
     seen = rng.integers(0, 256, shape) if observations.dtype.kind in "iu" else rng.normal(1, 3, shape)
     seen = seen.astype(observations.dtype)
     rewards, values, next_values = rng.normal(size=(3, steps, envs)).astype(np.float32)
-    actions = np.stack([model.act(row)[0] for row in seen])
+    actions = np.stack([model.sample(row)[0] for row in seen])
     return Rollout(seen, actions, rewards, rng.random((steps, envs)) < 0.1, values, next_values)
 
 
@@ -386,7 +386,7 @@ def test_sampled_actions_have_the_policys_moments():
     model = make_model(lr=0.5)
     model.update(make_rollout(model), 10**9)
     observation = np.ones((20_000, 3), np.float32)
-    actions = model.act(observation)[0]
+    actions = model.sample(observation)[0]
     pi = DiagonalGaussian(model.policy(model.actor.filtered(observation[:1])))
     np.testing.assert_allclose(actions.mean(axis=0), pi.mean.numpy()[0], atol=0.04)
     np.testing.assert_allclose(actions.std(axis=0), np.exp(pi.log_std.numpy()[0]), rtol=0.03)
@@ -396,5 +396,5 @@ def test_sampled_actions_have_the_policys_moments():
 @pytest.mark.parametrize(("options", "size", "std"), [({}, 4, 0.5), ({}, 16, 0.25), ({"log_std_init": 0.0}, 16, 1.0)])
 def test_first_actions_are_no_wider_than_their_number_allows(options, size, std):
     actions = gym.spaces.Box(-1, 1, (size,), np.float32)
-    policy = GaussianPolicy(gym.spaces.Box(-1, 1, (3,), np.float32), actions, "mlp", AcktrContConfig(**options))
+    policy = GaussianNetwork(gym.spaces.Box(-1, 1, (3,), np.float32), actions, "mlp", AcktrContConfig(**options))
     np.testing.assert_allclose(np.exp(policy.log_std.trainable_variables[0].numpy()), np.full(size, std), rtol=1e-6)

@@ -87,7 +87,7 @@ def test_actions_of_any_space_are_in_it_and_other_spaces_are_refused(count):
             return
         assert supported
         observations = np.stack([observation_space.sample() for _ in range(3)]).astype(np.float32)
-        actions, _ = model.act(observations)
+        actions, _ = model.sample(observations)
         assert all(action_space.contains(action) for action in np.asarray(model.to_env(actions)))
         model.close()
 

@@ -36,7 +36,7 @@ def make_rollout(model, steps=5, envs=8, seed=0) -> Rollout:
     image = model.observation_space.dtype == np.uint8
     observations = rng.integers(0, 256, shape) if image else rng.normal(1, 3, shape)
     observations = observations.astype(model.observation_space.dtype)
-    actions = np.stack([model.act(row)[0] for row in observations])
+    actions = np.stack([model.sample(row)[0] for row in observations])
     rewards, values, next_values = rng.normal(size=(3, steps, envs)).astype(np.float32)
     return Rollout(observations, actions, rewards, rng.random((steps, envs)) < 0.1, values, next_values)
 

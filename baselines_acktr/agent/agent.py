@@ -1,36 +1,67 @@
-"""What the models of all learners share: their description, their checkpoint, their place in the training loop."""
+"""What the models of all learners share: acting, their checkpoint, their place in the training loop."""
 
 from __future__ import annotations
 
 import abc
 import os
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
 import numpy as np
 
 from baselines_acktr.agent import description, schema
 from baselines_acktr.agent.networks import Builder, default_network, network_name
+from baselines_acktr.agent.policies import Policy
 from baselines_acktr.config import ARCHITECTURE
-from baselines_acktr.learning.rollouts import Rollout, Runner
+from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
 from common import array_file
 from common.errors import RunFailedError, UserError, brief
 from common.mpi import ALONE, Communicator
+from common.named_arrays import Arrays, with_prefix, without_prefix
 
 # What arrays of another number, shape or type than those of a model raise where it takes them.
 MISFITS = (KeyError, ValueError, TypeError, IndexError, OverflowError, AttributeError)
 
 
+class Part(Protocol):
+    """What has a state that training changes; it may also have a `close` that ends background threads."""
+
+    def state(self) -> Arrays:
+        """Everything that training changes, by name, copied."""
+        ...
+
+    def set_state(self, arrays: Arrays) -> None:
+        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        ...
+
+
+class Predicts(Protocol):
+    """What predicts returns."""
+
+    def predict(self, observations: np.ndarray) -> np.ndarray:
+        """Values [B] of filtered observations [B, ...]."""
+        ...
+
+
 class Agent(abc.ABC):
     """A policy, its value function and what trains them.
+
+    A learner derives from it, makes the parts in its constructor, and says in `returns` what its critic learns and in
+    `update` how it learns from a rollout. Acting and checkpoints follow from the parts.
 
     Attributes:
       algorithm: its name on the command line.
       config_class: dataclass of its hyperparameters.
+      for_images, for_vectors: hyperparameters whose default is another for such observations.
+      image_network: name of the network that suits images.
+      whole_episodes: whether batches of a single environment go on until an episode ends.
+      OWN: names of those arrays of the state that each rank has for itself; the others are the same in all ranks.
+      policy: acts.
+      value_function: predicts returns.
+      parts: all that training changes, by the prefix that its arrays have in a checkpoint. They are restored in this
+        order, so a policy stands behind its weights.
       timesteps, updates: how far it is trained, timesteps of all ranks together.
       env_arguments: of `make_vec_env`, those that say what it is trained on; written to checkpoints.
-      for_images, for_vectors: hyperparameters whose default is another for such observations.
-      OWN: names of those arrays of its state that each rank has for itself; the others are the same in all ranks.
 
     Args:
       observation_space, action_space: of one environment.
@@ -48,7 +79,13 @@ class Agent(abc.ABC):
     config_class: ClassVar[type]
     for_images: ClassVar[dict[str, Any]] = {}
     for_vectors: ClassVar[dict[str, Any]] = {}
-    OWN: ClassVar[frozenset[str]]
+    image_network: ClassVar[str] = "cnn"
+    whole_episodes: ClassVar[bool] = False
+    OWN: ClassVar[frozenset[str]] = frozenset({"sampler", "actor/rng", "actor/sampler"})
+
+    policy: Policy
+    value_function: Predicts
+    parts: dict[str, Part]
 
     def __init__(
         self,
@@ -60,27 +97,35 @@ class Agent(abc.ABC):
         env_id: str | None = None,
         comm: Communicator = ALONE,
     ) -> None:
-        self.env_id, self.seed, self.comm = env_id, seed, comm
-        self.env_arguments: dict[str, Any] = {}
-        self.observation_space, self.action_space = observation_space, action_space
-        self.network_name, self.config = network_name(network), config
-        self.timesteps, self.updates = 0, 0
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.network_name = network_name(network)
+        self.config = config
+        self.seed = seed
+        self.env_id = env_id
+        self.comm = comm
 
-    @staticmethod
-    @abc.abstractmethod
-    def default_network(observation_space: gym.Space) -> str:
+        self.env_arguments: dict[str, Any] = {}
+        self.timesteps = 0
+        self.updates = 0
+
+    @classmethod
+    def default_network(cls, observation_space: gym.Space) -> str:
         """The name of the network that suits the observations."""
+        name = default_network(observation_space)
+        return cls.image_network if name == "cnn" else name
 
     @classmethod
     def preset(cls, observation_space: gym.Space) -> dict[str, Any]:
         """Hyperparameters whose default is another for such observations."""
         return cls.for_images if default_network(observation_space) == "cnn" else cls.for_vectors
 
-    @abc.abstractmethod
+    # -- acting -------------------------------------------------------------------------------------------------------
+
     def step(
         self, observations: np.ndarray, deterministic: bool = False
     ) -> tuple[np.ndarray, np.ndarray, None, np.ndarray]:
-        """Chooses actions.
+        """Chooses actions for the environment.
 
         Args:
           observations: [N, ...].
@@ -90,6 +135,9 @@ class Agent(abc.ABC):
           actions [N, ...] for the environment, values [N], None (the recurrent state of OpenAI Baselines' models) and
           -log pi(a|s) [N].
         """
+        decision = self.policy.act(observations, deterministic)
+        values = self.value(observations) if decision.values is None else decision.values
+        return self.policy.to_env(decision.actions), values, None, decision.neglogps
 
     def predict(
         self, observation: np.ndarray, state: None = None, episode_start: Any = None, deterministic: bool = False
@@ -122,57 +170,77 @@ class Agent(abc.ABC):
         actions = self.step(observations[None] if alone else observations, deterministic)[0]
         return (actions[0] if alone else actions), None
 
-    @abc.abstractmethod
-    def act(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Sampled actions [N, ...] as the learner keeps them, and values [N] where they come for free."""
+    def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Draws actions [N, ...], as the learner keeps them; and values [N] where they come for free."""
+        return self.policy.sample(observations)
 
-    @abc.abstractmethod
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """The actions [N, ...] as the environment takes them."""
+        return self.policy.to_env(actions)
 
-    @abc.abstractmethod
     def value(self, observations: np.ndarray) -> np.ndarray:
         """V of observations [B, ...], [B]."""
+        return self.value_function.predict(self.policy.filtered(observations))
 
-    @abc.abstractmethod
+    # -- learning -----------------------------------------------------------------------------------------------------
+
     def make_runner(self, env: gym.vector.VectorEnv) -> Runner:
-        """Collects this model's batches."""
+        """Collects this model's rollouts."""
+        num_env = env.num_envs * self.comm.size
+        return Runner(
+            env,
+            self,
+            nsteps=self.config.batch_size(num_env) // num_env,
+            whole_episodes=self.whole_episodes and num_env == 1,
+            episodes=self.comm.share(EPISODES),
+        )
 
     def row_order(self, size: int) -> np.ndarray:
         """This update's random order of the rows of a batch, [size]."""
         return np.random.default_rng([self.seed, self.updates]).permutation(size)
 
     @abc.abstractmethod
-    def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
+    def returns(self, rollout: Rollout) -> np.ndarray:
+        """What the critic learns from a rollout, [T, N]."""
+
+    @abc.abstractmethod
+    def update(self, rollout: Rollout, total_timesteps: int) -> dict[str, Any]:
         """Learns from a rollout of its own actions; returns scalars for the log.
 
         Args:
           rollout: T steps of N environments, those of this rank.
           total_timesteps: length of the run, which schedules follow.
-          report: also measure what only the log needs, such as the exact mean KL(old || new) of the policy, nats; the
-            same in all ranks.
         """
 
     def status(self) -> dict[str, float]:
         """Numbers for the log beside an update's own, such as the age of the inverses and the critic's loss."""
         return {}
 
-    @abc.abstractmethod
-    def state(self) -> dict[str, np.ndarray]:
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def state(self) -> Arrays:
         """Everything that training changes, by name, copied."""
+        arrays: Arrays = {}
+        for name, part in self.parts.items():
+            arrays |= with_prefix(name, part.state())
+        return arrays
 
-    @abc.abstractmethod
-    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
+    def set_state(self, arrays: Arrays) -> None:
         """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        for name, part in self.parts.items():
+            part.set_state(without_prefix(name, arrays))
 
-    def own_state(self) -> dict[str, np.ndarray]:
+    def own_state(self) -> Arrays:
         """The part of the state that each rank has for itself."""
         return {name: array for name, array in self.state().items() if name in self.OWN}
 
-    def close(self) -> None:  # noqa: B027 (most have none)
-        """Ends background threads."""
+    def close(self) -> None:
+        """Ends the background threads of its parts, which start again when they are needed."""
+        for part in self.parts.values():
+            if hasattr(part, "close"):
+                part.close()
 
-    def content(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def content(self) -> tuple[Arrays, dict[str, Any]]:
         """The arrays and the meta of a checkpoint (see `array_file.save`).
 
         Raises:
@@ -216,7 +284,7 @@ class Agent(abc.ABC):
         schema.check_content(path, arrays, meta, self.config_class)
         self.restore(arrays, meta, path)
 
-    def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any], path: str) -> None:
+    def restore(self, arrays: Arrays, meta: dict[str, Any], path: str) -> None:
         """Takes what a checkpoint holds that `schema` has let in; raises as `load`, naming `path`."""
         self._require_same(meta, path)
         if self.comm.rank:
@@ -227,8 +295,11 @@ class Agent(abc.ABC):
             raise UserError(
                 f"checkpoint {path}: does not fit this network and optimizer: {brief(error, 300)}"
             ) from error
+
         counters = meta["counters"]
-        self.timesteps, self.updates, self.seed = counters["timesteps"], counters["updates"], counters["seed"]
+        self.timesteps = counters["timesteps"]
+        self.updates = counters["updates"]
+        self.seed = counters["seed"]
 
     def _require_same(self, meta: dict[str, Any], path: str) -> None:
         """Raises UserError for a checkpoint of another algorithm, environment, network or architecture."""

@@ -1,8 +1,6 @@
-"""A critic with what trains it: K-FAC (the Gauss-Newton metric) or Adam (the Euclidean one).
+"""Critics: a network for values with what trains it, K-FAC (the Gauss-Newton metric) or Adam (the Euclidean one).
 
-All of them learn standardised targets, (R - mean) / std with running moments of the returns, so that sigma = 1 and one
-step size suit tasks whose returns differ by orders of magnitude. When the moments move, the last layer is rescaled so
-that the predictions stay what they were (van Hasselt et al. 2016, "Pop-Art").
+All of them learn standardised targets (see `standardised_targets`).
 """
 
 from __future__ import annotations
@@ -16,16 +14,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agent.policies import Critic
+from baselines_acktr.agent.heads import Critic
+from baselines_acktr.agent.standardised_targets import StandardisedTargets
 from baselines_acktr.config import AcktrContConfig, DisjointConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
+from baselines_acktr.learning.batches import fisher_part
 from baselines_acktr.learning.losses import l2_penalty, value_loss
-from baselines_acktr.learning.optimizers import GuardedOptimizer, fisher_part, make_kfac
+from baselines_acktr.learning.optimizers import GuardedOptimizer, make_kfac
 from common.keras_state import parameters, set_parameters
 from common.mpi import Communicator
 from common.named_arrays import with_prefix, without_prefix
 from common.random_state import get_random_state, set_random_state
-from common.running_mean_std import RunningMeanStd
 
 MEMORY = 10  # the moments of the returns are those of about the last 10 batches
 MIN_VARIANCE = 1e-4  # lower limit of sigma^2, the running variance of the Bellman error of standardised targets
@@ -48,8 +47,10 @@ class ValueFunction(abc.ABC):
     """
 
     def __init__(self, critic: Critic, config: DisjointConfig, seed: int, comm: Communicator) -> None:
-        self.critic, self.config, self.comm = critic, config, comm
-        self.moments = RunningMeanStd((), memory=MEMORY * config.timesteps_per_batch)
+        self.critic = critic
+        self.config = config
+        self.comm = comm
+        self.targets = StandardisedTargets(critic.value_head, MEMORY * config.timesteps_per_batch)
         self._rng = np.random.default_rng(seed)
         self._thread: ThreadPoolExecutor | None = None
         self._pending: Future | None = None
@@ -59,8 +60,7 @@ class ValueFunction(abc.ABC):
     def predict(self, observations: np.ndarray | tf.Tensor) -> np.ndarray:
         """Values [B], of the critic's type, of observations [B, ...]."""
         self.wait()
-        standardised = self._predict(observations).numpy()
-        return (standardised * self.moments.std + self.moments.mean).astype(standardised.dtype)
+        return self.targets.restore(self._predict(observations).numpy())
 
     def fit(self, observations: np.ndarray, returns: np.ndarray) -> None:
         """Starts to take `vf_iters` steps towards the returns [B] of observations [B, ...]."""
@@ -81,10 +81,10 @@ class ValueFunction(abc.ABC):
 
     def _fit(self, observations: np.ndarray, returns: np.ndarray) -> dict[str, Any]:
         """Takes the steps for a batch; returns scalars for the log."""
-        self._follow(returns)
-        targets = ((returns - self.moments.mean) / self.moments.std).astype(self.critic.compute_dtype)
-        batch = tf.constant(observations), tf.constant(targets)
+        self.targets.follow(returns, self.comm)
+        batch = (tf.constant(observations), tf.constant(self.targets.standardise(returns)))
         self._prepare(*batch)
+
         minibatches = self._minibatches(len(returns))
         metrics = self._first_step(batch, _taken(batch, minibatches, 0))
         if self.config.vf_iters > 1:
@@ -116,17 +116,6 @@ class ValueFunction(abc.ABC):
         """`_steps` as one graph; between ranks there is none, as every update's gradients meet on the host."""
         return self._steps(*arguments)
 
-    def _follow(self, returns: np.ndarray) -> None:
-        """Takes the returns into the moments, and keeps the predictions as they were."""
-        mean, std, started = self.moments.mean, self.moments.std, self.moments.count > 0
-        self.moments.update(returns, self.comm)
-        if started:
-            head = self.critic.value_head
-            scaled = std / self.moments.std, (mean - self.moments.mean) / self.moments.std
-            scale, shift = (np.asarray(number, head.kernel.dtype) for number in scaled)
-            head.kernel.assign(head.kernel * scale)
-            head.bias.assign(head.bias * scale + shift)
-
     @tf.function(reduce_retracing=True)
     def _predict(self, observations: tf.Tensor) -> tf.Tensor:
         return self.critic(observations)
@@ -154,14 +143,14 @@ class ValueFunction(abc.ABC):
     def state(self) -> dict[str, np.ndarray]:
         """Everything that training changes, by name, copied."""
         self.wait()
-        arrays = with_prefix("parameters", parameters(self.critic)) | with_prefix("moments", self.moments.state())
+        arrays = with_prefix("parameters", parameters(self.critic)) | with_prefix("moments", self.targets.state())
         return arrays | {"rng": get_random_state(self._rng)}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
         self.wait()
         set_parameters(self.critic, without_prefix("parameters", arrays))
-        self.moments.set_state(without_prefix("moments", arrays))
+        self.targets.set_state(without_prefix("moments", arrays))
         set_random_state(self._rng, arrays["rng"])
 
     def close(self) -> None:

@@ -15,8 +15,8 @@ from baselines_acktr.agent.actors import Actor, CategoricalActor, filtered_space
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.critics import Euclidean, ValueFunction
 from baselines_acktr.agent.gaussian_actor import GaussianActor
+from baselines_acktr.agent.heads import CategoricalNetwork, Critic, GaussianNetwork
 from baselines_acktr.agent.networks import Builder, default_network, find_network, mlp
-from baselines_acktr.agent.policies import CategoricalPolicy, Critic, GaussianPolicy
 from baselines_acktr.config import DisjointConfig
 from baselines_acktr.learning.losses import l2_penalty, policy_gradient_loss
 from baselines_acktr.learning.returns import explained_variance, generalized_advantages
@@ -76,7 +76,7 @@ class DisjointAgent(Agent):
         actions, neglogps = self.actor.act(observations, deterministic)
         return self.actor.to_env(actions), self.value(observations), None, neglogps
 
-    def act(self, observations: np.ndarray) -> tuple[np.ndarray, None]:
+    def sample(self, observations: np.ndarray) -> tuple[np.ndarray, None]:
         return self.actor.sample(observations), None
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
@@ -192,8 +192,8 @@ def _make_policy(
     """A new policy for the action space, and what acts with it."""
     own_seed, seen = rank_seed(seed, comm.rank), filtered_space(observation_space)
     if isinstance(action_space, gym.spaces.Box):
-        gaussian = GaussianPolicy(seen, action_space, network, config)
+        gaussian = GaussianNetwork(seen, action_space, network, config)
         in_numpy = find_network(network) is mlp and seen.dtype != np.uint8  # bytes are scaled in the network
         return gaussian, GaussianActor(gaussian, observation_space, action_space, own_seed, in_numpy)
-    categorical = CategoricalPolicy(seen, action_space, network, config)
+    categorical = CategoricalNetwork(seen, action_space, network, config)
     return categorical, CategoricalActor(categorical, observation_space, action_space, own_seed)

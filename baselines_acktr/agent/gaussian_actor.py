@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.agent.actors import Actor
-from baselines_acktr.agent.policies import GaussianPolicy
+from baselines_acktr.agent.heads import GaussianNetwork
 from common.errors import UserError
 from common.mpi import ALONE, Communicator
 from common.random_state import get_random_state, set_random_state
@@ -44,7 +44,7 @@ class GaussianActor(Actor):
 
     def __init__(
         self,
-        policy: GaussianPolicy,
+        policy: GaussianNetwork,
         observation_space: gym.Space,
         action_space: gym.spaces.Box,
         seed: int,

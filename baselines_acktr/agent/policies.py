@@ -1,120 +1,233 @@
-"""Networks of policy and value: shared by both, or one each."""
+"""Policies: a network, the distribution over actions that its outputs stand for, and acting with it.
+
+They have two verbs for acting. `sample` draws actions for a rollout. `act` draws them or takes the most likely ones,
+and says how likely they were.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import abc
+from typing import NamedTuple, final
 
 import gymnasium as gym
 import keras
+import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agent.networks import find_network, orthogonal
-from baselines_acktr.kfac.taps import FreeVector
-from common.distributions import distribution_size
-from common.errors import UserError, brief
-
-_MUST = "from observations [B, ...] to features [B, D] (is a Flatten missing?)"
-
-
-class ActorCritic(keras.Model):
-    """Maps observations [B, ...] to distribution parameters [B, P] and values [B], sharing all but the heads."""
-
-    def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
-        super().__init__(name="actor_critic")
-        size = distribution_size(action_space)
-        self.features = _features(observation_space, network, config)
-        self.policy_head = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="policy_head")
-        self.value_head = keras.layers.Dense(1, kernel_initializer=orthogonal(1.0), name="value_head")
-        self(_example(observation_space))
-
-    def call(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        features = self.features(observations)
-        return self.policy_head(features), tf.squeeze(self.value_head(features), axis=-1)
+from baselines_acktr.agent.filters import Filter, NoFilter
+from common.distributions import ActionDistribution, env_actions, make_distribution
+from common.errors import UserError
+from common.mpi import ALONE, Communicator
+from common.named_arrays import Arrays, with_prefix, without_prefix
 
 
-class ActorAndCritic(keras.Model):
-    """Maps observations [B, ...] to distribution parameters [B, P] and values [B] by a network each, made alike."""
+class Decision(NamedTuple):
+    """What a policy does about N observations.
 
-    def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
-        super().__init__(name="actor_and_critic")
-        self.policy = CategoricalPolicy(observation_space, action_space, network, config)
-        self.critic = Critic(observation_space, network, config)
-        self(_example(observation_space))
+    Attributes:
+      actions: as the learner keeps them, [N, ...].
+      neglogps: -log pi(a|s), nats, [N].
+      values: V(s) where the policy's network gives it too, [N]; else None.
+    """
 
-    def call(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return self.policy(observations), self.critic(observations)
-
-
-class CategoricalPolicy(keras.Model):
-    """Maps observations [B, ...] to distribution parameters [B, P] over discrete actions."""
-
-    def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
-        super().__init__(name="policy")
-        size = distribution_size(action_space)
-        self.features = _features(observation_space, network, config)
-        self.head = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="policy_head")
-        self(_example(observation_space))
-
-    def call(self, observations: tf.Tensor) -> tf.Tensor:
-        return self.head(self.features(observations))
+    actions: np.ndarray
+    neglogps: np.ndarray
+    values: np.ndarray | None = None
 
 
-class GaussianPolicy(keras.Model):
-    """Maps observations [B, ...] to means and log standard deviations [B, 2 D]; the latter are the same for each."""
+class Policy(abc.ABC):
+    """A network that acts.
 
-    def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
-        super().__init__(name="policy")
-        size = distribution_size(action_space) // 2
-        self.features = _features(observation_space, network, config)
-        self.mean = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="mean")
-        self.log_std = FreeVector(size, keras.initializers.Constant(config.first_log_std(size)), name="log_std")
-        self(_example(observation_space))
+    What the network sees are filtered observations. `filtered`, `sample` and `act` take them as the environment gives
+    them, all else takes filtered ones.
 
-    def call(self, observations: tf.Tensor) -> tf.Tensor:
-        return tf.concat([self.mean(self.features(observations)), self.log_std(observations)], axis=-1)
+    Attributes:
+      network: maps filtered observations [B, ...] to the parameters [B, P] of a distribution over actions.
+      filter: from observations to filtered ones.
+      action_space: of one environment.
+    """
+
+    def __init__(self, network: keras.Model, filter: Filter, action_space: gym.Space) -> None:
+        self.network = network
+        self.filter = filter
+        self.action_space = action_space
+
+    # -- acting -------------------------------------------------------------------------------------------------------
+
+    def filtered(self, observations: np.ndarray) -> np.ndarray:
+        """What the network sees of observations [B, ...]."""
+        return self.filter(observations)
+
+    @abc.abstractmethod
+    def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Draws actions [N, ...], as the learner keeps them; and values [N] where the network gives them too."""
+
+    @abc.abstractmethod
+    def act(self, observations: np.ndarray, deterministic: bool = False) -> Decision:
+        """Draws actions for observations [N, ...], or takes the most likely ones where `deterministic`."""
+
+    @abc.abstractmethod
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """The actions [N, ...] as the environment takes them."""
+
+    # -- the distribution ---------------------------------------------------------------------------------------------
+
+    def distribution(self, parameters: tf.Tensor) -> ActionDistribution:
+        """The distribution over actions that outputs [B, P] of the network stand for."""
+        return make_distribution(self.action_space, parameters)
+
+    def mean_kl(self, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+        """Mean KL(old || new) of parameters [B, P], nats; scalar."""
+        return tf.reduce_mean(self.distribution(old).kl(self.distribution(new)))
+
+    @tf.function(reduce_retracing=True)
+    def parameters(self, seen: tf.Tensor) -> tf.Tensor:
+        """The parameters [B, P] for filtered observations [B, ...]; for measurements, without a gradient."""
+        return self._outputs(seen)
+
+    @tf.function(reduce_retracing=True)
+    def kl_since(self, old: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
+        """Mean KL of the policy whose parameters [B, P] were `old` to the present one, nats; scalar."""
+        return self.mean_kl(old, self._outputs(seen))
+
+    def _outputs(self, seen: tf.Tensor) -> tf.Tensor:
+        return self.network(seen)
+
+    # -- after an update ----------------------------------------------------------------------------------------------
+
+    def refresh(self, observations: np.ndarray, comm: Communicator = ALONE) -> None:
+        """Acts from now on with the network's new weights, and lets the filter learn from observations [T, N, ...]."""
+        self.filter.update(observations.reshape(-1, *observations.shape[2:]), comm)
+
+    def state(self) -> Arrays:
+        """Everything that training changes but the network's weights, by name, copied."""
+        return with_prefix("filter", self.filter.state())
+
+    def set_state(self, arrays: Arrays) -> None:
+        """Takes back what `state` returned, and the network's weights as they are then."""
+        self.filter.set_state(without_prefix("filter", arrays))
 
 
-class Critic(keras.Model):
-    """Maps observations [B, ...] to values [B]."""
+class Sampler:
+    """The random numbers that TensorFlow draws actions by.
 
-    def __init__(self, observation_space: gym.Space, network: str, config) -> None:
-        super().__init__(name="critic")
-        self.features = _features(observation_space, network, config)
-        self.value_head = keras.layers.Dense(1, kernel_initializer=orthogonal(1.0), name="value_head")
-        self(_example(observation_space))
+    Attributes:
+      generator: draws them.
+    """
 
-    def call(self, observations: tf.Tensor) -> tf.Tensor:
-        return tf.squeeze(self.value_head(self.features(observations)), axis=-1)
+    def __init__(self, seed: int) -> None:
+        self.generator = tf.random.Generator.from_seed(seed)
 
+    def state(self) -> Arrays:
+        """Where the generator is, copied."""
+        return {"": self.generator.state.numpy().copy()}
 
-def _features(observation_space: gym.Space, network: str, config) -> keras.Model:
-    """The network up to the heads; raises UserError if there is none for the space."""
-    if not isinstance(observation_space, gym.spaces.Box):
-        raise UserError(f"observation space {observation_space}: must be a Box (images or vectors)")
-    features = find_network(network)(observation_space, config)
-    if not isinstance(features, keras.Layer):
-        raise UserError(f"--network={network}: returned {brief(features)}; must be a keras.Model {_MUST}")
-    given = features(_example(observation_space))
-    if not hasattr(given, "shape") or len(given.shape) != 2 or given.shape[0] != 1:
-        shape = ("B", *given.shape[1:]) if hasattr(given, "shape") else type(given).__name__
-        raise UserError(f"--network={network}: gives {brief(shape)}; must be a keras.Model {_MUST}")
-    for layer in features._flatten_layers():
-        if reason := _unfit(layer):
-            raise UserError(f"--network={network}: layer {layer.name} is a {type(layer).__name__}, which {reason}")
-    return features
+    def set_state(self, arrays: Arrays) -> None:
+        """Takes back what `state` returned."""
+        self.generator.state.assign(arrays[""])
 
 
-def _unfit(layer: keras.Layer) -> str:
-    """Why a layer cannot be in a policy or critic; "" where it can."""
-    if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-        return "would act by other statistics than it learns by: use LayerNormalization, or freeze it"
-    rates = [
-        rate for name in ("rate", "dropout", "recurrent_dropout") if (rate := getattr(layer, name, None)) is not None
-    ]
-    if getattr(layer, "_seed_generators", None) and (not rates or any(rates)):
-        return "draws random numbers: a resumed run would not be the same, and what acts is not what learns"
-    return ""
+@final
+class SharedPolicy(Policy):
+    """Discrete actions by a network that gives values too.
+
+    It has no state beside the network's weights and its `sampler`.
+
+    Args:
+      network: maps observations [B, ...] to parameters [B, P] and values [B].
+      action_space: of one environment.
+      seed: of the draws.
+
+    Raises:
+      UserError: the actions are not discrete.
+    """
+
+    def __init__(self, network: keras.Model, action_space: gym.Space, seed: int) -> None:
+        super().__init__(network, NoFilter(), action_space)
+        if isinstance(action_space, gym.spaces.Box):
+            raise UserError(f"action space {action_space}: must be Discrete or MultiDiscrete")
+        self.sampler = Sampler(seed)
+
+    def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        actions, values, _ = self._act(observations, False)
+        return actions.numpy(), values.numpy()
+
+    def act(self, observations: np.ndarray, deterministic: bool = False) -> Decision:
+        actions, values, neglogps = self._act(observations, deterministic)
+        return Decision(actions.numpy(), neglogps.numpy(), values.numpy())
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        return env_actions(self.action_space, actions)
+
+    @tf.function(reduce_retracing=True)
+    def _act(self, observations: tf.Tensor, deterministic: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        parameters, values = self.network(observations)
+        pi = self.distribution(parameters)
+        actions = pi.mode() if deterministic else pi.sample(self.sampler.generator)
+        return actions, values, -pi.log_prob(actions)
+
+    @tf.function(reduce_retracing=True)
+    def mean_kl(self, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+        return super().mean_kl(old, new)
+
+    def _outputs(self, seen: tf.Tensor) -> tf.Tensor:
+        return self.network(seen)[0]
 
 
-def _example(observation_space: Any) -> tf.Tensor:
-    return tf.zeros((1, *observation_space.shape), observation_space.dtype.name)
+@final
+class CategoricalPolicy(Policy):
+    """Discrete actions by a network of the policy's own.
+
+    Args:
+      network: maps filtered observations [B, ...] to parameters [B, P].
+      filter: of the observations.
+      action_space: of one environment.
+      seed: of the draws.
+    """
+
+    def __init__(self, network: keras.Model, filter: Filter, action_space: gym.Space, seed: int) -> None:
+        super().__init__(network, filter, action_space)
+        self.sampler = Sampler(seed)
+
+    def sample(self, observations: np.ndarray) -> tuple[np.ndarray, None]:
+        return self.act(observations).actions, None
+
+    def act(self, observations: np.ndarray, deterministic: bool = False) -> Decision:
+        actions, neglogps = self._act(self.filtered(observations), deterministic)
+        return Decision(actions.numpy(), neglogps.numpy())
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        return env_actions(self.action_space, actions)
+
+    @tf.function(reduce_retracing=True)
+    def _act(self, seen: tf.Tensor, deterministic: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        pi = self.distribution(self.network(seen))
+        actions = pi.mode() if deterministic else pi.sample(self.sampler.generator)
+        return actions, -pi.log_prob(actions)
+
+    def state(self) -> Arrays:
+        return super().state() | with_prefix("sampler", self.sampler.state())
+
+    def set_state(self, arrays: Arrays) -> None:
+        super().set_state(arrays)
+        self.sampler.set_state(without_prefix("sampler", arrays))
+
+
+@final
+class SharedValueFunction:
+    """The values of a network that policy and critic share.
+
+    Args:
+      network: maps observations [B, ...] to parameters [B, P] and values [B].
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        self._network = network
+
+    def predict(self, observations: np.ndarray) -> np.ndarray:
+        """Values [B] of observations [B, ...]."""
+        return self._predict(observations).numpy()
+
+    @tf.function(reduce_retracing=True)
+    def _predict(self, observations: tf.Tensor) -> tf.Tensor:
+        return self._network(observations)[1]

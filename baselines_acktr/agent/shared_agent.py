@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.heads import ActorCritic
 from baselines_acktr.agent.networks import Builder, default_network
-from baselines_acktr.agent.policies import ActorCritic
 from baselines_acktr.config import SharedConfig
 from baselines_acktr.learning.losses import policy_gradient_loss, value_loss
-from baselines_acktr.learning.returns import explained_variance, generalized_advantages, n_step_returns
+from baselines_acktr.learning.returns import explained_variance, generalized_advantages, lambda_returns
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
 from common.distributions import env_actions, make_distribution
 from common.errors import UserError
@@ -65,7 +65,7 @@ class SharedAgent(Agent):
         actions, values, neglogps = self._act(observations, deterministic)
         return self.to_env(actions.numpy()), values.numpy(), None, neglogps.numpy()
 
-    def act(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         actions, values, _ = self._act(observations, False)
         return actions.numpy(), values.numpy()
 
@@ -99,7 +99,7 @@ class SharedAgent(Agent):
         """
         lr = self.config.lr_at(self.timesteps, total_timesteps)
         before = self._parameters(rollout.observations[0]) if report else None
-        returns = n_step_returns(rollout.rewards, rollout.values, rollout.next_values, rollout.ended, self.config.gamma)
+        returns = lambda_returns(rollout.rewards, rollout.values, rollout.next_values, rollout.ended, self.config.gamma)
         metrics = self._improve(lr, *self._batch(rollout, returns)) | {"lr": lr}
         if report:
             kl = self._mean_kl(before, self._parameters(rollout.observations[0]))

@@ -12,7 +12,7 @@ import tensorflow as tf
 from baselines_acktr.acktr_discrete import Model
 from baselines_acktr.kfac.inverses import invert_all
 from baselines_acktr.kfac.taps import tap_layers
-from baselines_acktr.learning.returns import n_step_returns
+from baselines_acktr.learning.returns import lambda_returns
 from baselines_acktr.learning.rollouts import Rollout, Runner
 
 
@@ -33,7 +33,7 @@ class PlainModel(Model):
 def batch_of(model: Model, rollout: Rollout) -> tuple[np.ndarray, ...]:
     """What `model` is trained on after a rollout."""
     gamma = model.config.gamma
-    returns = n_step_returns(rollout.rewards, rollout.values, rollout.next_values, rollout.ended, gamma)
+    returns = lambda_returns(rollout.rewards, rollout.values, rollout.next_values, rollout.ended, gamma)
     return model._batch(rollout, returns)
 
 

@@ -78,7 +78,7 @@ class Loop:
         """Where the time of an update goes: columns `part`, `ms` per update and `share`; the last use of the loop."""
         watch = Stopwatch()
         watch.wrap(self.env, "step", "stepping")
-        watch.wrap(self.model, "act", "acting")
+        watch.wrap(self.model, "sample", "acting")
         watch.wrap(self.model, "to_env", "acting")
         watch.wrap(self.model, "value", "predicting values")
         if hasattr(self.model, "value_function"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from common.distributions import ActionDistribution
+
 
 def policy_gradient_loss(log_prob: tf.Tensor, advantage: tf.Tensor) -> tf.Tensor:
     """-mean(A log pi(a|s)); no gradient goes into the advantage.
@@ -15,6 +17,22 @@ def policy_gradient_loss(log_prob: tf.Tensor, advantage: tf.Tensor) -> tf.Tensor
     """
     log_prob.shape.assert_is_compatible_with(advantage.shape)
     return -tf.reduce_mean(tf.stop_gradient(advantage) * log_prob)
+
+
+def actor_loss(
+    pi: ActionDistribution, actions: tf.Tensor, advantages: tf.Tensor, ent_coef: float
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """The policy-gradient loss with its entropy bonus, and both of them for the log; scalars.
+
+    Args:
+      pi: pi(.|s), of B rows.
+      actions: a, [B, ...].
+      advantages: A, [B].
+      ent_coef: weight of the entropy.
+    """
+    policy_loss = policy_gradient_loss(pi.log_prob(actions), advantages)
+    entropy = tf.reduce_mean(pi.entropy())
+    return policy_loss - ent_coef * entropy, {"policy_loss": policy_loss, "policy_entropy": entropy}
 
 
 def value_loss(value: tf.Tensor, target: tf.Tensor) -> tf.Tensor:

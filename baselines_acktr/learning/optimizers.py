@@ -130,11 +130,6 @@ def make_kfac(
         raise UserError(f"--network: {error}") from error
 
 
-def fisher_part(observations: tf.Tensor, rows: int) -> tf.Tensor:
-    """The first so many rows of a batch whose order is random, or all of them for 0: the Fisher is estimated there."""
-    return observations[:rows] if rows else observations
-
-
 def make_rmsprop(
     model: keras.Model, config: RmspropConfig, objective: Callable[..., Any], comm: Communicator
 ) -> GuardedOptimizer:

@@ -35,12 +35,15 @@ def generalized_advantages(
     return advantages
 
 
-def n_step_returns(r_t: np.ndarray, v_tm1: np.ndarray, v_t: np.ndarray, ended: np.ndarray, gamma: float) -> np.ndarray:
-    """G_t = r_t + gamma G_{t+1}, with `v_t` for what lies beyond the episode's or the batch's end.
+def lambda_returns(
+    r_t: np.ndarray, v_tm1: np.ndarray, v_t: np.ndarray, ended: np.ndarray, gamma: float, lam: float = 1.0
+) -> np.ndarray:
+    """G_t = A_t + v_tm1, for lambda = 1 the k-step returns of Wu et al. 2017, section 5.
 
-    Wu et al. 2017, section 5: k-step returns. Arguments as for `generalized_advantages`; returns [T, N].
+    Those are G_t = r_t + gamma G_{t+1}, with `v_t` for what lies beyond the end of the episode or of the batch.
+    Arguments as for `generalized_advantages`; returns [T, N].
     """
-    return generalized_advantages(r_t, v_tm1, v_t, ended, gamma, 1.0) + v_tm1
+    return generalized_advantages(r_t, v_tm1, v_t, ended, gamma, lam) + v_tm1
 
 
 def explained_variance(predictions: np.ndarray, targets: np.ndarray, comm: Communicator = ALONE) -> float:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 
+from baselines_acktr.learning.returns import generalized_advantages, lambda_returns
 from common.errors import RunFailedError, UserError
 from common.named_arrays import Arrays, with_prefix, without_prefix
 
@@ -20,10 +21,10 @@ NO_STATISTICS = (
 )
 
 
-class Policy(Protocol):
+class BehaviourPolicy(Protocol):
     """What a runner needs of a model."""
 
-    def act(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Sampled actions [N, ...] as the learner keeps them, and values [N] where they come for free."""
         ...
 
@@ -55,6 +56,14 @@ class Rollout(NamedTuple):
     ended: np.ndarray
     values: np.ndarray
     next_values: np.ndarray
+
+    def advantages(self, gamma: float, lam: float) -> np.ndarray:
+        """What the policy learns from, [T, N] (see `generalized_advantages`)."""
+        return generalized_advantages(self.rewards, self.values, self.next_values, self.ended, gamma, lam)
+
+    def returns(self, gamma: float, lam: float) -> np.ndarray:
+        """What the critic learns, [T, N] (see `lambda_returns`)."""
+        return lambda_returns(self.rewards, self.values, self.next_values, self.ended, gamma, lam)
 
 
 class _Step(NamedTuple):
@@ -142,7 +151,7 @@ class Runner:
     def __init__(
         self,
         env: gym.vector.VectorEnv,
-        policy: Policy,
+        policy: BehaviourPolicy,
         nsteps: int,
         whole_episodes: bool = False,
         episodes: int = EPISODES,
@@ -172,7 +181,7 @@ class Runner:
         final_obs: dict[tuple[int, int], np.ndarray] = {}
         longest = 2 * self.nsteps if self.whole_episodes else self.nsteps
         while len(steps) < self.nsteps or (len(steps) < longest and not steps[-1].ended.any()):
-            actions, values = self.policy.act(self._observations)
+            actions, values = self.policy.sample(self._observations)
             self._require_finite("action", actions)
             if values is not None:
                 self._require_finite("predicted value", values)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from baselines_acktr.agent.critics import Euclidean, GaussNewton, make_value_function
-from baselines_acktr.agent.policies import Critic
+from baselines_acktr.agent.heads import Critic
 from baselines_acktr.config import AcktrContConfig
 from common.mpi import ALONE
 
@@ -48,9 +48,9 @@ def test_a_move_of_the_moments_leaves_the_predictions(kind):
     observations, returns = data()
     value_function.fit(observations, returns)
     before = value_function.predict(observations)
-    std = value_function.moments.std
-    value_function._follow(-5 * returns)
-    assert value_function.moments.std > 2 * std
+    std = value_function.targets.moments.std
+    value_function.targets.follow(-5 * returns, ALONE)
+    assert value_function.targets.moments.std > 2 * std
     np.testing.assert_allclose(value_function.predict(observations), before, rtol=1e-3)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from baselines_acktr.learning.returns import explained_variance, generalized_advantages, n_step_returns
+from baselines_acktr.learning.returns import explained_variance, generalized_advantages, lambda_returns
 
 
 def column(*values):
@@ -11,22 +11,22 @@ def column(*values):
 NEVER = np.zeros((3, 1), bool)
 
 
-def test_n_step_returns_by_hand():
+def test_lambda_returns_by_hand():
     """gamma = 0.5, V = 8 after the last step: G_2 = 4 + 4 = 8, G_1 = 2 + 4 = 6, G_0 = 1 + 3 = 4."""
-    returns = n_step_returns(column(1, 2, 4), column(5, 6, 7), column(6, 7, 8), NEVER, 0.5)
+    returns = lambda_returns(column(1, 2, 4), column(5, 6, 7), column(6, 7, 8), NEVER, 0.5)
     np.testing.assert_allclose(returns, column(4, 6, 8))
 
 
-def test_n_step_returns_stop_where_an_episode_terminated():
+def test_lambda_returns_stop_where_an_episode_terminated():
     ended = column(0, 1, 0).astype(bool)
-    returns = n_step_returns(column(1, 2, 4), column(5, 6, 7), column(6, 0, 8), ended, 0.5)
+    returns = lambda_returns(column(1, 2, 4), column(5, 6, 7), column(6, 0, 8), ended, 0.5)
     np.testing.assert_allclose(returns, column(2, 2, 8))
 
 
-def test_n_step_returns_bootstrap_from_the_final_observation_where_an_episode_was_truncated():
+def test_lambda_returns_bootstrap_from_the_final_observation_where_an_episode_was_truncated():
     """Its value is 10: G_1 = 2 + 5 = 7, whatever comes after."""
     ended = column(0, 1, 0).astype(bool)
-    returns = n_step_returns(column(1, 2, 4), column(5, 6, 7), column(6, 10, 8), ended, 0.5)
+    returns = lambda_returns(column(1, 2, 4), column(5, 6, 7), column(6, 10, 8), ended, 0.5)
     np.testing.assert_allclose(returns, column(4.5, 7, 8))
 
 
@@ -60,23 +60,23 @@ def test_lambda_zero_gives_temporal_differences_and_lambda_one_the_returns():
     batch = random_batch()
     r_t, v_tm1, v_t, _ = batch
     np.testing.assert_allclose(generalized_advantages(*batch, 0.9, 0.0), r_t + 0.9 * v_t - v_tm1)
-    np.testing.assert_allclose(generalized_advantages(*batch, 0.9, 1.0) + v_tm1, n_step_returns(*batch, 0.9))
+    np.testing.assert_allclose(generalized_advantages(*batch, 0.9, 1.0) + v_tm1, lambda_returns(*batch, 0.9))
 
 
 def test_value_of_a_constant_reward_is_its_geometric_sum():
     zeros, never = np.zeros((2000, 1)), np.zeros((2000, 1), bool)
-    np.testing.assert_allclose(n_step_returns(np.ones((2000, 1)), zeros, zeros, never, 0.98)[0], 50, rtol=1e-9)
+    np.testing.assert_allclose(lambda_returns(np.ones((2000, 1)), zeros, zeros, never, 0.98)[0], 50, rtol=1e-9)
 
 
 def test_float32_stays_float32():
     batch = [array.astype(np.float32) if array.dtype == float else array for array in random_batch()]
-    assert generalized_advantages(*batch, 0.9, 0.7).dtype == n_step_returns(*batch, 0.9).dtype == np.float32
+    assert generalized_advantages(*batch, 0.9, 0.7).dtype == lambda_returns(*batch, 0.9).dtype == np.float32
 
 
 def test_wrong_shapes_are_refused():
     ones = np.ones((3, 2))
     with pytest.raises(ValueError, match="shapes differ"):
-        n_step_returns(ones, np.ones((3, 1)), ones, ones.astype(bool), 0.9)
+        lambda_returns(ones, np.ones((3, 1)), ones, ones.astype(bool), 0.9)
 
 
 def test_explained_variance_by_hand():

@@ -28,7 +28,7 @@ class Stroll(gym.Env):
 class Still:
     """A policy that does one thing and whose values are the observations."""
 
-    def act(self, observations):
+    def sample(self, observations):
         return np.zeros(len(observations), int), None
 
     def to_env(self, actions):

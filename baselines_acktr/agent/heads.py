@@ -1,0 +1,120 @@
+"""Networks with their heads: what a policy and a critic say of observations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import keras
+import tensorflow as tf
+
+from baselines_acktr.agent.networks import find_network, orthogonal
+from baselines_acktr.kfac.taps import FreeVector
+from common.distributions import distribution_size
+from common.errors import UserError, brief
+
+_MUST = "from observations [B, ...] to features [B, D] (is a Flatten missing?)"
+
+
+class ActorCritic(keras.Model):
+    """Maps observations [B, ...] to distribution parameters [B, P] and values [B], sharing all but the heads."""
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
+        super().__init__(name="actor_critic")
+        size = distribution_size(action_space)
+        self.features = _features(observation_space, network, config)
+        self.policy_head = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="policy_head")
+        self.value_head = keras.layers.Dense(1, kernel_initializer=orthogonal(1.0), name="value_head")
+        self(_example(observation_space))
+
+    def call(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        features = self.features(observations)
+        return self.policy_head(features), tf.squeeze(self.value_head(features), axis=-1)
+
+
+class ActorAndCritic(keras.Model):
+    """Maps observations [B, ...] to distribution parameters [B, P] and values [B] by a network each, made alike."""
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
+        super().__init__(name="actor_and_critic")
+        self.policy = CategoricalNetwork(observation_space, action_space, network, config)
+        self.critic = Critic(observation_space, network, config)
+        self(_example(observation_space))
+
+    def call(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.policy(observations), self.critic(observations)
+
+
+class CategoricalNetwork(keras.Model):
+    """Maps observations [B, ...] to distribution parameters [B, P] over discrete actions."""
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
+        super().__init__(name="policy")
+        size = distribution_size(action_space)
+        self.features = _features(observation_space, network, config)
+        self.head = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="policy_head")
+        self(_example(observation_space))
+
+    def call(self, observations: tf.Tensor) -> tf.Tensor:
+        return self.head(self.features(observations))
+
+
+class GaussianNetwork(keras.Model):
+    """Maps observations [B, ...] to means and log standard deviations [B, 2 D]; the latter are the same for each."""
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
+        super().__init__(name="policy")
+        size = distribution_size(action_space) // 2
+        self.features = _features(observation_space, network, config)
+        self.mean = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="mean")
+        self.log_std = FreeVector(size, keras.initializers.Constant(config.first_log_std(size)), name="log_std")
+        self(_example(observation_space))
+
+    def call(self, observations: tf.Tensor) -> tf.Tensor:
+        return tf.concat([self.mean(self.features(observations)), self.log_std(observations)], axis=-1)
+
+
+class Critic(keras.Model):
+    """Maps observations [B, ...] to values [B]."""
+
+    def __init__(self, observation_space: gym.Space, network: str, config) -> None:
+        super().__init__(name="critic")
+        self.features = _features(observation_space, network, config)
+        self.value_head = keras.layers.Dense(1, kernel_initializer=orthogonal(1.0), name="value_head")
+        self(_example(observation_space))
+
+    def call(self, observations: tf.Tensor) -> tf.Tensor:
+        return tf.squeeze(self.value_head(self.features(observations)), axis=-1)
+
+
+def _features(observation_space: gym.Space, network: str, config) -> keras.Model:
+    """The network up to the heads; raises UserError if there is none for the space."""
+    if not isinstance(observation_space, gym.spaces.Box):
+        raise UserError(f"observation space {observation_space}: must be a Box (images or vectors)")
+    features = find_network(network)(observation_space, config)
+    if not isinstance(features, keras.Layer):
+        raise UserError(f"--network={network}: returned {brief(features)}; must be a keras.Model {_MUST}")
+    given = features(_example(observation_space))
+    if not hasattr(given, "shape") or len(given.shape) != 2 or given.shape[0] != 1:
+        shape = ("B", *given.shape[1:]) if hasattr(given, "shape") else type(given).__name__
+        raise UserError(f"--network={network}: gives {brief(shape)}; must be a keras.Model {_MUST}")
+    for layer in features._flatten_layers():
+        if reason := _unfit(layer):
+            raise UserError(f"--network={network}: layer {layer.name} is a {type(layer).__name__}, which {reason}")
+    return features
+
+
+def _unfit(layer: keras.Layer) -> str:
+    """Why a layer cannot be in a policy or critic; "" where it can."""
+    if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+        return "would act by other statistics than it learns by: use LayerNormalization, or freeze it"
+    rates = [
+        rate for name in ("rate", "dropout", "recurrent_dropout") if (rate := getattr(layer, name, None)) is not None
+    ]
+    if getattr(layer, "_seed_generators", None) and (not rates or any(rates)):
+        return "draws random numbers: a resumed run would not be the same, and what acts is not what learns"
+    return ""
+
+
+def _example(observation_space: Any) -> tf.Tensor:
+    return tf.zeros((1, *observation_space.shape), observation_space.dtype.name)

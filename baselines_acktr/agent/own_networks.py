@@ -1,0 +1,58 @@
+"""Making a policy and a critic that have a network each."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import gymnasium as gym
+import numpy as np
+
+from baselines_acktr.agent.filters import filtered_space, make_filter
+from baselines_acktr.agent.gaussian_policy import GaussianPolicy
+from baselines_acktr.agent.heads import CategoricalNetwork, Critic, GaussianNetwork
+from baselines_acktr.agent.networks import find_network, mlp
+from baselines_acktr.agent.policies import CategoricalPolicy
+from baselines_acktr.config import DisjointConfig, GaussianConfig
+
+
+def make_gaussian_policy(
+    observation_space: gym.Space, action_space: gym.spaces.Box, network: str, config: GaussianConfig, seed: int
+) -> GaussianPolicy:
+    """A new policy for continuous actions, that filters its observations.
+
+    Args:
+      observation_space, action_space: of one environment.
+      network: name of its network up to the heads.
+      config: of the learner.
+      seed: of its draws; the weights come from Keras' global seed.
+
+    Raises:
+      UserError: the spaces or the network are not supported.
+    """
+    seen = filtered_space(observation_space)
+    in_numpy = find_network(network) is mlp and seen.dtype != np.uint8  # bytes are scaled in the network
+    return GaussianPolicy(
+        GaussianNetwork(seen, action_space, network, config),
+        make_filter(observation_space),
+        action_space,
+        seed,
+        in_numpy,
+    )
+
+
+def make_categorical_policy(
+    observation_space: gym.Space, action_space: gym.Space, network: str, config: DisjointConfig, seed: int
+) -> CategoricalPolicy:
+    """A new policy for discrete actions, that filters its observations; arguments as for `make_gaussian_policy`."""
+    return CategoricalPolicy(
+        CategoricalNetwork(filtered_space(observation_space), action_space, network, config),
+        make_filter(observation_space),
+        action_space,
+        seed + 1,
+    )
+
+
+def make_critic(observation_space: gym.Space, network: str, config: DisjointConfig) -> Critic:
+    """A new network for the values of filtered observations, with the activation of critics."""
+    of_critics = dataclasses.replace(config, activation=config.vf_activation)
+    return Critic(filtered_space(observation_space), network, of_critics)

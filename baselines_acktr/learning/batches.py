@@ -1,0 +1,52 @@
+"""Batches: the rows that an update learns from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.learning.rollouts import Rollout
+
+
+class Batch(NamedTuple):
+    """The B = T N rows of a rollout of T steps of N environments.
+
+    Attributes:
+      observations: before each step, [B, ...].
+      actions: as the learner keeps them, [B, ...].
+      returns: what the critic learns, [B].
+      advantages: what the policy learns from, [B].
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    returns: np.ndarray
+    advantages: np.ndarray
+
+
+def make_batch(
+    rollout: Rollout,
+    returns: np.ndarray,
+    advantages: np.ndarray,
+    order: np.ndarray | None = None,
+) -> Batch:
+    """The rows of a rollout.
+
+    Args:
+      rollout: T steps of N environments.
+      returns: what the critic learns, [T, N].
+      advantages: what the policy learns from, [T, N].
+      order: of the rows, a permutation of [B]; None leaves them step after step.
+    """
+    columns = (rollout.observations, rollout.actions, returns, advantages)
+    rows = [column.reshape(returns.size, *column.shape[2:]) for column in columns]  # [B, ...]
+    if order is not None:
+        rows = [np.take(column, order, axis=0) for column in rows]
+    return Batch(*rows)
+
+
+def fisher_part(observations: tf.Tensor, rows: int) -> tf.Tensor:
+    """The first so many rows of a batch whose order is random, or all of them for 0: the Fisher is estimated there."""
+    return observations[:rows] if rows else observations

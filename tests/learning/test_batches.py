@@ -1,0 +1,51 @@
+"""Claims about the rows that an update learns from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from baselines_acktr.learning.batches import fisher_part, make_batch
+from baselines_acktr.learning.returns import generalized_advantages, lambda_returns
+from baselines_acktr.learning.rollouts import Rollout
+
+T, N = 3, 2
+
+
+def make_rollout() -> Rollout:
+    rng = np.random.default_rng(0)
+    rewards, values, next_values = rng.normal(size=(3, T, N))
+    observations = np.arange(T * N * 4).reshape(T, N, 4)
+    actions = np.arange(T * N).reshape(T, N)
+    return Rollout(observations, actions, rewards, rng.random((T, N)) < 0.3, values, next_values)
+
+
+def test_the_rows_are_step_after_step():
+    rollout = make_rollout()
+    batch = make_batch(rollout, 10 * rollout.actions, 100 * rollout.actions)
+    np.testing.assert_array_equal(batch.observations, np.arange(24).reshape(6, 4))
+    np.testing.assert_array_equal(batch.actions, [0, 1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(batch.returns, [0, 10, 20, 30, 40, 50])
+    np.testing.assert_array_equal(batch.advantages, [0, 100, 200, 300, 400, 500])
+
+
+def test_an_order_moves_all_columns_alike():
+    rollout = make_rollout()
+    order = np.array([3, 0, 5, 1, 4, 2])
+    batch = make_batch(rollout, 10 * rollout.actions, 100 * rollout.actions, order)
+    np.testing.assert_array_equal(batch.actions, order)
+    np.testing.assert_array_equal(batch.observations[:, 0], 4 * order)
+    np.testing.assert_array_equal(batch.returns, 10 * order)
+    np.testing.assert_array_equal(batch.advantages, 100 * order)
+
+
+def test_advantages_and_returns_of_a_rollout_are_made_of_its_own_columns():
+    rollout = make_rollout()
+    columns = (rollout.rewards, rollout.values, rollout.next_values, rollout.ended)
+    np.testing.assert_array_equal(rollout.advantages(0.9, 0.5), generalized_advantages(*columns, 0.9, 0.5))
+    np.testing.assert_array_equal(rollout.returns(0.9, 0.5), lambda_returns(*columns, 0.9, 0.5))
+
+
+def test_the_fisher_takes_the_first_rows_or_all():
+    rows = np.arange(5)
+    np.testing.assert_array_equal(fisher_part(rows, 2), [0, 1])
+    np.testing.assert_array_equal(fisher_part(rows, 0), rows)
