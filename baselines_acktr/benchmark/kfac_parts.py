@@ -12,35 +12,48 @@ import tensorflow as tf
 from baselines_acktr.acktr_discrete import Model
 from baselines_acktr.kfac.inverses import invert_all
 from baselines_acktr.kfac.taps import tap_layers
-from baselines_acktr.learning.returns import lambda_returns
+from baselines_acktr.learning.batches import Batch
 from baselines_acktr.learning.rollouts import Rollout, Runner
 
+RATE = 1e-4  # of plain gradient descent
 
-class PlainModel(Model):
-    """The same model and loss, trained by gradient descent: no Fisher, no factors, no inverses."""
 
-    def _improve(self, lr: float, *batch: np.ndarray) -> dict[str, Any]:
-        return {"loss": self._descend(*batch)}
+class PlainDescent:
+    """Gradient descent in the place of K-FAC: no Fisher, no factors, no inverses."""
+
+    def __init__(self, model: Model) -> None:
+        self.learning_rate = 0.0  # assigned in every update, and of no influence here
+        self._model = model
+
+    def minimize(self, objective: Any, *batch: np.ndarray, divergence: Any) -> dict[str, Any]:
+        """One step on a batch, as `Kfac.minimize`; there is no quadratic model whose KL could be told."""
+        return {"loss": self._descend(*batch), "model_policy_kl": np.nan}
 
     @tf.function
     def _descend(self, *batch) -> tf.Tensor:
-        loss, gradients = loss_gradients(self, *batch)
-        for variable, gradient in zip(self.network.trainable_variables, gradients, strict=True):
-            variable.assign_sub(1e-4 * gradient)
+        loss, gradients = loss_gradients(self._model, *batch)
+        for variable, gradient in zip(self._model.network.trainable_variables, gradients, strict=True):
+            variable.assign_sub(RATE * gradient)
         return loss
 
 
-def batch_of(model: Model, rollout: Rollout) -> tuple[np.ndarray, ...]:
+class PlainModel(Model):
+    """The same model and loss as ACKTR's, trained by gradient descent."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.optimizer: Any = PlainDescent(self)
+
+
+def batch_of(model: Model, rollout: Rollout) -> Batch:
     """What `model` is trained on after a rollout."""
-    gamma = model.config.gamma
-    returns = lambda_returns(rollout.rewards, rollout.values, rollout.next_values, rollout.ended, gamma)
-    return model._batch(rollout, returns)
+    return model.make_batch(rollout, model.returns(rollout))
 
 
 def loss_gradients(model: Model, *batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """The loss and its gradients, without anything of K-FAC."""
     with tf.GradientTape() as tape:
-        loss = model._objective(*batch).loss
+        loss = model.objective(*batch).loss
     return loss, tape.gradient(loss, [variable.value for variable in model.network.trainable_variables])
 
 
@@ -70,13 +83,13 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 20) -> dict[str, flo
     @tf.function
     def gradients_and_fisher(*batch):
         with tf.GradientTape(persistent=True) as tape, tap_layers(optimizer.layers) as taps:
-            loss, log_likelihood, _ = model._objective(*batch)
+            loss, log_likelihood, _ = model.objective(*batch)
         weights = [variable.value for variable in model.network.trainable_variables]
         fisher = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
         return tape.gradient(loss, weights), [gradient for gradient in fisher if gradient is not None]
 
     def full(*batch):
-        return optimizer.differentiate(model._objective, *batch)
+        return optimizer.differentiate(model.objective, *batch)
 
     _, gradient = full(*batch)
     parts = seconds(

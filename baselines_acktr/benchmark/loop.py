@@ -13,6 +13,7 @@ import pandas as pd
 import tensorflow as tf
 
 from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.critics import ValueFunction
 from baselines_acktr.benchmark.probe import spaces_of
 from baselines_acktr.benchmark.stopwatch import Stopwatch
 from baselines_acktr.kfac.curvature import EARLY
@@ -81,9 +82,12 @@ class Loop:
         watch.wrap(self.model, "sample", "acting")
         watch.wrap(self.model, "to_env", "acting")
         watch.wrap(self.model, "value", "predicting values")
-        if hasattr(self.model, "value_function"):
+        if isinstance(self.model.value_function, ValueFunction):
             watch.wrap(self.model.value_function, "wait", "waiting for the critic")
-        watch.wrap(self.model, "_improve", "policy" if hasattr(self.model, "value_function") else "policy and critic")
+            policy = "policy"
+        else:
+            policy = "policy and critic"
+        watch.wrap(*_improver(self.model), policy)
         watch.wrap(self.runner, "run", "rest of the rollout")
         watch.wrap(self.model, "update", "rest of the update")
         self.run(updates)
@@ -127,6 +131,11 @@ def speeds(rates: pd.DataFrame, base: str) -> pd.DataFrame:
             f"to {base}": ratios.median().to_numpy(),
         }
     )
+
+
+def _improver(model: Any) -> tuple[Any, str]:
+    """What improves the policy of a model: an object and the name of its method."""
+    return (model.optimizer, "minimize") if hasattr(model, "optimizer") else (model, "improve")
 
 
 def _model_class(alg: str, actions: gym.Space) -> type[Agent]:
