@@ -1,65 +1,132 @@
-"""TRPO (Schulman et al. 2015): the natural gradient by conjugate gradient, in a trust region that is kept."""
+"""TRPO (Schulman et al. 2015): the natural gradient by conjugate gradient, in a trust region that is kept.
+
+Policy and critic have a network each. `Trpo.update` starts to fit the critic by Adam and improves the policy by
+`Trpo.improve`, which reads as the paper's appendix C. Alone it is one graph. With other ranks it is run step by step,
+and all means over rows are over those of all ranks.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
+import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agent.disjoint_agent import DisjointAgent
-from baselines_acktr.config import TrpoContConfig, TrpoDiscreteConfig
-from baselines_acktr.learning.conjugate_gradient import (
-    conjugate_gradient,
-    fisher_vector_product,
-    line_search,
-)
+from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.critics import Euclidean
+from baselines_acktr.agent.networks import Builder
+from baselines_acktr.agent.own_networks import make_categorical_policy, make_critic, make_gaussian_policy
+from baselines_acktr.config import TrpoConfig, TrpoContConfig, TrpoDiscreteConfig
+from baselines_acktr.learning.advantages import standardised
+from baselines_acktr.learning.batches import make_batch
+from baselines_acktr.learning.conjugate_gradient import conjugate_gradient, fisher_vector_product, line_search
+from baselines_acktr.learning.rollouts import Rollout
 from baselines_acktr.session import loop
+from common.keras_state import Weights
+from common.mpi import ALONE, Communicator
 from common.packing import flatten
+from common.random_state import rank_seed
 
 
-class Trpo(DisjointAgent):
-    """Policy, and a critic trained by Adam; arguments and errors as for `Agent`."""
+class Trpo(Agent):
+    """A policy, and a critic trained by Adam; arguments and errors as for `Agent`."""
 
     algorithm = "trpo"
+    whole_episodes = True
+    config: TrpoConfig
 
-    def status(self) -> dict[str, float]:
-        return self.value_function.status()
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        network: str | Builder,
+        config: TrpoConfig,
+        seed: int = 0,
+        env_id: str | None = None,
+        comm: Communicator = ALONE,
+    ) -> None:
+        super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
+        keras.utils.set_random_seed(seed)
+        make_policy: Any = make_gaussian_policy if isinstance(action_space, gym.spaces.Box) else make_categorical_policy
+        own_seed = rank_seed(seed, comm.rank)
+        self.policy = make_policy(observation_space, action_space, self.network_name, config, own_seed)
+        critic = make_critic(observation_space, self.network_name, config)
+        self.value_function = Euclidean(critic, config, seed + 1, comm)
+        self.improve = tf.function(self._improve, reduce_retracing=True) if comm.size == 1 else self._improve
+        self.parts = {
+            "policy": Weights(self.policy.network),
+            "vf": self.value_function,
+            "actor": self.policy,
+        }
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        alone = self.comm.size == 1
-        self._step_in_trust_region = tf.function(self._step, reduce_retracing=True) if alone else self._step
+    # -- one update ---------------------------------------------------------------------------------------------------
 
-    def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        fisher_rows = math.ceil(self.config.fisher_fraction * len(advantages))  # the first ones: their order is random
-        return self._step_in_trust_region(observations, actions, advantages, observations[:fisher_rows])
+    def returns(self, rollout: Rollout) -> np.ndarray:
+        return rollout.returns(self.config.gamma, self.config.vf_lam)
 
-    def _step(self, observations, actions, advantages, fisher_observations) -> dict[str, tf.Tensor]:
+    def update(self, rollout: Rollout, total_timesteps: int) -> dict[str, Any]:
+        """Starts to fit the critic, and improves the policy, both on the whole rollout in random order."""
+        returns = self.returns(rollout)  # [T, N]
+        advantages = rollout.advantages(self.config.gamma, self.config.lam)  # [T, N]
+
+        batch = make_batch(rollout, returns, advantages, self.row_order(returns.size))
+        observations = self.policy.filtered(batch.observations)
+        self.value_function.fit(observations, batch.returns)
+
+        fisher_rows = math.ceil(self.config.fisher_fraction * returns.size)  # the first ones: their order is random
+        metrics = self.improve(
+            tf.constant(observations),
+            batch.actions,
+            standardised(batch.advantages, self.comm),
+            tf.constant(observations[:fisher_rows]),
+        )
+        self.policy.refresh(rollout.observations, self.comm)
+        return metrics
+
+    def _improve(
+        self, observations: tf.Tensor, actions: tf.Tensor, advantages: tf.Tensor, fisher_observations: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """Maximises the surrogate E[pi(a|s) / pi_old(a|s) A] subject to mean KL(old || new) <= max_kl (equation 14).
 
         The step is s sqrt(2 max_kl / s^T F s) with s = F^-1 g and the damped Fisher F, then shortened until it is good.
-        Alone it is one graph. With other ranks it is run step by step, and all means over rows are over those of all.
+
+        Args:
+          observations: filtered, [B, ...].
+          actions: as the learner keeps them, [B, ...].
+          advantages: standardised, [B].
+          fisher_observations: those that conjugate gradient's products with F are made of, [F, ...].
+
+        Returns:
+          The `surrogate_gain`, the `step_fraction` that was taken, 0 if none was good, and the `policy_entropy` before.
         """
         config = self.config
-        variables = [variable.value for variable in self.policy.trainable_variables]
-        old = self.policy(observations)
-        old_log_prob = self._pi(old).log_prob(actions)
-        batch = observations, actions, advantages, old, old_log_prob
+        variables = [variable.value for variable in self.policy.network.trainable_variables]
+        old = self.policy.network(observations)  # [B, P]
+        old_log_prob = self.policy.distribution(old).log_prob(actions)  # [B]
+        batch = (observations, actions, advantages, old, old_log_prob)
+
+        parts = self._mean(self._gradient(*batch))  # [3 + P]
+        surrogate = parts[0]
+        entropy = parts[2]
+        gradient = parts[3:]
+
+        direction = conjugate_gradient(
+            lambda vector: self.damped_fisher(fisher_observations, vector), gradient, config.cg_iters
+        )
+        norm = tf.reduce_sum(direction * self.damped_fisher(observations, direction))  # s^T F s
+        length = tf.sqrt(2 * config.max_kl / norm)
 
         def evaluate() -> tuple[tf.Tensor, tf.Tensor]:
             surrogate, kl, _ = tf.unstack(self._mean(self._evaluate(*batch)))
             return surrogate, kl
 
-        parts = self._mean(self._gradient(*batch))
-        surrogate, entropy, gradient = parts[0], parts[2], parts[3:]
-        direction = conjugate_gradient(lambda v: self._damped_fisher(fisher_observations, v), gradient, config.cg_iters)
-        norm = tf.reduce_sum(direction * self._damped_fisher(observations, direction))
-        length = tf.sqrt(2 * config.max_kl / norm)
         fraction, gain = line_search(evaluate, variables, length * direction, surrogate, config.max_kl)
         return {"surrogate_gain": gain, "step_fraction": fraction, "policy_entropy": entropy}
+
+    # -- its parts ----------------------------------------------------------------------------------------------------
 
     def _mean(self, tensor: tf.Tensor) -> tf.Tensor:
         """The mean over the ranks."""
@@ -68,45 +135,50 @@ class Trpo(DisjointAgent):
     @tf.function(reduce_retracing=True)
     def _evaluate(self, observations, actions, advantages, old, old_log_prob) -> tf.Tensor:
         """The surrogate with its entropy bonus, mean KL(old || new) and the entropy, [3]."""
-        parameters = self.policy(observations)
-        pi = self._pi(parameters)
-        ratio, entropy = tf.exp(pi.log_prob(actions) - old_log_prob), tf.reduce_mean(pi.entropy())
+        parameters = self.policy.network(observations)  # [B, P]
+        pi = self.policy.distribution(parameters)
+        ratio = tf.exp(pi.log_prob(actions) - old_log_prob)  # [B]
+        entropy = tf.reduce_mean(pi.entropy())
         surrogate = tf.reduce_mean(ratio * advantages) + self.config.ent_coef * entropy
-        return tf.stack([surrogate, self._mean_kl(old, parameters), entropy])
+        return tf.stack([surrogate, self.policy.mean_kl(old, parameters), entropy])
 
     @tf.function(reduce_retracing=True)
     def _gradient(self, *batch) -> tf.Tensor:
         """What `_evaluate` returns, and behind it the gradient of the surrogate, [3 + P]."""
-        variables = [variable.value for variable in self.policy.trainable_variables]
+        variables = [variable.value for variable in self.policy.network.trainable_variables]
         with tf.GradientTape() as tape:
             values = self._evaluate(*batch)
             surrogate = values[0]
         return flatten([values, *tape.gradient(surrogate, variables)])
 
-    def _damped_fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+    def damped_fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
         """(F + damping I) v, with the policy's Fisher F on observations [B, ...] and a vector v [P]."""
         return self._mean(self._fisher(observations, vector)) + self.config.damping * vector
 
     @tf.function(reduce_retracing=True)
     def _fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
         """F v of this rank's rows."""
-        variables = [variable.value for variable in self.policy.trainable_variables]
-        return fisher_vector_product(lambda: self.policy(observations), self._mean_kl, variables, vector)
+        variables = [variable.value for variable in self.policy.network.trainable_variables]
+        return fisher_vector_product(lambda: self.policy.network(observations), self.policy.mean_kl, variables, vector)
+
+    def status(self) -> dict[str, float]:
+        return self.value_function.status()
 
 
 class ContinuousModel(Trpo):
-    """TRPO for a Gaussian policy."""
+    """TRPO for a Gaussian policy: hyperparameters alone."""
 
     config_class = TrpoContConfig
+    image_network = "pixels"
+    for_images: ClassVar[dict[str, Any]] = {"timesteps_per_batch": 8000, "vf_iters": 16, "vf_rows": 500}
 
 
 class DiscreteModel(Trpo):
-    """TRPO for a softmax policy."""
+    """TRPO for a softmax policy: hyperparameters alone."""
 
     config_class = TrpoDiscreteConfig
-    image_network = "cnn"
-    for_images = {"hidden_sizes": (128,)}  # noqa: RUF012 (ClassVar in the base)
-    for_vectors = {  # noqa: RUF012
+    for_images: ClassVar[dict[str, Any]] = {"hidden_sizes": (128,)}
+    for_vectors: ClassVar[dict[str, Any]] = {
         "timesteps_per_batch": 1024,
         "max_kl": 0.01,
         "damping": 0.1,

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from baselines_acktr.config import TrpoContConfig, TrpoDiscreteConfig
 from baselines_acktr.learning.rollouts import Rollout
+from baselines_acktr.session.measurements import Measurements
 from baselines_acktr.trpo import ContinuousModel, DiscreteModel, learn
 from common.errors import UserError
 from common.packing import flatten
@@ -42,7 +43,7 @@ def make_rollout(model, steps=5, envs=8, seed=0) -> Rollout:
 
 
 def policy_of(model) -> list[np.ndarray]:
-    return [variable.numpy().copy() for variable in model.policy.trainable_variables]
+    return [variable.numpy().copy() for variable in model.policy.network.trainable_variables]
 
 
 def test_a_batch_without_advantages_leaves_the_policy_to_the_bit():
@@ -55,11 +56,11 @@ def test_a_batch_without_advantages_leaves_the_policy_to_the_bit():
 
 def test_a_policy_that_is_nearly_deterministic_is_improved():
     model = make_model("vector-discrete")
-    model.policy.head.bias.assign([11.0, 0.0, 0.0])
+    model.policy.network.head.bias.assign([11.0, 0.0, 0.0])
     rollout = make_rollout(model)
-    metrics = model.update(rollout, 10**9, report=True)
-    assert metrics["step_fraction"] > 0
-    assert 0 < metrics["kl"] <= model.config.max_kl
+    measurements = Measurements(model, rollout)
+    assert model.update(rollout, 10**9)["step_fraction"] > 0
+    assert 0 < measurements.after_update()["kl"] <= model.config.max_kl
 
 
 @pytest.mark.parametrize("kind", SPACES)
@@ -81,8 +82,8 @@ def test_discrete_actions_are_sampled_in_proportion_and_greedy_ones_are_the_most
     model = make_model("vector-discrete", max_kl=0.5)
     model.update(make_rollout(model), 10**9)
     observations = np.repeat(np.random.default_rng(1).normal(1, 3, (1, 3)), 20_000, axis=0).astype(np.float32)
-    p = tf.nn.softmax(model.policy(model.actor.filtered(observations[:1])))[0].numpy()
-    actions, neglogps = model.actor.act(observations, deterministic=False)
+    p = tf.nn.softmax(model.policy.network(model.policy.filtered(observations[:1])))[0].numpy()
+    actions, neglogps, _ = model.policy.act(observations)
     assert p.max() - p.min() > 0.1
     np.testing.assert_allclose(np.bincount(actions, minlength=3) / 20_000, p, atol=0.02)
     np.testing.assert_allclose(neglogps, -np.log(p)[actions], rtol=1e-4)
@@ -94,16 +95,18 @@ def test_the_step_is_the_damped_natural_gradient_of_the_length_that_the_limit_al
     """s = (F + damping I)^-1 g; 0.5 s^T (F + damping I) s = max_kl times the square of the part that was taken."""
     model = make_model(kind, hidden_sizes=(4,), damping=0.2, cg_iters=40, fisher_fraction=1.0, max_kl=1e-4)
     rollout = make_rollout(model)
-    observations = tf.constant(model.actor.filtered(rollout.observations.reshape(40, 3)))
+    observations = tf.constant(model.policy.filtered(rollout.observations.reshape(40, 3)))
     actions, advantages = rollout.actions.reshape(40, *rollout.actions.shape[2:]), rollout.rewards.ravel()
-    variables = [variable.value for variable in model.policy.trainable_variables]
+    variables = [variable.value for variable in model.policy.network.trainable_variables]
     with tf.GradientTape() as tape:
-        surrogate = tf.reduce_mean(model._pi(model.policy(observations)).log_prob(actions) * advantages)
+        surrogate = tf.reduce_mean(
+            model.policy.distribution(model.policy.network(observations)).log_prob(actions) * advantages
+        )
     gradient = flatten(tape.gradient(surrogate, variables)).numpy()
     units = np.eye(len(gradient), dtype=np.float32)
-    fisher = np.stack([model._damped_fisher(observations, tf.constant(unit)) for unit in units])
+    fisher = np.stack([model.damped_fisher(observations, tf.constant(unit)) for unit in units])
     before = flatten(policy_of(model)).numpy()
-    fraction = float(model._update_policy(observations, actions, advantages)["step_fraction"])
+    fraction = float(model.improve(observations, actions, advantages, observations)["step_fraction"])
     step = flatten(policy_of(model)).numpy() - before
     natural = np.linalg.solve(fisher, gradient)
     assert fraction == 1
@@ -129,11 +132,12 @@ def test_the_kl_of_a_step_is_never_above_the_limit(kind, max_kl):
     fractions, kls = [], []
     for seed in range(15):
         rollout = make_rollout(model, seed=seed)
-        seen = model.actor.filtered(rollout.observations.reshape(40, 3))
-        old = model.policy(seen).numpy()
-        metrics = model.update(rollout, 10**9, report=True)
-        kls.append(exact_kl(kind, old, model.policy(seen).numpy()))
-        np.testing.assert_allclose(metrics["kl"], kls[-1], rtol=1e-2, atol=1e-6)
+        seen = model.policy.filtered(rollout.observations.reshape(40, 3))
+        old = model.policy.network(seen).numpy()
+        measurements = Measurements(model, rollout)
+        metrics = model.update(rollout, 10**9)
+        kls.append(exact_kl(kind, old, model.policy.network(seen).numpy()))
+        np.testing.assert_allclose(measurements.after_update()["kl"], kls[-1], rtol=1e-2, atol=1e-6)
         fractions.append(float(metrics["step_fraction"]))
     assert max(kls) <= max_kl * (1 + 1e-4)
     assert max(kls) > max_kl / 2 and min(fractions) < 1  # the limit was reached, and full steps went beyond it
@@ -143,11 +147,11 @@ def test_the_kl_of_a_step_is_never_above_the_limit(kind, max_kl):
 def test_without_a_good_step_the_policy_stays_to_the_bit(advantage):
     model = make_model()
     rollout = make_rollout(model)
-    observations = model.actor.filtered(rollout.observations.reshape(40, 3))
+    observations = tf.constant(model.policy.filtered(rollout.observations.reshape(40, 3)))
     before = policy_of(model)
     advantages = np.full(40, advantage, np.float32)
-    metrics = model._improve(observations, rollout.actions.reshape(40, 2), advantages, measure=True)
-    assert (float(metrics["step_fraction"]), metrics["kl"]) == (0, 0)
+    metrics = model.improve(observations, rollout.actions.reshape(40, 2), advantages, observations[:8])
+    assert float(metrics["step_fraction"]) == 0
     for old, new in zip(before, policy_of(model), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -163,7 +167,7 @@ def test_the_fisher_is_taken_from_its_part_of_the_rows_drawn_anew():
         taken.append(actions[:8, 0])
         return {}
 
-    model._step_in_trust_region = step
+    model.improve = step
     for model.updates in range(40):
         model.update(rollout, 10**9)
     assert all(len(set(rows)) == 8 for rows in taken)
@@ -172,7 +176,7 @@ def test_the_fisher_is_taken_from_its_part_of_the_rows_drawn_anew():
 
 def test_one_trace_for_the_whole_run():
     model = train("Pendulum-v1", updates=5)
-    assert model._step_in_trust_region.experimental_get_tracing_count() == 1
+    assert model.improve.experimental_get_tracing_count() == 1
 
 
 def test_defaults_are_those_of_atari_and_mujoco_and_for_discrete_vectors_like_mujocos():
