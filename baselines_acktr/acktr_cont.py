@@ -1,122 +1,181 @@
-"""ACKTR for continuous actions (Wu et al. 2017): a policy and a critic, each with a K-FAC optimizer of its own."""
+"""ACKTR for continuous actions (Wu et al. 2017): a policy and a critic, each with a network and a K-FAC optimizer.
+
+`Model.update` learns from a rollout:
+
+1. the critic's targets and the advantages;
+2. a batch of their rows in random order, with filtered observations;
+3. the critic takes steps on it, on a thread that goes on while the environments are stepped (`ValueFunction.fit`);
+4. the policy takes one K-FAC step, `Kfac.minimize`, as long as its trust region allows (section 3.2);
+5. the filter of the observations learns from the rollout.
+
+What K-FAC minimises is `Model.objective`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
+import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agent.critics import ValueFunction, make_value_function
-from baselines_acktr.agent.disjoint_agent import DisjointAgent
-from baselines_acktr.agent.heads import Critic
+from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.critics import make_value_function
+from baselines_acktr.agent.networks import Builder
+from baselines_acktr.agent.own_networks import make_critic, make_gaussian_policy
 from baselines_acktr.config import AcktrContConfig
 from baselines_acktr.kfac import Divergence, Objective
-from baselines_acktr.learning.batches import fisher_part
+from baselines_acktr.learning.adapted_rate import AdaptedRate
+from baselines_acktr.learning.advantages import RunningScale
+from baselines_acktr.learning.batches import Batch, fisher_part, make_batch
+from baselines_acktr.learning.losses import actor_loss, l2_penalty
 from baselines_acktr.learning.optimizers import make_kfac
 from baselines_acktr.learning.rollouts import Rollout
 from baselines_acktr.session import loop
 from common.errors import UserError
-from common.named_arrays import with_prefix, without_prefix
-from common.running_mean_std import RunningMeanStd
+from common.keras_state import Weights
+from common.mpi import ALONE, Communicator
+from common.random_state import rank_seed
 from common.schedules import scheduled
 
-MEMORY = 50_000  # timesteps that the deviation of the advantages reaches back
-MIN_LR, MAX_LR = 1e-8, 1.0  # bounds of the adapted step size, as in OpenAI Baselines
 
+class Model(Agent):
+    """A policy, a critic and their optimizers; arguments and errors as for `Agent`.
 
-class Model(DisjointAgent):
-    """Policy, value function and their optimizers; arguments and errors as for `Agent`."""
+    Attributes:
+      advantage_scale: the deviation that the advantages are in units of.
+      optimizer: K-FAC, of the policy.
+      rate: its largest step.
+    """
 
     algorithm = "acktr"
     config_class = AcktrContConfig
-    for_images = DisjointAgent.for_images | {"fisher_rows": 64, "vf_fisher_rows": 1000, "delta": 0.06, "lr": 3.0}
+    image_network = "pixels"
+    whole_episodes = True
+    for_images: ClassVar[dict[str, Any]] = {
+        "timesteps_per_batch": 8000,
+        "vf_iters": 16,
+        "vf_rows": 500,
+        "fisher_rows": 64,
+        "vf_fisher_rows": 1000,
+        "delta": 0.06,
+        "lr": 3.0,
+    }
+    config: AcktrContConfig
 
-    def __init__(self, observation_space: gym.Space, action_space: gym.Space, *arguments: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.spaces.Box,
+        network: str | Builder,
+        config: AcktrContConfig,
+        seed: int = 0,
+        env_id: str | None = None,
+        comm: Communicator = ALONE,
+    ) -> None:
         if not isinstance(action_space, gym.spaces.Box):
             raise UserError(f"action space {action_space}: must be a Box; acktr_discrete has the others")
-        super().__init__(observation_space, action_space, *arguments, **options)
-        self.optimizer = make_kfac(self.policy, self.config, self.seed, self.comm)
-        self.divergence = Divergence(self._fisher_outputs, self._mean_kl)
-        self._advantage_moments = RunningMeanStd((), memory=MEMORY)
-        self._trust = 1.0  # what the schedule leaves of desired_kl and delta
+        super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
+        keras.utils.set_random_seed(seed)
+        own_seed = rank_seed(seed, comm.rank)
+        self.policy = make_gaussian_policy(observation_space, action_space, self.network_name, config, own_seed)
+        critic = make_critic(observation_space, self.network_name, config)
+        self.value_function = make_value_function(critic, config, seed + 1, comm)
+        self.advantage_scale = RunningScale()
 
-    def _make_value_function(self, critic: Critic) -> ValueFunction:
-        return make_value_function(critic, self.config, self.seed + 1, self.comm)
+        self.optimizer = make_kfac(self.policy.network, config, seed, comm)
+        self.rate = AdaptedRate(self.optimizer, is_adapted=config.desired_kl > 0)
+        self.divergence = Divergence(self.fisher_outputs, self.policy.mean_kl)
+        self.parts = {
+            "policy": Weights(self.policy.network),
+            "vf": self.value_function,
+            "actor": self.policy,
+            "kfac": self.optimizer,
+            "advantages": self.advantage_scale,
+            "lr": self.rate,
+        }
+
+    # -- one update ---------------------------------------------------------------------------------------------------
+
+    def update(self, rollout: Rollout, total_timesteps: int) -> dict[str, Any]:
+        """Starts to fit the critic, and takes one K-FAC step with the policy, both on the whole rollout."""
+        trust = scheduled(self.config.klschedule, 1.0, self.timesteps, total_timesteps)
+        self.optimizer.delta = self.config.delta * trust
+
+        batch = self.make_batch(rollout)
+        self.value_function.fit(batch.observations, batch.returns)
+        metrics = self.improve(batch, self.config.desired_kl * trust)
+        self.policy.refresh(rollout.observations, self.comm)
+        return metrics
+
+    def returns(self, rollout: Rollout) -> np.ndarray:
+        return rollout.returns(self.config.gamma, self.config.vf_lam)
+
+    def make_batch(self, rollout: Rollout) -> Batch:
+        """The rollout's rows in random order, with filtered observations, lambda-returns and advantages."""
+        returns = self.returns(rollout)  # [T, N]
+        advantages = rollout.advantages(self.config.gamma, self.config.lam)  # [T, N]
+        batch = make_batch(rollout, returns, advantages, self.row_order(returns.size))
+        return batch._replace(observations=self.policy.filtered(batch.observations))
+
+    def improve(self, batch: Batch, desired_kl: float) -> dict[str, Any]:
+        """Takes one K-FAC step with the policy; where the step size is adapted, this step's KL decides on the next's.
+
+        Args:
+          batch: with filtered observations.
+          desired_kl: that the step size is adapted to, nats.
+
+        Returns:
+          What `Kfac.minimize` does; `lr`, the step size; `quadratic_kl`, the step's KL by the quadratic model, nats;
+          where the step size is adapted also `kl`, the exact mean KL(old || new) on the batch, nats.
+        """
+        lr = self.rate.value
+        observations = tf.constant(batch.observations)
+        advantages = self.advantage_scale.standardise(batch.advantages, self.comm)
+        before = self.policy.parameters(observations) if self.rate.is_adapted else None  # [B, P]
+
+        exact = self.config.trust_region == "exact"
+        divergence = self.divergence if exact else None
+        metrics = self.optimizer.minimize(
+            self.objective, observations, batch.actions, advantages, divergence=divergence
+        )
+        metrics["quadratic_kl"] = metrics["model_kl"] if exact else self.optimizer.last_step_model_kl()
+
+        if before is not None:
+            kl = self.policy.kl_since(before, observations)
+            metrics["kl"] = float(self.comm.mean(kl.numpy()))
+            self.rate.adapt(metrics["kl"], desired_kl)
+        return metrics | {"lr": lr}
+
+    def objective(self, observations: tf.Tensor, actions: tf.Tensor, advantages: tf.Tensor) -> Objective:
+        """The policy's loss, and log pi(a|s) of actions that it draws itself on the Fisher's rows.
+
+        Args:
+          observations: filtered, [B, ...].
+          actions: as the learner keeps them, [B, D].
+          advantages: standardised, [B].
+        """
+        parameters = self.policy.network(observations)  # [B, P]
+        pi = self.policy.distribution(parameters)
+        loss, metrics = actor_loss(pi, actions, advantages, self.config.ent_coef)
+        loss += l2_penalty(self.policy.network, self.config.weight_decay)
+
+        part = self._fisher_part(observations)  # [F, ...]
+        if part is not observations:
+            pi = self.policy.distribution(self.policy.network(part))
+        log_likelihood = tf.reduce_sum(pi.log_prob(pi.sample(self.optimizer.generator)))
+        return Objective(loss, log_likelihood, metrics)
+
+    def fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:
+        """The policy's outputs [F, P] on the F rows that the Fisher is estimated from."""
+        return self.policy.network(self._fisher_part(observations))
+
+    def _fisher_part(self, observations: tf.Tensor) -> tf.Tensor:
+        return fisher_part(observations, self.comm.share(self.config.fisher_rows))
 
     def status(self) -> dict[str, float]:
         return self.optimizer.counters | self.value_function.status()
-
-    def update(self, rollout: Rollout, total_timesteps: int, report: bool = False) -> dict[str, Any]:
-        self._trust = scheduled(self.config.klschedule, 1.0, self.timesteps, total_timesteps)
-        self.optimizer.delta = self.config.delta * self._trust
-        return super().update(rollout, total_timesteps, report)
-
-    def _improve(
-        self, observations: np.ndarray, actions: np.ndarray, advantages: np.ndarray, *, measure: bool
-    ) -> dict[str, Any]:
-        """One K-FAC step of the policy; with `desired_kl` the next one's length is adapted to this one's KL.
-
-        With `measure` the result also has `quadratic_kl`, the step's KL by the quadratic model, nats.
-        """
-        lr, adapts = float(self.optimizer.learning_rate), self.config.desired_kl > 0
-        metrics = super()._improve(observations, actions, advantages, measure=measure or adapts)
-        if measure:
-            exact = self.config.trust_region == "exact"
-            metrics["quadratic_kl"] = metrics["model_kl"] if exact else self.optimizer.last_step_model_kl()
-        if adapts:
-            self.optimizer.learning_rate = self._adapted(lr, metrics["kl"])
-        return metrics | {"lr": lr}
-
-    def _adapted(self, lr: float, kl: float) -> float:
-        """The next step size: shorter after a KL above twice the desired one, longer after one below half of it."""
-        desired = self.config.desired_kl * self._trust
-        if kl > 2 * desired:
-            return max(lr / 1.5, MIN_LR)
-        return max(lr, min(lr * 1.5, MAX_LR)) if kl < desired / 2 else lr
-
-    def _update_policy(self, observations: tf.Tensor, actions: np.ndarray, advantages: np.ndarray) -> dict[str, Any]:
-        exact = self.config.trust_region == "exact"
-        divergence = self.divergence if exact else None
-        return self.optimizer.minimize(self._objective, observations, actions, advantages, divergence=divergence)
-
-    def _standardised(self, advantages: np.ndarray) -> np.ndarray:
-        """The advantages [B] with mean 0, in units of their running deviation.
-
-        In units of their own one, a batch in which nothing went wrong, whose advantages are noise, would move the
-        policy as far as one that shows what to do.
-        """
-        mean, _ = self._advantage_moments.update(advantages, self.comm)
-        return ((advantages - mean) / self._advantage_moments.std).astype(advantages.dtype)
-
-    def _fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:
-        """The policy's outputs [F, P] on the rows that the Fisher is estimated from."""
-        return self.policy(fisher_part(observations, self.comm.share(self.config.fisher_rows)))
-
-    def _objective(self, observations: tf.Tensor, actions: tf.Tensor, advantages: tf.Tensor) -> Objective:
-        """The policy-gradient loss, and the log-likelihood of actions sampled from the model."""
-        parameters = self.policy(observations)
-        loss, metrics = self._loss(parameters, actions, advantages)
-        part = fisher_part(observations, self.comm.share(self.config.fisher_rows))
-        pi = self._pi(parameters if part is observations else self.policy(part))
-        return Objective(loss, tf.reduce_sum(pi.log_prob(pi.sample(self.optimizer.generator))), metrics)
-
-    def state(self) -> dict[str, np.ndarray]:
-        own = {"lr": self.optimizer.learning_rate.numpy().copy()}
-        own |= with_prefix("advantages", self._advantage_moments.state())
-        return super().state() | with_prefix("kfac", self.optimizer.state()) | own
-
-    def set_state(self, arrays: dict[str, np.ndarray]) -> None:
-        super().set_state(arrays)
-        self.optimizer.set_state(without_prefix("kfac", arrays))
-        self._advantage_moments.set_state(without_prefix("advantages", arrays))
-        if self.config.desired_kl:
-            self.optimizer.learning_rate = arrays["lr"]
-
-    def close(self) -> None:
-        super().close()
-        self.optimizer.close()
 
 
 def learn(network: str | None = None, **arguments: Any) -> Model:

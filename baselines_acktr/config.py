@@ -199,7 +199,7 @@ class CnnConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class SharedConfig(ScheduleConfig, CnnConfig):
-    """Learners whose policy and value function share one network (`SharedAgent`)."""
+    """Learners whose policy and value function are learned by one loss."""
 
     nsteps: int = option(20, "steps of every environment in a batch", unit="timesteps", source=PAPER, minimum=1)
     gamma: float = option(0.99, "discount", source=PAPER, minimum=0, maximum=1)
@@ -225,7 +225,7 @@ class SharedConfig(ScheduleConfig, CnnConfig):
 
 @dataclasses.dataclass(frozen=True)
 class DisjointConfig(CnnConfig):
-    """Learners with a network each for policy and value function (`DisjointAgent`)."""
+    """Learners with a network each for policy and value function."""
 
     num_env: ClassVar[int] = 20
 

@@ -16,6 +16,7 @@ from baselines_acktr.agent import networks
 from baselines_acktr.agent.heads import GaussianNetwork
 from baselines_acktr.config import ACTIVATIONS, AcktrContConfig
 from baselines_acktr.learning.rollouts import Rollout
+from baselines_acktr.session.measurements import Measurements
 from common.distributions import DiagonalGaussian
 from common.errors import UserError
 from common.vec_env import make_vec_env
@@ -79,9 +80,9 @@ def test_acting_in_numpy_equals_the_network(activation):
     model = make_model(activation=activation)
     model.update(make_rollout(model), 10**9)
     observations = make_rollout(model, seed=1).observations[0]
-    filtered = model.actor.filtered(observations)
-    mean = DiagonalGaussian(model.policy(filtered)).mode().numpy()
-    np.testing.assert_allclose(model.actor.act(observations, deterministic=True)[0], mean, rtol=1e-5, atol=1e-6)
+    filtered = model.policy.filtered(observations)
+    mean = DiagonalGaussian(model.policy.network(filtered)).mode().numpy()
+    np.testing.assert_allclose(model.policy.act(observations, deterministic=True).actions, mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
         model.step(observations, deterministic=True)[0], model.to_env(mean), rtol=1e-5, atol=1e-6
     )
@@ -103,15 +104,15 @@ def test_observations_of_any_shape_and_type_are_acted_on(shape, dtype):
     model = make_model(gym.spaces.Box(low, high, shape, dtype))
     model.update(make_rollout(model), 10**9)
     observations = make_rollout(model, seed=1).observations[0]
-    mean = DiagonalGaussian(model.policy(model.actor.filtered(observations))).mode().numpy()
+    mean = DiagonalGaussian(model.policy.network(model.policy.filtered(observations))).mode().numpy()
     assert mean.shape == (len(observations), 2) and np.ptp(mean, axis=0).all()
-    np.testing.assert_allclose(model.actor.act(observations, deterministic=True)[0], mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.policy.act(observations, deterministic=True).actions, mean, rtol=1e-5, atol=1e-6)
 
 
 def test_pictures_may_be_seen_by_the_cnn_of_the_atari_games():
     sizes = {"conv_filters": (4,), "conv_kernels": (4,), "conv_strides": (2,), "hidden_sizes": (8,)}
     model = Model(PICTURES, ACTIONS, "cnn", AcktrContConfig(inverses="inline", vf_iters=2, **sizes))
-    assert np.isfinite(model.update(make_rollout(model), 10**9, report=True)["kl"])
+    assert np.isfinite(model.update(make_rollout(model), 10**9)["quadratic_kl"])
 
 
 def test_discrete_actions_are_refused():
@@ -127,62 +128,47 @@ def test_actions_of_whole_numbers_are_refused():
 def test_neglogps_are_those_of_the_unclipped_actions():
     model = make_model()
     observations = make_rollout(model).observations[0]
-    actions, neglogps = model.actor.act(observations, deterministic=False)
-    pi = DiagonalGaussian(model.policy(model.actor.filtered(observations)))
+    actions, neglogps, _ = model.policy.act(observations)
+    pi = DiagonalGaussian(model.policy.network(model.policy.filtered(observations)))
     np.testing.assert_allclose(neglogps, -pi.log_prob(actions).numpy(), rtol=1e-4)
 
 
-def test_kl_in_the_log_is_that_of_the_policies_before_and_after():
-    model = make_model(lr=1.0, delta=0.1)
+def test_a_desired_kl_adapts_the_step_size_by_the_exact_kl_of_the_update():
+    """A KL far below the desired one makes the next step longer."""
+    model = make_model(lr=0.03, desired_kl=10.0, hidden_sizes=(4,))
     rollout = make_rollout(model)
-    seen = model.actor.filtered(rollout.observations.reshape(-1, 3))
-    before = model.policy(seen).numpy()
-    kl = model.update(rollout, 10**9, report=True)["kl"]
-    mean, log_std = np.split(before, 2, axis=1)
-    new_mean, new_log_std = np.split(model.policy(seen).numpy(), 2, axis=1)
-    var, new_var = np.exp(2 * log_std), np.exp(2 * new_log_std)
-    expected = new_log_std - log_std + (var + (mean - new_mean) ** 2) / (2 * new_var) - 0.5
-    np.testing.assert_allclose(kl, expected.sum(axis=1).mean(), rtol=1e-3)
+    measurements = Measurements(model, rollout)
+    kl = model.update(rollout, 10**9)["kl"]
+    np.testing.assert_allclose(kl, measurements.after_update()["kl"], rtol=1e-3)
+    assert model.rate.value == pytest.approx(0.045)
 
 
-@pytest.mark.parametrize(("kl", "factor"), [(0.0041, 1 / 1.5), (0.002, 1), (0.0009, 1.5)])
-def test_step_size_follows_the_kl(kl, factor):
-    model = make_model(desired_kl=0.002)
-    np.testing.assert_allclose(model._adapted(0.03, kl), 0.03 * factor)
-
-
-@pytest.mark.parametrize("desired_kl", [0.0, 10.0])
-def test_what_only_the_log_needs_is_measured_for_a_report_only(desired_kl):
-    model, other = (make_model(lr=0.03, desired_kl=desired_kl, hidden_sizes=(4,)) for _ in range(2))
-    rollout = make_rollout(model)
-    metrics, reported = model.update(rollout, 10**9), other.update(rollout, 10**9, report=True)
-    assert reported.keys() - metrics.keys() == {"explained_variance", "quadratic_kl"} | ({"kl"} - metrics.keys())
-    assert ("kl" in metrics) == (desired_kl > 0)
-    for m in (model, other):  # a KL far below the desired one makes the next step longer, reported or not
-        assert m.optimizer.learning_rate.numpy() == pytest.approx(0.045 if desired_kl else 0.03)
-    for a, b in zip(model.policy.get_weights(), other.policy.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+def test_without_a_desired_kl_the_step_size_stays_and_no_kl_is_measured():
+    model = make_model(lr=0.03, desired_kl=0.0, hidden_sizes=(4,))
+    assert "kl" not in model.update(make_rollout(model), 10**9)
+    assert model.rate.value == pytest.approx(0.03)
 
 
 @pytest.mark.parametrize("trust_region", ["exact", "kfac"])
 def test_the_quadratic_kl_is_that_of_the_step_size_taken_not_of_the_adapted_one(trust_region):
     options = {"lr": 0.03, "hidden_sizes": (4,), "trust_region": trust_region}
     fixed, adapted = make_model(**options), make_model(desired_kl=10.0, **options)
-    expected = fixed.update(make_rollout(fixed), 10**9, report=True)["quadratic_kl"]
-    metrics = adapted.update(make_rollout(adapted), 10**9, report=True)
+    expected = fixed.update(make_rollout(fixed), 10**9)["quadratic_kl"]
+    metrics = adapted.update(make_rollout(adapted), 10**9)
     assert adapted.optimizer.learning_rate.numpy() == pytest.approx(1.5 * metrics["lr"])
     assert float(expected) > 0
     np.testing.assert_allclose(float(metrics["quadratic_kl"]), float(expected), rtol=1e-5)
 
 
-def test_trust_region_and_desired_kl_fall_over_the_run():
+def test_trust_region_and_desired_kl_fall_over_the_run(monkeypatch):
     model = make_model(desired_kl=0.02, delta=0.04)
+    desired = []
+    monkeypatch.setattr(model.rate, "adapt", lambda kl, desired_kl: desired.append(desired_kl))
     rollout = make_rollout(model)
     model.timesteps = 750
     model.update(rollout, 1000)
     np.testing.assert_allclose(float(model.optimizer.delta), 0.01)
-    np.testing.assert_allclose(model._adapted(0.03, 0.0101), 0.03 / 1.5)
-    np.testing.assert_allclose(model._adapted(0.03, 0.0099), 0.03)
+    np.testing.assert_allclose(desired, [0.005])
 
 
 @pytest.mark.parametrize("observations", [OBSERVATIONS, PICTURES], ids=["vectors", "pictures"])
@@ -190,7 +176,10 @@ def test_the_exact_trust_region_makes_steps_whose_kl_is_delta(observations):
     options = {"delta": 1e-4, "desired_kl": 0.0, "klschedule": "constant", "lr": 10.0, "momentum": 0.0}
     model = make_model(observations, trust_region="exact", hidden_sizes=(12,), **options)
     for seed in range(3):
-        kl = model.update(make_rollout(model, seed=seed), 10**9, report=True)["kl"]
+        rollout = make_rollout(model, seed=seed)
+        measurements = Measurements(model, rollout)
+        model.update(rollout, 10**9)
+        kl = measurements.after_update()["kl"]
         assert kl == pytest.approx(1e-4, rel=0.15)
 
 
@@ -198,7 +187,7 @@ def test_the_fisher_takes_rows_at_random():
     """With 4 of 40 rows, whose order in the rollout is that of time, those seen over many updates come from all."""
     model = make_model(fisher_rows=4)
     seen = []
-    model._update_policy = lambda observations, actions, advantages: seen.append(actions[:4, 0]) or {}
+    model.improve = lambda batch, desired_kl: seen.append(batch.actions[:4, 0]) or {}
     rollout = make_rollout(model)
     rollout = rollout._replace(actions=np.arange(80, dtype=np.float32).reshape(5, 8, 2))
     for model.updates in range(60):
@@ -206,32 +195,13 @@ def test_the_fisher_takes_rows_at_random():
     assert len(np.unique(np.concatenate(seen))) > 36
 
 
-def test_step_size_stays_within_its_bounds():
-    model = make_model(desired_kl=0.002)
-    assert model._adapted(0.9, 0.0) == 1.0
-    assert model._adapted(1e-8, 1.0) == 1e-8
-    assert model._adapted(3.0, 0.0) == 3.0
-
-
-def test_advantages_are_in_units_of_their_running_deviation():
-    model = make_model()
-    noise = np.random.default_rng(0).normal(size=1000).astype(np.float32)
-    for _ in range(50):
-        model._standardised(5 + 2 * noise)
-    np.testing.assert_allclose(model._standardised(5 + 0.02 * noise).std(), 0.01, rtol=0.1)
-    np.testing.assert_allclose(model._standardised(5 + 2 * noise).mean(), 0, atol=1e-5)
-
-
 def test_advantages_are_standardised():
-    model = make_model(lr=0.01)
-    rollout = make_rollout(model)
     losses = []
     for scale, shift in ((1, 0), (50, 3)):
         model = make_model(lr=0.01)
-        advantages = scale * rollout.rewards + shift
-        seen = model.actor.filtered(rollout.observations.reshape(-1, 3))
-        actions = rollout.actions.reshape(-1, 2)
-        losses.append(float(model._improve(seen, actions, advantages.ravel(), measure=False)["policy_loss"]))
+        batch = model.make_batch(make_rollout(model))
+        batch = batch._replace(advantages=scale * batch.returns + shift)
+        losses.append(float(model.improve(batch, desired_kl=0.0)["policy_loss"]))
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
@@ -333,8 +303,8 @@ def leaky(observation_space, config):
 def test_a_custom_network_acts_as_it_is_trained(network):
     model = train(updates=2, network=network)
     observations = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
-    mean = DiagonalGaussian(model.policy(model.actor.filtered(observations))).mode().numpy()
-    np.testing.assert_allclose(model.actor.act(observations, deterministic=True)[0], mean, rtol=1e-5, atol=1e-6)
+    mean = DiagonalGaussian(model.policy.network(model.policy.filtered(observations))).mode().numpy()
+    np.testing.assert_allclose(model.policy.act(observations, deterministic=True).actions, mean, rtol=1e-5, atol=1e-6)
 
 
 def test_batch_is_rounded_up_to_whole_steps():
@@ -387,10 +357,10 @@ def test_sampled_actions_have_the_policys_moments():
     model.update(make_rollout(model), 10**9)
     observation = np.ones((20_000, 3), np.float32)
     actions = model.sample(observation)[0]
-    pi = DiagonalGaussian(model.policy(model.actor.filtered(observation[:1])))
+    pi = DiagonalGaussian(model.policy.network(model.policy.filtered(observation[:1])))
     np.testing.assert_allclose(actions.mean(axis=0), pi.mean.numpy()[0], atol=0.04)
     np.testing.assert_allclose(actions.std(axis=0), np.exp(pi.log_std.numpy()[0]), rtol=0.03)
-    assert isinstance(model.policy(observation[:1]), tf.Tensor)
+    assert isinstance(model.policy.network(observation[:1]), tf.Tensor)
 
 
 @pytest.mark.parametrize(("options", "size", "std"), [({}, 4, 0.5), ({}, 16, 0.25), ({"log_std_init": 0.0}, 16, 1.0)])

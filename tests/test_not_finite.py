@@ -118,11 +118,9 @@ POISONED_WEIGHTS = [
 @pytest.mark.parametrize(("learner", "env_id", "options", "what"), POISONED_WEIGHTS)
 def test_bad_weights_stop_the_run_at_the_next_step_and_are_never_saved(tmp_path, learner, env_id, options, what):
     def poison(model):
-        network = model.network if hasattr(model, "network") else model.policy
-        for weight in network.trainable_variables:
+        for weight in model.policy.network.trainable_variables:
             weight.assign(weight * np.nan)
-        if hasattr(model, "actor"):
-            model.actor.refresh(np.zeros((1, 3)))
+        model.policy.refresh(np.zeros((1, 1, 3)))
         models.append(model)
 
     models: list = []

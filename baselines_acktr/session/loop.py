@@ -20,9 +20,7 @@ import keras
 
 from baselines_acktr.agent import description
 from baselines_acktr.agent.agent import Agent
-from baselines_acktr.agent.disjoint_agent import DisjointAgent
 from baselines_acktr.agent.networks import Builder, is_registered, network_name
-from baselines_acktr.agent.shared_agent import SharedAgent
 from baselines_acktr.config import SYNONYMS
 from baselines_acktr.kfac import NoInverseError
 from baselines_acktr.learning.rollouts import require_same_step, state_gap
@@ -199,12 +197,8 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
         due = model.updates == 0 or (model.updates + 1) % run.log_interval == 0
         report = reports and (due or last)
         rollout = runner.run()
-        if isinstance(model, SharedAgent | DisjointAgent):  # until they are gone
-            measurements = None
-            metrics = model.update(rollout, run.total_timesteps, report)
-        else:
-            measurements = Measurements(model, rollout) if report else None
-            metrics = model.update(rollout, run.total_timesteps)
+        measurements = Measurements(model, rollout) if report else None
+        metrics = model.update(rollout, run.total_timesteps)
         if measurements:
             metrics |= measurements.after_update()
         model.timesteps += rollout.rewards.size * comm.size

@@ -17,6 +17,7 @@ import numpy as np
 from baselines_acktr import a2c, acktr_cont, acktr_discrete, trpo
 from baselines_acktr.learning.rollouts import Rollout
 from baselines_acktr.session import ranks
+from baselines_acktr.session.measurements import Measurements
 from common.errors import RunFailedError
 from common.mpi import ALONE, connect
 
@@ -70,7 +71,9 @@ def learn(model, updates: int = UPDATES):
     own = slice(model.comm.rank * width, (model.comm.rank + 1) * width)
     for model.updates in range(updates):
         rollout = Rollout(*(column[:, own] for column in make_rollout(model, model.updates)))
-        model.update(rollout, 10**6, report=True)
+        measurements = Measurements(model, rollout)
+        model.update(rollout, 10**6)
+        measurements.after_update()
         model.timesteps += STEPS * ENVS
     return model
 
