@@ -108,6 +108,7 @@ class ContinuousModel(Agent):
     image_network = "pixels"
     whole_episodes = True
     config: A2cContConfig
+    value_function: Euclidean
 
     def __init__(
         self,

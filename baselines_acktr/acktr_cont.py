@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.agent.agent import Agent
-from baselines_acktr.agent.critics import make_value_function
+from baselines_acktr.agent.critics import ValueFunction, make_value_function
 from baselines_acktr.agent.networks import Builder
 from baselines_acktr.agent.own_networks import make_critic, make_gaussian_policy
 from baselines_acktr.config import AcktrContConfig
@@ -63,6 +63,7 @@ class Model(Agent):
         "lr": 3.0,
     }
     config: AcktrContConfig
+    value_function: ValueFunction
 
     def __init__(
         self,

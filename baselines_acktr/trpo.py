@@ -37,6 +37,7 @@ class Trpo(Agent):
     algorithm = "trpo"
     whole_episodes = True
     config: TrpoConfig
+    value_function: Euclidean
 
     def __init__(
         self,
