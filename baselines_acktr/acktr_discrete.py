@@ -108,7 +108,8 @@ class Model(Agent):
         Advantages and errors of the critic are in units of sigma.
         """
         parts = self._forward_in_parts(observations)
-        parameters, values = (tf.concat(tensors, axis=0) for tensors in zip(*parts, strict=True))  # [B, P], [B]
+        parameters = tf.concat([part[0] for part in parts], axis=0)  # [B, P]
+        values = tf.concat([part[1] for part in parts], axis=0)  # [B]
 
         pi = self.policy.distribution(parameters)
         sigma = self.deviation.sigma

@@ -18,7 +18,7 @@ import tensorflow as tf
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.critics import Euclidean
 from baselines_acktr.agent.networks import Builder
-from baselines_acktr.agent.own_networks import make_categorical_policy, make_critic, make_gaussian_policy
+from baselines_acktr.agent.own_networks import make_critic, make_policy
 from baselines_acktr.config import TrpoConfig, TrpoContConfig, TrpoDiscreteConfig
 from baselines_acktr.learning.advantages import standardised
 from baselines_acktr.learning.batches import make_batch
@@ -51,7 +51,6 @@ class Trpo(Agent):
     ) -> None:
         super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
         keras.utils.set_random_seed(seed)
-        make_policy: Any = make_gaussian_policy if isinstance(action_space, gym.spaces.Box) else make_categorical_policy
         own_seed = rank_seed(seed, comm.rank)
         self.policy = make_policy(observation_space, action_space, self.network_name, config, own_seed)
         critic = make_critic(observation_space, self.network_name, config)
@@ -104,7 +103,6 @@ class Trpo(Agent):
           The `surrogate_gain`, the `step_fraction` that was taken, 0 if none was good, and the `policy_entropy` before.
         """
         config = self.config
-        variables = [variable.value for variable in self.policy.network.trainable_variables]
         old = self.policy.network(observations)  # [B, P]
         old_log_prob = self.policy.distribution(old).log_prob(actions)  # [B]
         batch = (observations, actions, advantages, old, old_log_prob)
@@ -124,10 +122,13 @@ class Trpo(Agent):
             surrogate, kl, _ = tf.unstack(self._mean(self._evaluate(*batch)))
             return surrogate, kl
 
-        fraction, gain = line_search(evaluate, variables, length * direction, surrogate, config.max_kl)
+        fraction, gain = line_search(evaluate, self._variables(), length * direction, surrogate, config.max_kl)
         return {"surrogate_gain": gain, "step_fraction": fraction, "policy_entropy": entropy}
 
     # -- its parts ----------------------------------------------------------------------------------------------------
+
+    def _variables(self) -> list[tf.Variable]:
+        return [variable.value for variable in self.policy.network.trainable_variables]
 
     def _mean(self, tensor: tf.Tensor) -> tf.Tensor:
         """The mean over the ranks."""
@@ -146,11 +147,10 @@ class Trpo(Agent):
     @tf.function(reduce_retracing=True)
     def _gradient(self, *batch) -> tf.Tensor:
         """What `_evaluate` returns, and behind it the gradient of the surrogate, [3 + P]."""
-        variables = [variable.value for variable in self.policy.network.trainable_variables]
         with tf.GradientTape() as tape:
             values = self._evaluate(*batch)
             surrogate = values[0]
-        return flatten([values, *tape.gradient(surrogate, variables)])
+        return flatten([values, *tape.gradient(surrogate, self._variables())])
 
     def damped_fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
         """(F + damping I) v, with the policy's Fisher F on observations [B, ...] and a vector v [P]."""
@@ -159,8 +159,8 @@ class Trpo(Agent):
     @tf.function(reduce_retracing=True)
     def _fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
         """F v of this rank's rows."""
-        variables = [variable.value for variable in self.policy.network.trainable_variables]
-        return fisher_vector_product(lambda: self.policy.network(observations), self.policy.mean_kl, variables, vector)
+        policy = self.policy
+        return fisher_vector_product(lambda: policy.network(observations), policy.mean_kl, self._variables(), vector)
 
     def status(self) -> dict[str, float]:
         return self.value_function.status()

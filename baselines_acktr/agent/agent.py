@@ -11,6 +11,7 @@ import numpy as np
 
 from baselines_acktr.agent import description, schema
 from baselines_acktr.agent.networks import Builder, default_network, network_name
+from baselines_acktr.agent.observations import as_batch
 from baselines_acktr.agent.policies import Policy
 from baselines_acktr.config import ARCHITECTURE
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
@@ -156,18 +157,8 @@ class Agent(abc.ABC):
         Raises:
           UserError: the observation is of another shape, or is not of finite numbers.
         """
-        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
-            raise UserError("observation: is what reset returns, (observation, info); give the first of the two")
-        observations, shape = np.asarray(observation), self.observation_space.shape
-        if observations.dtype.kind not in "biuf" or not np.isfinite(observations).all():
-            raise UserError(f"observation: must be finite numbers, got {brief(observation)}")
-        alone = observations.shape == shape
-        if not (alone or observations.shape[1:] == shape):
-            raise UserError(
-                f"observation of shape {observations.shape}: must be of shape {shape}, or a batch of such, as from "
-                "make_vec_env (gymnasium.spaces.flatten makes it of other spaces than a Box)"
-            )
-        actions = self.step(observations[None] if alone else observations, deterministic)[0]
+        observations, alone = as_batch(observation, self.observation_space)
+        actions = self.step(observations, deterministic)[0]
         return (actions[0] if alone else actions), None
 
     def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

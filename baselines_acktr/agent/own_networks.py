@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -50,6 +51,15 @@ def make_categorical_policy(
         action_space,
         seed + 1,
     )
+
+
+def make_policy(
+    observation_space: gym.Space, action_space: gym.Space, network: str, config: Any, seed: int
+) -> GaussianPolicy | CategoricalPolicy:
+    """A new policy for whatever the actions are; arguments as for `make_gaussian_policy`."""
+    if isinstance(action_space, gym.spaces.Box):
+        return make_gaussian_policy(observation_space, action_space, network, config, seed)
+    return make_categorical_policy(observation_space, action_space, network, config, seed)
 
 
 def make_critic(observation_space: gym.Space, network: str, config: DisjointConfig) -> Critic:

@@ -1,0 +1,40 @@
+"""Observations as a caller gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from common.errors import UserError, brief
+
+
+def as_batch(observation: Any, space: gym.Space) -> tuple[np.ndarray, bool]:
+    """One observation, or a batch of them, as a batch.
+
+    Args:
+      observation: of the shape of `space`, or [N, ...].
+      space: of one environment.
+
+    Returns:
+      Observations [N, ...], and whether it was one alone.
+
+    Raises:
+      UserError: the observation is of another shape, or is not of finite numbers.
+    """
+    if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+        raise UserError("observation: is what reset returns, (observation, info); give the first of the two")
+
+    observations = np.asarray(observation)
+    if observations.dtype.kind not in "biuf" or not np.isfinite(observations).all():
+        raise UserError(f"observation: must be finite numbers, got {brief(observation)}")
+
+    if observations.shape == space.shape:
+        return observations[None], True
+    if observations.shape[1:] == space.shape:
+        return observations, False
+    raise UserError(
+        f"observation of shape {observations.shape}: must be of shape {space.shape}, or a batch of such, as from "
+        "make_vec_env (gymnasium.spaces.flatten makes it of other spaces than a Box)"
+    )
