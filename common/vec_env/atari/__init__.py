@@ -1,1 +1,1 @@
-"""Atari games: native worker processes, and the classic wrappers that they are compared with."""
+"""Atari games: a native backend in worker processes, and the same preprocessing as wrappers of a single game."""

@@ -1,4 +1,7 @@
-"""One Atari game, preprocessed as Baselines does it; `common.vec_env.atari.vector` says what the agent sees."""
+"""A single Atari game with the preprocessing of Baselines.
+
+`common.vec_env.atari.vector` describes what the agent observes.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +23,21 @@ SCREEN = 84
 _SKIP = 4
 _NOOP = 0
 _FIRE_RESET = (1, 2)
-_LINES, _ROWS = 5, 2  # lines of a screen of 210 lines that are resized, independently of all others, to rows of 84
+_LINES = 5  # Resizing 210 lines to 84 rows maps every 5 lines to 2 rows, independently of all other lines.
+_ROWS = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class GameSettings:
-    """What all games of one environment have in common.
+    """Settings that all games of a vector environment share.
 
     Attributes:
       game: name of the ROM.
       frame_stack: frames per observation.
-      max_frames: frames after which a game is truncated, its no-ops included.
-      max_noops: largest number of no-ops that a game starts with.
-      stickiness: probability that a frame repeats the action of the frame before it.
-      full_action_space: all 18 actions instead of those that matter in the game.
+      max_frames: emulator frames after which a game is truncated, including its no-ops.
+      max_noops: largest number of no-ops at the start of a game.
+      stickiness: probability that a frame repeats the action of the previous frame.
+      full_action_space: use all 18 actions instead of those that have an effect in the game.
     """
 
     game: str
@@ -45,53 +49,59 @@ class GameSettings:
 
 
 def slot_type(frame_stack: int) -> np.dtype:
-    """Returns the structure in which a game finds its next action and leaves the results of a step."""
+    """Returns the dtype of a slot.
+
+    A slot is the memory through which a game receives its action and returns the results of a step.
+    """
     observation = (SCREEN, SCREEN, frame_stack)
     return np.dtype(
         [
             ("action", np.int32),
             ("observation", np.uint8, observation),
             ("reward", np.int32),  # change of the game's score
-            ("terminated", np.bool_),
+            ("terminated", np.bool_),  # whether the agent's episode ended
             ("truncated", np.bool_),
-            ("final_obs", np.uint8, observation),  # of the episode that the step ended
+            ("final_obs", np.uint8, observation),  # last observation of the episode that the step ended
             ("lives", np.int32),
-            ("final_lives", np.int32),  # of the episode that the step ended
-            ("emulated", np.int64),  # steps since the last reset, those between two episodes included
-            ("game_ended", np.bool_),  # since the last action, with the three that follow
+            ("final_lives", np.int32),  # lives at the end of the episode that the step ended
+            ("emulated", np.int64),  # steps since the last reset, including those between two episodes
+            ("game_ended", np.bool_),  # whether a game ended in this step; the next three fields describe it
             ("score", np.int64),
-            ("length", np.int64),  # steps
-            ("duration", np.float64),  # seconds
+            ("length", np.int64),  # in steps
+            ("duration", np.float64),  # in seconds
         ],
         align=True,
     )
 
 
 def load_emulator(settings: GameSettings, seed: int) -> ale_py.ALEInterface:
-    """Starts an emulator; it takes a twelfth of a second."""
-    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # of the process; no banner
+    """Starts an emulator. This takes about 80 ms."""
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # for the whole process; hides the banner
     ale = ale_py.ALEInterface()
     ale.setInt("random_seed", seed)
     ale.setInt("max_num_frames_per_episode", settings.max_frames)
-    ale.setFloat("repeat_action_probability", 0.0)  # the emulator would not save the action to repeat
+    ale.setFloat(
+        "repeat_action_probability", 0.0
+    )  # done by `Game`, as the emulator does not save which action it repeats
     ale.loadROM(str(get_rom_path(settings.game)))
+
     return ale
 
 
 def game_actions(settings: GameSettings, ale: ale_py.ALEInterface) -> list[ale_py.Action]:
-    """Returns the actions of a game in the order of their numbers."""
+    """Returns the actions of a game; the index of an action is its number."""
     return ale.getLegalActionSet() if settings.full_action_space else ale.getMinimalActionSet()
 
 
 class Game:
-    """One emulator, its frame stack and its counts."""
+    """One emulator with its frame stack and its statistics."""
 
     def __init__(self, settings: GameSettings, slot: np.void) -> None:
-        """Prepares a game that `reset` or `set_state` starts.
+        """Prepares a game. It starts with `reset` or `set_state`.
 
         Args:
-          settings: of all games.
-          slot: the game's own memory, of `slot_type`.
+          settings: settings of all games.
+          slot: memory of this game, of `slot_type`.
         """
         self._settings = settings
         self._slot = slot
@@ -99,11 +109,12 @@ class Game:
         self._loaded = False
 
     def reset(self, seed: int | None) -> None:
-        """Starts a new game; without a seed the random streams run on."""
+        """Starts a new game. Without a seed the random streams continue."""
         if seed is None and not self._loaded:
             seed = int(np.random.SeedSequence().generate_state(1)[0] % 2**31)
         if seed is not None:
             self._load(seed)
+
         self._slot["emulated"] = 0
         self._slot["game_ended"] = False
         self._over = True
@@ -111,20 +122,21 @@ class Game:
         self._begin_episode()
 
     def step(self) -> None:
-        """Takes the action in the slot; where that ends an episode, goes on to the start of the next."""
+        """Takes the action in the slot. If that ends the episode, continues to the start of the next one."""
         slot = self._slot
         slot["game_ended"] = False
         slot["reward"] = self._act(self._actions[slot["action"]])
         slot["terminated"] = self._life_lost or self._ale.game_over(with_truncation=False)
         slot["truncated"] = self._ale.game_truncated()
         self._show()
+
         if self._over or self._life_lost:
             slot["final_obs"] = self._stack
             slot["final_lives"] = self._lives
             self._begin_episode()
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Returns all that a game's future depends on, and its statistics so far."""
+        """Returns everything that the future of the game depends on, and its statistics so far."""
         state = self._ale.cloneState(include_rng=True).serialize()
         return {
             "emulator": np.frombuffer(state, np.uint8),
@@ -140,87 +152,112 @@ class Game:
         }
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Takes back what `get_state` returned."""
+        """Restores what `get_state` returned."""
         self._load(0)
         self._ale.restoreState(ale_py.ALEState(state["emulator"].tobytes()))
         set_random_state(self._rng, state["random"])
-        self._stack[:] = state["observation"]
+
+        self._stack[:] = state["observation"]  # [84, 84, frame_stack]
         self._screen[:] = state["screen"]
-        self._resized[:] = self._stack[..., -1]
+        self._resized[:] = self._stack[..., -1]  # [84, 84], the newest frame
         self._frame[:] = state["frame"]
+
         self._last_action = int(state["action"])
         self._slot["lives"] = self._lives = int(state["lives"])
-        self._score, self._length = int(state["score"]), int(state["length"])
+        self._score = int(state["score"])
+        self._length = int(state["length"])
         self._started = time.perf_counter() - float(state["duration"])
 
     def _load(self, seed: int) -> None:
         self._loaded = True
         self._ale = load_emulator(self._settings, seed)
         self._rng = np.random.default_rng(seed)
+
         actions = game_actions(self._settings, self._ale)
         self._actions = [action.value for action in actions]
         has_fire = ale_py.Action.FIRE in actions and len(actions) > 2
         self._fire_reset = [self._actions[i] for i in _FIRE_RESET] if has_fire else []
-        self._frame = self._ale.getScreenGrayscale()  # the last one of a step
-        self._next_screen: np.ndarray | None = None  # to be shown
-        self._screen = np.zeros_like(self._frame)  # shown last
-        self._resized = np.zeros((SCREEN, SCREEN), np.uint8)
+
+        self._frame = self._ale.getScreenGrayscale()  # [H, W], the last frame of a step
+        self._next_screen: np.ndarray | None = None  # [H, W], the screen to show next
+        self._screen = np.zeros_like(self._frame)  # [H, W], the screen shown last
+        self._resized = np.zeros((SCREEN, SCREEN), np.uint8)  # [84, 84]
 
     def _act(self, action: int) -> int:
-        """Emulates one step, up to the end of the game; returns the change of the score.
+        """Emulates one step of 4 frames, or up to the end of the game, and returns the change of the score.
 
-        Where the game ends early, one or both of the last two frames are those of the step before, as in Baselines.
+        If the game ends early, one or both of the last two frames are those of the previous step, as in Baselines.
         """
-        ale, stickiness = self._ale, self._settings.stickiness
+        ale = self._ale
+        stickiness = self._settings.stickiness
+
         reward = 0
         for frame in range(_SKIP):
             if not stickiness or self._rng.random() >= stickiness:
                 self._last_action = action
+
             reward += ale.act(self._last_action)
             if frame == _SKIP - 2:
                 self._next_screen = ale.getScreenGrayscale()
             elif frame == _SKIP - 1:
                 ale.getScreenGrayscale(self._frame)
+
             if ale.game_over():
                 break
+
         if self._next_screen is not None:
             np.maximum(self._next_screen, self._frame, out=self._next_screen)
+
         lives = ale.lives()
         self._life_lost = 0 < lives < self._lives  # at 0 lives some games still run for a few frames
         self._lives = lives
         self._over = ale.game_over()
         self._count(reward)
+
         return reward
 
     def _show(self) -> None:
-        """Resizes the lines of the screen that have changed, and pushes it onto the stack."""
+        """Pushes the current screen onto the stack, and resizes only those of its lines that have changed."""
         screen = self._next_screen
         if screen is not None:
-            lines, rows = (_LINES, _ROWS) if len(screen) == SCREEN * _LINES // _ROWS else (len(screen), SCREEN)
+            lines = len(screen)
+            rows = SCREEN
+            if len(screen) == SCREEN * _LINES // _ROWS:  # the screen can be resized in bands
+                lines = _LINES
+                rows = _ROWS
             bands = (len(screen) // lines, -1)
-            changed = (screen.view(np.uint64).reshape(bands) != self._screen.view(np.uint64).reshape(bands)).any(1)
+
+            new = screen.view(np.uint64).reshape(bands)  # [bands, ...], 8 pixels in one number
+            old = self._screen.view(np.uint64).reshape(bands)
+            changed = (new != old).any(axis=1)  # [bands]
             if changed.any():
-                first, last = int(changed.argmax()), len(changed) - int(changed[::-1].argmax())
-                band, shown = slice(first * lines, last * lines), slice(first * rows, last * rows)
+                first = int(changed.argmax())
+                last = len(changed) - int(changed[::-1].argmax())
+                band = slice(first * lines, last * lines)
+                shown = slice(first * rows, last * rows)
+
                 self._screen[band] = screen[band]
                 size = SCREEN, (last - first) * rows
                 cv2.resize(screen[band], size, self._resized[shown], interpolation=cv2.INTER_AREA)
+
             self._next_screen = None
+
         _push(self._stack, self._resized)
 
     def _begin_episode(self) -> None:
-        """Does what lies between two episodes of the agent, and puts the first frame of the next on an empty stack."""
+        """Continues to the start of the next episode, and puts its first frame onto a cleared stack."""
         self._go_on()
         for action in self._fire_reset:
             self._act(action)
             if self._over or self._life_lost:
                 self._go_on()
+
         self._stack[:] = 0
         self._slot["lives"] = self._lives
         self._show()
 
     def _go_on(self) -> None:
-        """Continues a game with a no-op, or starts the next where it is over."""
+        """Continues a game with one no-op, or starts a new one if it is over."""
         if not self._over:
             self._act(_NOOP)
         if self._over:
@@ -229,10 +266,12 @@ class Game:
     def _new_game(self) -> None:
         ale = self._ale
         ale.reset_game()
+
         for _ in range(self._rng.integers(1, self._settings.max_noops + 1)):
             ale.act(_NOOP)
             if ale.game_over():
                 ale.reset_game()
+
         ale.getScreenGrayscale(self._frame)
         self._next_screen = self._frame.copy()
         self._last_action = _NOOP
@@ -243,9 +282,11 @@ class Game:
         self._slot["emulated"] += 1
         self._score += reward
         self._length += 1
+
         if self._over:
             self._slot["game_ended"] = True
-            self._slot["score"], self._slot["length"] = self._score, self._length
+            self._slot["score"] = self._score
+            self._slot["length"] = self._length
             self._slot["duration"] = time.perf_counter() - self._started
             self._start_count()
 
@@ -255,10 +296,11 @@ class Game:
 
 
 def _push(stack: np.ndarray, frame: np.ndarray) -> None:
-    """Drops the oldest frame of a stack `[H, W, K]` and adds the newest."""
+    """Removes the oldest frame of a stack `[H, W, K]` and adds the newest frame `[H, W]`."""
     if stack.shape[-1] == 4 and sys.byteorder == "little":  # four channels shift as one integer
         numbers = stack.view(np.uint32)
         np.right_shift(numbers, 8, out=numbers)
     else:
         stack[..., :-1] = stack[..., 1:]
+
     stack[..., -1] = frame

@@ -1,8 +1,9 @@
-"""A process that plays some of the games of a `NativeAtariVectorEnv`.
+"""A worker process that plays some of the games of a `NativeAtariVectorEnv`.
 
-It waits for a message and answers it. An empty message asks for a step and is answered by an empty one: actions and
-results lie in shared memory. Others are pickled: the name of a method of `Game` and its arguments for each game,
-answered by `(None, results)`. An exception is answered by `(name of the environment, traceback)`.
+It waits for a message and answers it. An empty message asks for a step; the answer is empty as well, because actions
+and results are exchanged through shared memory. All other messages are pickled: the name of a method of `Game` and, for
+each game, its arguments. They are answered by `(None, results)`. An exception is answered by
+`(name of the environment, traceback)`.
 """
 
 from __future__ import annotations
@@ -30,15 +31,29 @@ def shared_slots(memory: SharedMemory, frame_stack: int, num_envs: int) -> np.nd
 
 
 def run_games(
-    settings: GameSettings, memory: SharedMemory, num_envs: int, indices: Sequence[int], pipe: Connection
+    settings: GameSettings,
+    memory: SharedMemory,
+    num_envs: int,
+    indices: Sequence[int],
+    pipe: Connection,
 ) -> None:
-    """Plays the games with these `indices` until the parent closes the pipe."""
+    """Plays games until the parent closes the pipe.
+
+    Args:
+      settings: settings of all games.
+      memory: shared memory that holds the slots of all games.
+      num_envs: number of games of the whole vector environment.
+      indices: indices of the games that this process plays.
+      pipe: connection to the parent.
+    """
     serve_parent()
     cv2.setNumThreads(0)
     slots = shared_slots(memory, settings.frame_stack, num_envs)
     games = _Games(indices, [Game(settings, slots[i]) for i in indices])
+
     with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
         pipe.send((None, None))
+
         while True:
             message = pipe.recv_bytes()
             try:
@@ -52,17 +67,19 @@ def run_games(
 
 
 class _Games:
-    """Does the same with all games of a worker."""
+    """The games of one worker."""
 
     def __init__(self, indices: Sequence[int], games: Sequence[Game]) -> None:
-        self._indices, self._games = indices, games
+        self._indices = indices
+        self._games = games
         self._seeds: list[int | None] = [None] * len(games)
         self._current = 0
 
     @property
     def current(self) -> str:
-        """Name of the environment that is at work."""
-        index, seed = self._indices[self._current], self._seeds[self._current]
+        """Name of the environment that was called last."""
+        index = self._indices[self._current]
+        seed = self._seeds[self._current]
         return of_environments(index, index, None if seed is None else seed - index)
 
     def step(self) -> None:
@@ -72,13 +89,20 @@ class _Games:
             game.step()
 
     def call(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
-        """Calls a method of every game with its own arguments, but where they are None, and returns the results."""
+        """Calls a method of every game, and returns the results.
+
+        Args:
+          method: name of a method of `Game`.
+          arguments: for each game, its arguments; None skips the game.
+        """
         results = []
         for i, (game, given) in enumerate(zip(self._games, arguments, strict=True)):
             if given is None:
                 continue
             self._current = i
+
             if method == "reset" and given[0] is not None:
                 self._seeds[i] = given[0]
             results.append(getattr(game, method)(*given))
+
         return results

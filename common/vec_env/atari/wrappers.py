@@ -1,8 +1,9 @@
-"""The preprocessing of Baselines as wrappers around one Atari game, for the backends sync and subproc.
+"""The Atari preprocessing of Baselines as wrappers of a single game, for the backends sync and subproc.
 
-Gymnasium's `AtariPreprocessing` does the no-ops, the frame skip, the maximum and the resizing; the wrappers here add
-what it lacks. `common.vec_env.atari.vector` lists what the agent sees. Fed with the same no-ops and actions, the two
-agree in every frame, reward, end, number of lives and score but for the random streams, and so the number of no-ops.
+Gymnasium's `AtariPreprocessing` does the no-ops, the frame skip, the maximum over two frames and the resizing. The
+wrappers here add what it lacks. `common.vec_env.atari.vector` lists what the agent observes. Given the same no-ops
+and actions, the wrappers and the native backend agree in every frame, reward, end of episode, number of lives and
+score. Only their random streams differ, and with them the numbers of no-ops.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Info = dict[str, Any]
 
 
 class EpisodicLife(gym.Wrapper):
-    """Ends the agent's episode when a life is lost; the reset after it continues the game with one no-op."""
+    """Ends the episode of the agent when a life is lost. The next reset continues the same game with one no-op."""
 
     state_attributes = ("_lives", "_continues")
 
@@ -32,7 +33,7 @@ class EpisodicLife(gym.Wrapper):
         self._continues = False
 
     def step(self, action: int) -> tuple[Any, Any, bool, bool, Info]:
-        """Takes one action."""
+        """Steps the environment."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         life_lost = 0 < info["lives"] < self._lives  # at 0 lives some games still run for a few frames
         self._lives = info["lives"]
@@ -40,27 +41,33 @@ class EpisodicLife(gym.Wrapper):
         return observation, reward, terminated or life_lost, truncated, info
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
-        """Continues the game with one no-op where the last step lost a life and no seed is given, else starts anew."""
+        """Continues the game with one no-op if a life was just lost and no seed is given, else starts a new game."""
         over = True
         info: Info = {}
         if self._continues and seed is None:
             observation, _, terminated, truncated, info = self.env.step(0)
             over = terminated or truncated
+
         if over:
             observation, new_info = self.env.reset(seed=seed, options=options)
             info = info | new_info
+
         self._lives = info["lives"]
         self._continues = False
+
         return observation, info
 
 
 class FireReset(gym.Wrapper):
-    """Takes actions 1 and 2 after every reset, for games that wait for FIRE."""
+    """Takes the actions 1 and 2 after every reset, for games that wait for FIRE."""
 
     state_attributes = ()
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
-        """Resets, and returns what is seen after both actions, with `info["episode"]` of a game that ended by then."""
+        """Resets the environment, and returns the observation after both actions.
+
+        If a game ended during the reset, the info has its `episode`.
+        """
         observation, info = self.env.reset(seed=seed, options=options)
         for action in (1, 2):
             observation, _, terminated, truncated, step_info = self.env.step(action)
@@ -68,6 +75,7 @@ class FireReset(gym.Wrapper):
             if terminated or truncated:
                 observation, reset_info = self.env.reset()
                 info = info | reset_info
+
         return observation, info
 
 
@@ -82,9 +90,9 @@ class SignReward(gym.RewardWrapper):
 
 
 class ZeroPaddedStack(gym.Wrapper):
-    """Stacks the last frames in the last axis, `[H, W, K]` with the newest last; a reset clears the stack to zero.
+    """Stacks the last K frames in the last axis, `[H, W, K]`, with the newest last. A reset fills the stack with zeros.
 
-    Gymnasium's `FrameStackObservation` stacks in the first axis.
+    Gymnasium's `FrameStackObservation` stacks along the first axis instead.
     """
 
     state_attributes = ("_stack",)
@@ -102,13 +110,13 @@ class ZeroPaddedStack(gym.Wrapper):
         self._stack = np.zeros((*space.shape, size), np.uint8)
 
     def step(self, action: int) -> tuple[np.ndarray, Any, bool, bool, Info]:
-        """Takes one action."""
+        """Steps the environment, and pushes the frame onto the stack."""
         frame, reward, terminated, truncated, info = self.env.step(action)
-        self._stack = np.concatenate([self._stack[..., 1:], frame[..., None]], axis=-1)
+        self._stack = np.concatenate([self._stack[..., 1:], frame[..., None]], axis=-1)  # [H, W, K]
         return self._stack, reward, terminated, truncated, info
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
-        """Resets the environment and the stack."""
+        """Resets the environment, and clears the stack."""
         frame, info = self.env.reset(seed=seed, options=options)
         self._stack = np.zeros_like(self._stack)
         self._stack[..., -1] = frame
@@ -116,20 +124,26 @@ class ZeroPaddedStack(gym.Wrapper):
 
 
 def wrap_atari(env: gym.Env, frame_stack: int, frame_skip: int = 4, max_steps: int | None = None) -> gym.Env:
-    """Gives an Atari environment the preprocessing of Baselines, and statistics of whole games in `info["episode"]`.
+    """Adds the preprocessing of Baselines to an Atari environment, and statistics of whole games to `info["episode"]`.
 
     Args:
-      env: made with `frameskip=1`.
+      env: an Atari environment that was made with `frameskip=1`.
       frame_stack: frames per observation.
-      frame_skip: frames that an action lasts.
-      max_steps: steps after which a game is truncated, None for no such limit.
+      frame_skip: emulator frames that one action lasts.
+      max_steps: steps after which a game is truncated; None for no limit.
 
     Returns:
       An environment with observations uint8 `[84, 84, frame_stack]`.
     """
-    env = AtariPreprocessing(env, noop_max=vector.MAX_NOOPS, frame_skip=frame_skip, screen_size=vector.SCREEN)
+    env = AtariPreprocessing(
+        env,
+        noop_max=vector.MAX_NOOPS,
+        frame_skip=frame_skip,
+        screen_size=vector.SCREEN,
+    )
     if max_steps is not None:
         env = TimeLimit(env, max_steps)
+
     env = EpisodicLife(EpisodeStatistics(env))
     meanings = env.get_wrapper_attr("get_action_meanings")()
     if "FIRE" in meanings and len(meanings) > 2:

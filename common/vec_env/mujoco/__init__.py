@@ -1,1 +1,1 @@
-"""MuJoCo tasks: batches stepped in threads, the tasks themselves, and pictures of them."""
+"""MuJoCo tasks: batches that are stepped in threads, the tasks themselves, and their rendered frames."""

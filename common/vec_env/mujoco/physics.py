@@ -1,6 +1,7 @@
-"""Many MuJoCo simulations of one model, stepped on the threads of `mujoco.batch.Batch`.
+"""Many MuJoCo simulations of one model, stepped by the threads of `mujoco.batch.Batch`.
 
-The results are to the bit those of one `MjData` per simulation under `mj_step`, whatever the number of threads.
+The results are exactly those of stepping each simulation with `mj_step` on an `MjData` of its own, for any number of
+threads.
 """
 
 from __future__ import annotations
@@ -18,56 +19,70 @@ _log = logging.getLogger(__name__)
 class Simulations:
     """`N` simulations of one model.
 
-    As after `mj_step`, fields other than the state describe the integrator's last stage: they lag behind the state.
+    After a step, fields that are not part of the state describe the last stage of the integrator, so they lag behind
+    the state. This is the same after `mj_step`.
 
     Attributes:
       model: the compiled model.
-      dt: seconds of one `step`.
-      state: `[N, S]`, everything that the next step depends on; the next four are views of it.
+      dt: seconds of simulated time per `step`.
+      state: `[N, S]`, everything that the next step depends on. The next four attributes are views of it.
       coordinates: `[N, nq + nv]`, positions and velocities.
       qpos: `[N, nq]`, positions.
       qvel: `[N, nv]`, velocities.
-      ctrl: `[N, nu]`, controls; MuJoCo clips them to the range of each actuator.
-      contact_forces: `[N, nbody, 6]`, `cfrc_ext` of every body; stays zero unless asked for.
+      ctrl: `[N, nu]`, controls. MuJoCo clips them to the range of each actuator.
+      contact_forces: `[N, nbody, 6]`, `cfrc_ext` of every body. It stays zero unless it was requested.
     """
 
     def __init__(
-        self, model: mujoco.MjModel, num_envs: int, frame_skip: int, num_threads: int = 0, contact_forces: bool = False
+        self,
+        model: mujoco.MjModel,
+        num_envs: int,
+        frame_skip: int,
+        num_threads: int = 0,
+        contact_forces: bool = False,
     ) -> None:
-        """Starts the threads, with all simulations in the model's default state.
+        """Starts the threads. All simulations are in the default state of the model.
 
         Args:
           model: the compiled model.
           num_envs: number of simulations `N`.
-          frame_skip: simulation steps in one `step`.
-          num_threads: threads, 0 for as many as there are cores.
-          contact_forces: compute `contact_forces` after every step.
+          frame_skip: simulation steps per `step`.
+          num_threads: number of threads; 0 for as many as there are cores.
+          contact_forces: whether to compute `contact_forces` after every step.
         """
         self.model = model
         self.num_envs = num_envs
         self.dt = model.opt.timestep * frame_skip
         self._frame_skip = frame_skip
         self._derives = False
+
         self._batch = Batch(model, num_envs, num_threads, persistent=contact_forces)
         self._batch.reset()
-        self.state = self._batch.state
+
+        self.state = self._batch.state  # [N, S]
         self._default_state = self.state[0].copy()
-        self.qpos, self.qvel, self.ctrl = (self._batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
-        self.coordinates = self.state[:, 1 : 1 + model.nq + model.nv]  # after the time
+        self.qpos = self._batch.bind("qpos")  # [N, nq]
+        self.qvel = self._batch.bind("qvel")  # [N, nv]
+        self.ctrl = self._batch.bind("ctrl")  # [N, nu]
+        self.coordinates = self.state[:, 1 : 1 + model.nq + model.nv]  # the first column is the time
+
         self.contact_forces = np.zeros((num_envs, model.nbody, 6))
         self._contacts = self._batch.bind("ncon") if contact_forces else None
         self._data = mujoco.MjData(model)
 
     def field(self, name: str) -> np.ndarray:
-        """Returns the live array `[N, ...]` of an `MjData` field that is not part of the state."""
+        """Returns an array `[N, ...]` with a field of `MjData` that is not part of the state, such as "xpos".
+
+        Every step and every restart updates the array.
+        """
         self._derives = True
         return self._batch.bind(name)
 
     def step(self) -> None:
-        """Steps all simulations `frame_skip` times under their controls.
+        """Steps all simulations `frame_skip` times with their controls.
 
         Raises:
-          mujoco.batch.SimulationError: MuJoCo refused some, as `ids` says.
+          mujoco.batch.SimulationError: MuJoCo refused to step some simulations; the error lists them in `ids`.
         """
         with MujocoWarnings(_log.warning):
             self._batch.step(nstep=self._frame_skip)
@@ -75,26 +90,27 @@ class Simulations:
             self._compute_contact_forces(self._contacts.nonzero()[0].tolist())
 
     def restart(self, rows: np.ndarray, starts: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Starts some simulations anew.
+        """Moves some simulations to initial states.
 
         Args:
-          rows: int `[M]`, which ones, in rising order.
-          starts: `M` times positions `[nq]` and velocities `[nv]`.
+          rows: int `[M]`, indices of the simulations, ascending.
+          starts: for each of them, positions `[nq]` and velocities `[nv]`.
         """
         for i, (qpos, qvel) in zip(rows.tolist(), starts, strict=True):
             self.state[i] = self._default_state
             self.qpos[i] = qpos
             self.qvel[i] = qvel
+
         self.contact_forces[rows] = 0
-        if self._derives:  # the state itself does not change
+        if self._derives:  # computes the other fields from the state
             with MujocoWarnings(_log.warning):
                 self._batch.forward(rows)
 
     def _compute_contact_forces(self, rows: list[int]) -> None:
-        """Does for the simulations that have contacts what Gymnasium does after `mj_step`.
+        """Computes the contact forces of the simulations that have contacts, as Gymnasium does after `mj_step`.
 
-        A force sensor would make `mj_step` compute `cfrc_ext` itself, but at the first stage of Runge-Kutta, not at its
-        last.
+        With a force sensor in the model, `mj_step` would compute `cfrc_ext` itself, but at the first stage of Runge-
+        Kutta instead of the last.
         """
         self.contact_forces.fill(0)
         for i in rows:
@@ -104,10 +120,10 @@ class Simulations:
 
 
 def load_model(path: str) -> mujoco.MjModel:
-    """Compiles a model, without the warnings on old attributes that MuJoCo would write to a file.
+    """Compiles a model, and suppresses the warnings about old attributes that MuJoCo would write to a file.
 
-    Where all joints are of one tree, all constraints are of one island: not searching for islands saves a tenth of the
-    time and changes no bit.
+    If all joints belong to one tree, all constraints belong to one island. Then the search for islands is switched off,
+    which saves a tenth of the time and leaves the results exactly the same.
     """
     with MujocoWarnings(lambda message: None):
         model = mujoco.MjModel.from_xml_path(path)
@@ -117,7 +133,10 @@ def load_model(path: str) -> mujoco.MjModel:
 
 
 class MujocoWarnings:
-    """Hands MuJoCo's warnings to `handler`; MuJoCo itself writes them to `MUJOCO_LOG.TXT` in the current directory."""
+    """A context manager that passes MuJoCo's warnings to `handler`.
+
+    Otherwise MuJoCo writes them to `MUJOCO_LOG.TXT` in the current directory.
+    """
 
     def __init__(self, handler: Callable[[str], object]) -> None:
         self._handler = handler

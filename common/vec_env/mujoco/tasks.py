@@ -1,7 +1,7 @@
-"""What is common to Gymnasium's MuJoCo tasks, versions 4 and 5, computed for all simulations at once.
+"""What Gymnasium's MuJoCo tasks (versions 4 and 5) have in common, computed for all simulations at once.
 
-What an agent observes, its reward, when its episode ends and where the next one starts: each task gives what
-Gymnasium's environment of the same id gives, and has its constants from there.
+A task defines what the agent observes, its reward, when an episode ends and where the next one starts. The results and
+the constants are those of Gymnasium's environment with the same id.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from common.vec_env.mujoco.physics import Simulations
 
 
 class Task:
-    """One task of `N` simulations.
+    """A task that runs in `N` simulations.
 
     Attributes:
-      skipped: leading positions that are not observed.
-      normal_velocities: velocities start from a normal, not from a uniform distribution.
-      contact_forces: the task needs them, unless the option `use_contact_forces` says otherwise.
-      memory: `[N]`, what the next reward needs to know of the present state.
+      skipped: number of leading positions that are not observed.
+      normal_velocities: whether initial velocities are drawn from a normal instead of a uniform distribution.
+      contact_forces: whether the task needs contact forces. The option `use_contact_forces` takes precedence.
+      memory: `[N]`, what the next reward needs to know about the current state.
     """
 
     skipped = 0
@@ -33,43 +33,53 @@ class Task:
         """Prepares the task.
 
         Args:
-          sims: the simulations of its model.
-          options: the arguments of Gymnasium's environment, by name.
+          sims: simulations of the task's model.
+          options: arguments of Gymnasium's environment, by name.
           version: 4 or 5.
         """
         self._sims = sims
         self._options = options
         self._version = version
         excludes = options.get("exclude_current_positions_from_observation", True)
-        self._seen = sims.coordinates[:, self.skipped if excludes else 0 :]
+        start = self.skipped if excludes else 0
+        self._seen = sims.coordinates[:, start:]  # [N, nq + nv - start], a view
         self._prepare()
         self.memory = self._remembered()
 
     def observations(self) -> np.ndarray:
-        """Returns float32 `[N, D]`, a fresh array."""
+        """Returns the observations in a new array, float32 `[N, D]`."""
         return self._seen.astype(np.float32)
 
     def outcomes(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the rewards (float64 `[N]`) and terminations (bool `[N]`) of a step with `actions` `[N, nu]`."""
+        """Returns the outcome of a step.
+
+        Args:
+          actions: `[N, nu]`, the actions of the step.
+
+        Returns:
+          Rewards, float64 `[N]`, and terminations, bool `[N]`.
+        """
         raise NotImplementedError
 
     def initial_state(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draws the positions `[nq]` and velocities `[nv]` with which an episode starts."""
-        model, scale = self._sims.model, self._options["reset_noise_scale"]
+        """Draws the positions `[nq]` and velocities `[nv]` at the start of an episode."""
+        model = self._sims.model
+        scale = self._options["reset_noise_scale"]
         qpos = model.qpos0 + rng.uniform(-scale, scale, model.nq)
+
         if self.normal_velocities:
             return qpos, scale * rng.standard_normal(model.nv)
         return qpos, rng.uniform(-scale, scale, model.nv)
 
     def remember(self, rows: np.ndarray) -> None:
-        """Takes note of the first states of episodes; `rows` int `[M]`."""
+        """Updates `memory` for the simulations that started a new episode; `rows` is int `[M]`."""
         self.memory[rows] = self._remembered()[rows]
 
     def _prepare(self) -> None:
-        """Binds what the task needs besides the state."""
+        """Looks up what the task needs besides the state. The constructor calls it."""
 
     def _remembered(self) -> np.ndarray:
-        """A fresh array `[N]`."""
+        """Computes `memory` from the current state, in a new array `[N]`."""
         return np.zeros(self._sims.num_envs)
 
     def _never(self) -> np.ndarray:
@@ -77,21 +87,21 @@ class Task:
 
 
 def joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Concatenates parts `[N, d]` of observations to float32 `[N, D]`."""
+    """Concatenates parts of observations, `[N, d]` each, to float32 `[N, D]`."""
     return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
 def flat(values: np.ndarray, skip: int) -> np.ndarray:
-    """Views `[N, K, ...]` without the first `skip` of `K` as `[N, D]`."""
+    """Removes the first `skip` entries of the second axis and flattens the rest: `[N, K, ...]` to `[N, D]`."""
     size = int(np.prod(values.shape[2:]))
     return values.reshape(len(values), -1)[:, skip * size :]
 
 
 def square_sum(values: np.ndarray) -> np.ndarray:
-    """Sums the squares of `[N, ...]` by row, to the bit as one row alone would."""
+    """Returns the sum of squares of each row of `[N, ...]`, exactly as if every row were summed alone."""
     return np.square(values).reshape(len(values), -1).sum(1)
 
 
 def norm(vectors: np.ndarray) -> np.ndarray:
-    """Lengths `[N]` of `[N, 3]`, to the bit as `numpy.linalg.norm` of one."""
+    """Returns the lengths `[N]` of vectors `[N, 3]`, exactly as `numpy.linalg.norm` of each of them."""
     return np.sqrt(np.vecdot(vectors, vectors))

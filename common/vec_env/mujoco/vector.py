@@ -1,9 +1,9 @@
-"""Gymnasium's MuJoCo tasks on C++ threads.
+"""The native MuJoCo backend: Gymnasium's MuJoCo tasks on C++ threads.
 
-`num_envs` simulations advance in one call; observations, rewards and terminations are computed for all of them at once.
-Everything that an agent sees is to the bit what Gymnasium's own environments give, rounded to float32: physics, initial
-states under the same seeds, rewards and ends of episodes. As there, MuJoCo resets a simulation that became unstable to
-the default state of its model, and the episode goes on; the warning goes to this module's logger.
+All simulations advance in one call, and their observations, rewards and terminations are computed together. What the
+agent observes is exactly what Gymnasium's own environments give, rounded to float32: physics, initial states for the
+same seeds, rewards and ends of episodes. When a simulation becomes unstable, MuJoCo resets it to the default state of
+its model and the episode continues, as in Gymnasium; the warning goes to the logger of this module.
 """
 
 from __future__ import annotations
@@ -32,38 +32,38 @@ from common.vec_env.mujoco.tasks import Task
 
 
 def supports(spec: EnvSpec) -> bool:
-    """Says whether a registered environment is one of the tasks, with arguments that are implemented."""
+    """Returns whether a registered environment is a MuJoCo task that is implemented here with all its arguments."""
     return find_task(spec) is not None
 
 
 class SimulationDivergedError(RunFailedError):
-    """A simulation that MuJoCo refused to step, or whose state or reward is not finite."""
+    """MuJoCo refused to step a simulation, or its state or reward is not finite."""
 
 
 class Observer(Protocol):
-    """What an agent sees of the simulations of a `NativeMujocoVectorEnv`.
+    """Computes what an agent observes of the simulations of a `NativeMujocoVectorEnv`.
 
     Attributes:
-      space: the observation space of one environment.
+      space: observation space of one environment.
     """
 
     space: spaces.Box[Any]
 
     def reset(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the first observations `[M, ...]` of new episodes; `rows` int `[M]`, in rising order."""
+        """Returns the first observations `[M, ...]` of new episodes; `rows` is int `[M]`, ascending."""
 
     def observe(self) -> np.ndarray:
-        """Returns all observations `[N, ...]` after a step, before any episode is reset, in a fresh array."""
+        """Returns all observations `[N, ...]` after a step, before any episode is reset, in a new array."""
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Returns a picture uint8 `[H, W, 3]` of every simulation; None where no pictures are seen."""
+        """Returns one frame uint8 `[H, W, 3]` per simulation, or None if nothing is rendered."""
 
     def close(self) -> None:
-        """Frees what it holds; may be called twice."""
+        """Frees all resources. It may be called twice."""
 
 
 class _StateObserver:
-    """Observes what the task says."""
+    """Returns the observations that the task itself defines."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -83,12 +83,12 @@ class _StateObserver:
 
 
 class NativeMujocoVectorEnv(VectorEnv):
-    """Steps `num_envs` simulations of one MuJoCo task, with the contract of `common.vec_env`.
+    """A vector environment of `num_envs` simulations of one MuJoCo task, with the contract of `common.vec_env`.
 
     Attributes:
       model: MuJoCo's compiled model.
-      qpos: float64 `[N, nq]`, the positions, live.
-      qvel: float64 `[N, nv]`, the velocities, live.
+      qpos: float64 `[N, nq]`, current positions. The array is updated by every step.
+      qvel: float64 `[N, nv]`, current velocities. The array is updated by every step.
     """
 
     spec: EnvSpec
@@ -106,60 +106,69 @@ class NativeMujocoVectorEnv(VectorEnv):
         """Compiles the model and starts the threads.
 
         Args:
-          spec: a registered environment that `supports` accepts.
-          num_envs: number of simulations.
-          num_threads: threads that step them, 0 for as many as there are cores.
-          observer: called with this environment, returns what observes it; None for the task's own observations.
-            Rewards and terminations stay those of the task.
+          spec: specification of a registered environment that `supports` accepts. num_envs: number of simulations.
+          num_threads: number of threads that step them; 0 for as many as there are cores. observer: function that
+          takes this environment and returns its observer. None gives the observations of the task.
+            Rewards and terminations are always those of the task.
         """
         found = find_task(spec)
         if found is None:
             raise ValueError(f"spec: {spec.id} is not a MuJoCo task that is implemented natively")
+
         kind, version, options = found
         self.spec = spec
         self.num_envs = num_envs
+
         self.model = load_model(expand_model_path(options["xml_file"]))
         fps = round(1 / (self.model.opt.timestep * options["frame_skip"]))
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_fps": fps}
+
         contact_forces = options.get("use_contact_forces", kind.contact_forces)
         self._sims = Simulations(self.model, num_envs, options["frame_skip"], num_threads, contact_forces)
-        self.qpos, self.qvel = self._sims.qpos, self._sims.qvel
+        self.qpos = self._sims.qpos
+        self.qvel = self._sims.qvel
         self._task = kind(self._sims, options, version)
         self._observer: Observer = observer(self) if observer else _StateObserver(self._task)
-        low, high = self.model.actuator_ctrlrange.astype(np.float32).T
+
+        low, high = self.model.actuator_ctrlrange.astype(np.float32).T  # [nu] each
         self.single_action_space = spaces.Box(low, high, dtype=np.float32)
         self.single_observation_space = self._observer.space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
+
         self._max_steps = spec.max_episode_steps or np.iinfo(int).max
         self._rngs: list[np.random.Generator] = []
-        self._seen = np.empty(0)  # last observations
-        self._lengths = np.zeros(num_envs, int)
-        self._returns = np.zeros(num_envs)
-        self._starts = np.zeros(num_envs)
+        self._seen = np.empty(0)  # [N, ...] after the first reset, the last observations
+        self._lengths = np.zeros(num_envs, int)  # [N], steps of the current episodes
+        self._returns = np.zeros(num_envs)  # [N], sums of their rewards
+        self._starts = np.zeros(num_envs)  # [N], when they started
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts a new episode everywhere, or where `options["reset_mask"]`, bool `[N]`, is true.
+        """Starts a new episode everywhere, or only where `options["reset_mask"]` (bool `[N]`) is true.
 
         Args:
-          seed: of simulation 0, those of the others follow; or a list with one, or None, for each.
-          options: others than the mask are ignored.
+          seed: seed of simulation 0, from which those of the others count on; or a list with a seed, or None, for each.
+          options: only the mask is used.
         """
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
         new = not self._rngs
         if new:
             self._rngs = [np_random(None)[0] for _ in range(self.num_envs)]
+
         for i, one in enumerate(seed_list(seed, self.num_envs)):
             if mask[i] and one is not None:
                 self._rngs[i] = np_random(one)[0]
-        rows = np.flatnonzero(mask)
-        observations = self._start_episodes(rows)
+
+        rows = np.flatnonzero(mask)  # [M]
+        observations = self._start_episodes(rows)  # [M, ...]
+
         if len(rows) < self.num_envs:
-            seen = self._seen.copy()
+            seen = self._seen.copy()  # [N, ...]
             seen[rows] = observations
             observations = seen
+
         self._seen = observations
         return observations, {}
 
@@ -167,33 +176,42 @@ class NativeMujocoVectorEnv(VectorEnv):
         """Takes one step in every environment, and resets those whose episode ended.
 
         Args:
-          actions: `[N, nu]`; MuJoCo clips them to the action space.
+          actions: `[N, nu]`. MuJoCo clips them to the action space.
+
+        Returns:
+          Observations `[N, ...]`, rewards float32 `[N]`, terminations bool `[N]`, truncations bool `[N]` and infos,
+          as the contract of `common.vec_env` describes them.
 
         Raises:
-          ValueError: an action that is not finite, naming the environment's index.
-          SimulationDivergedError: naming the environment's index and the step of its episode.
+          ValueError: an action is not finite. The message names the index of the environment.
+          SimulationDivergedError: a simulation diverged. The message names the environment and the step of its episode.
         """
         if not self._rngs:
             raise ResetNeeded("Call reset() before step().")
+
         actions = self._checked(actions)
         self._sims.ctrl[:] = actions
         self._lengths += 1
+
         try:
             self._sims.step()
         except SimulationError as error:
             raise self._diverged(error.ids[0], str(error)) from error
-        rewards, terminations = self._task.outcomes(actions)
+
+        rewards, terminations = self._task.outcomes(actions)  # [N] each
         self._check_finite(rewards)
         self._returns += rewards
-        truncations = self._lengths >= self._max_steps
-        observations = self._observer.observe()
+        truncations = self._lengths >= self._max_steps  # [N]
+        observations = self._observer.observe()  # [N, ...]
+
         ended = terminations | truncations
         infos = self._finish(ended, observations) if ended.any() else {}
         self._seen = observations
+
         return observations, rewards.astype(np.float32), terminations, truncations, infos
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Returns copies of all that `set_state` needs for the same steps to follow, but not the last observations."""
+        """Returns copies of the arrays that `set_state` continues from. The last observations are not among them."""
         return {
             "simulations": self._sims.state.copy(),
             "memory": self._task.memory.copy(),
@@ -204,26 +222,29 @@ class NativeMujocoVectorEnv(VectorEnv):
         }
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continues, without a reset, from what `get_state` of an environment of the same task and size returned."""
+        """Continues, without a reset, from the state of an environment of the same task and size."""
         self._sims.state[:] = state["simulations"]
         self._task.memory[:] = state["memory"]
         self._lengths[:] = state["lengths"]
         self._returns[:] = state["returns"]
         self._starts = time.perf_counter() - state["seconds"]
+
         self._rngs = [np.random.default_rng() for _ in range(self.num_envs)]
         for rng, each in zip(self._rngs, state["random"], strict=True):
             set_random_state(rng, each)
-        self._seen = self._observer.reset(np.arange(self.num_envs))  # one that remembers the last frame sees it again
+
+        self._seen = self._observer.reset(np.arange(self.num_envs))  # a PixelObserver renders the last frame again
 
     def render(self) -> tuple[np.ndarray, ...]:
-        """Returns what an agent sees that learns from pixels, a picture uint8 `[H, W, 3]` of every simulation.
+        """Returns the frames that an agent which learns from pixels observes, uint8 `[H, W, 3]` for each simulation.
 
         Raises:
-          NotImplementedError: there are no pixels.
+          NotImplementedError: the agent does not learn from pixels.
         """
         frames = self._observer.render()
         if frames is not None:
             return frames
+
         raise NotImplementedError(
             "The native MuJoCo backend cannot render: give a render_mode, which chooses another backend."
         )
@@ -236,10 +257,12 @@ class NativeMujocoVectorEnv(VectorEnv):
         actions = np.asarray(actions)
         if actions.shape != self._sims.ctrl.shape:
             raise ValueError(f"actions: expected shape {self._sims.ctrl.shape}, got {actions.shape}")
+
         finite = np.isfinite(actions)
         if not finite.all():
             i = np.flatnonzero(~finite.all(1))[0]
             raise ValueError(f"actions: environment {i} got {actions[i].tolist()}, allowed are finite numbers")
+
         return actions
 
     def _check_finite(self, rewards: np.ndarray) -> None:
@@ -251,21 +274,33 @@ class NativeMujocoVectorEnv(VectorEnv):
         return SimulationDivergedError(f"environment {i} diverged in step {self._lengths[i]} of its episode: {reason}")
 
     def _finish(self, ended: np.ndarray, observations: np.ndarray) -> dict[str, Any]:
-        """Starts new episodes where `ended` (bool `[N]`), puts their first observations in place, returns the infos."""
+        """Resets the environments whose episode ended, and returns the infos.
+
+        Args:
+          ended: bool `[N]`.
+          observations: `[N, ...]`. The first observations of the new episodes are written into it.
+        """
         seconds = time.perf_counter() - self._starts
         statistics = {"r": self._returns, "l": self._lengths, "t": seconds}
         episode = {key: np.where(ended, values, 0) for key, values in statistics.items()}
-        rows = ended.nonzero()[0]
-        final_obs = np.full(self.num_envs, None, object)
+        rows = ended.nonzero()[0]  # [M]
+        final_obs = np.full(self.num_envs, None, object)  # [N]
         for i in rows:
             final_obs[i] = observations[i].copy()
+
         observations[rows] = self._start_episodes(rows)
-        statistics_infos = {"episode": episode, "_episode": ended}
-        over = {"final_obs": final_obs, "_final_obs": ended, "final_info": dict(statistics_infos), "_final_info": ended}
-        return over | statistics_infos
+
+        return {
+            "final_obs": final_obs,
+            "_final_obs": ended,
+            "final_info": {"episode": episode, "_episode": ended},
+            "_final_info": ended,
+            "episode": episode,
+            "_episode": ended,
+        }
 
     def _start_episodes(self, rows: np.ndarray) -> np.ndarray:
-        """Draws initial states; returns the first observations `[M, ...]`."""
+        """Draws initial states for the simulations `rows`, and returns their first observations `[M, ...]`."""
         self._sims.restart(rows, [self._task.initial_state(self._rngs[i]) for i in rows])
         self._task.remember(rows)
         self._lengths[rows] = 0
