@@ -1,29 +1,32 @@
-"""Batches of environments, each of them a `gymnasium.vector.VectorEnv` with one contract.
+"""Vector environments: batches of environments, each of them a `gymnasium.vector.VectorEnv` with one contract.
 
-`make_vec_env` builds them. Whatever the backend, with `N` environments:
+`make_vec_env` builds them. The contract holds for every backend. With `N` environments:
 
-* `reset(seed=None)` returns `(observations, infos)`. The first reset gives environment `i` the seed of `make_vec_env`
-  plus `i`, `reset(seed=s)` gives it `s + i` or, of a list, `s[i]`, and a later `reset()` lets the random streams run
-  on. With `options={"reset_mask": m}` (bool `[N]`) only the environments where it is true are reset.
-* `step(actions)` returns `(observations, rewards, terminations, truncations, infos)` with shapes `[N, ...]`, float32
-  `[N]`, bool `[N]`, bool `[N]`. Box observations of float64 arrive as float32, Atari frames as uint8 `[N, 84, 84, 4]`
-  with the newest frame in the last channel. Later steps never write into an array that was returned.
-* Autoreset is `AutoresetMode.SAME_STEP`: where an environment ended, the observation returned is already the first of
-  the next episode, `infos["final_obs"]` (object `[N]`) holds a copy of the one that ended it and `infos["_final_obs"]`
-  (bool `[N]`) says where. A time limit is a truncation: bootstrap from the final observation where
-  `truncations & ~terminations`.
-* `infos["final_info"]` and `infos["_final_info"]` are there beside them, as Gymnasium's own have them.
-* `infos["episode"]` is there at the end of a game: `r` (float `[N]`) the game's own undiscounted score, before
-  clipping and scaling, `l` (int `[N]`) its length in steps of the environment, `t` (float `[N]`) its duration in
-  seconds, valid where `infos["_episode"]` (bool `[N]`). The loss of a life in an Atari game is a termination without
-  `_episode`.
-* `get_state()` returns arrays by name, and `set_state(state)` continues from them to the bit, in this or another
-  process and without a reset; the last observations are the caller's to keep. Where `state_gap` (str) is not empty it
-  says why that cannot be, and a reset is needed (see `env_state`).
-* An environment that does not do what it declares is a `UserError` at its first reset or step, which names it (see
-  `door`). A wrong action is a `ValueError` before anything is stepped; any other error closes all environments of the
-  backends sync and subproc, and what is closed raises Gymnasium's `ClosedEnvironmentError`.
-* Leaving a `with` block closes the environment; closing twice is harmless.
+* `reset(seed=None)` returns `(observations, infos)`. The first reset gives environment `i` the seed
+  `seed + i`, where `seed` is that of `make_vec_env`. A later `reset()` continues the random streams.
+  `reset(seed=s)` gives environment `i` the seed `s + i`, or `s[i]` if `s` is a list.
+  With `options={"reset_mask": m}` (bool `[N]`), only the environments where the mask is true are reset.
+* `step(actions)` returns `(observations, rewards, terminations, truncations, infos)` with shapes `[N, ...]`,
+  float32 `[N]`, bool `[N]` and bool `[N]`. Box observations of float64 are converted to float32. Atari frames are
+  uint8 `[N, 84, 84, 4]` with the newest frame in the last channel. Later steps never write into an array that was
+  returned.
+* Autoreset is `AutoresetMode.SAME_STEP`: when an episode ends, `step` returns the first observation of the next one.
+  The last observation of the episode that ended is in `infos["final_obs"]` (object `[N]`, copies), and
+  `infos["_final_obs"]` (bool `[N]`) marks the environments that ended. A time limit is a truncation: bootstrap from
+  the final observation where `truncations & ~terminations`.
+* `infos["final_info"]` and `infos["_final_info"]` accompany them, as in Gymnasium's own vector environments.
+* `infos["episode"]` is present when a game ends. `r` (float `[N]`) is the undiscounted score of the game before
+  clipping and scaling, `l` (int `[N]`) its length in steps of the environment, and `t` (float `[N]`) its duration in
+  seconds. The values are valid where `infos["_episode"]` (bool `[N]`) is true. Losing a life in an Atari game is a
+  termination without `_episode`.
+* `get_state()` returns the state as named arrays, and `set_state(state)` continues from it exactly, without a reset,
+  also in another process. The last observations are not part of the state; the caller keeps them. If `state_gap`
+  (str) is not empty, it says why the state cannot be read, and a reset is needed (see `env_state`).
+* An environment that does not do what it declares raises a `UserError` that names it at its first reset or step
+  (see `door`). A wrong action raises a `ValueError` before any environment is stepped. After any other error, the
+  backends sync and subproc close all their environments. A closed environment raises Gymnasium's
+  `ClosedEnvironmentError`.
+* Leaving a `with` block closes the environment. Closing twice is harmless.
 """
 
 from common.vec_env.make import make_vec_env

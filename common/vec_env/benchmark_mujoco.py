@@ -1,14 +1,14 @@
-"""Compares the native MuJoCo environment with EnvPool and with Gymnasium's own environments.
+"""Compares the speed of the native MuJoCo environment with EnvPool and with Gymnasium's own environments.
 
     pip install baselines_acktr[benchmark]
     python -m common.vec_env.benchmark_mujoco --env=HalfCheetah-v4 --num_env=32 --num_threads=2
 
-All take random actions, in turns within one run, so that a change in the machine's load meets all:
+All take random actions. Their rounds alternate within one run, so that a change in the load of the machine affects all:
 
 * `native`: the bare `NativeMujocoVectorEnv`;
 * `wrapped`: what `make_vec_env` returns, on as many threads as there are cores;
-* `envpool`: EnvPool, whose resets take a step of their own, which is not counted;
-* `sync`: Gymnasium's environments one after the other in a `SyncVectorEnv`.
+* `envpool`: EnvPool. Its resets take an extra step each, which is not counted;
+* `sync`: Gymnasium's environments, stepped one after the other by a `SyncVectorEnv`.
 """
 
 from __future__ import annotations
@@ -28,46 +28,58 @@ from common.vec_env.mujoco.vector import NativeMujocoVectorEnv
 
 
 def main() -> int:
-    """Reads the command line, prints one line per round and the medians, and returns the exit code: 0, or 2 for a
-    mistake of the user."""
+    """Runs the command line: prints one line per round, then the medians.
+
+    Returns:
+      The exit code: 0, or 2 for a mistake of the user.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env", default="HalfCheetah-v4", help="MuJoCo id that EnvPool knows as well")
-    parser.add_argument("--num_env", type=int, default=32, help="environments at once")
-    parser.add_argument("--rounds", type=int, default=15, help="times that each is measured")
-    parser.add_argument("--steps", type=int, default=150, help="batched steps per round, a third of them for sync")
+    parser.add_argument("--env", default="HalfCheetah-v4", help="id of a MuJoCo task that EnvPool has as well")
+    parser.add_argument("--num_env", type=int, default=32, help="number of environments")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each contender")
+    parser.add_argument("--steps", type=int, default=150, help="batched steps per round; sync takes a third of them")
     parser.add_argument("--num_threads", type=int, default=2, help="threads of the native environment and of EnvPool")
     arguments = vars(parser.parse_args())
+
     return exit_code("benchmark_mujoco", lambda: compare(**arguments))
 
 
 def compare(env: str, num_env: int, rounds: int, steps: int, num_threads: int) -> dict[str, float]:
-    """Measures all in turns, prints steps/s, and returns the medians of the ratios (native / other) of the rounds.
+    """Measures all in alternating rounds and prints steps/s.
 
     Args:
       env: MuJoCo id.
-      num_env: environments at once.
-      rounds: times that each is measured.
+      num_env: number of environments.
+      rounds: number of rounds of each contender.
       steps: batched steps per round.
       num_threads: threads of the native environment and of EnvPool.
+
+    Returns:
+      For each other contender, the median over rounds of the ratio native / other.
     """
     contenders = _contenders(env, num_env, num_threads)
     space = contenders["native"].action_space
     space.seed(0)
-    actions = np.stack([space.sample() for _ in range(steps)])
+    actions = np.stack([space.sample() for _ in range(steps)])  # [steps, N, nu]
+
     for batch in contenders.values():
         batch.reset()
+
     measured = []
     for number in range(1, rounds + 1):
-        rates = {
-            name: _rate(batch, actions[: steps // 3 + 1] if name == "sync" else actions, resets_apart=name == "envpool")
-            for name, batch in contenders.items()
-        }
+        rates = {}
+        for name, batch in contenders.items():
+            rows = actions[: steps // 3 + 1] if name == "sync" else actions
+            rates[name] = _rate(batch, rows, resets_apart=name == "envpool")
         measured.append(rates)
         print(_line(f"round {number}", rates, _ratios(rates)), flush=True)
+
     ratios = _medians([_ratios(rates) for rates in measured])
     print(_line("median", _medians(measured), ratios))
+
     for batch in contenders.values():
         batch.close()
+
     return ratios
 
 
@@ -87,13 +99,21 @@ def _contenders(env: str, num_env: int, num_threads: int) -> dict[str, Any]:
 
 
 def _rate(batch: Any, actions: np.ndarray, resets_apart: bool) -> float:
-    """Returns the steps per second of all environments together; `actions` `[steps, N, nu]`."""
+    """Returns the steps per second of all environments together.
+
+    Args:
+      batch: a vector environment.
+      actions: [steps, N, nu].
+      resets_apart: whether a reset takes a step of its own, which does not count.
+    """
     resets = 0
     start = time.perf_counter()
+
     for row in actions:
         _, _, terminations, truncations, _ = batch.step(row)
         if resets_apart:
             resets += int((terminations | truncations).sum())
+
     return (actions.shape[0] * actions.shape[1] - resets) / (time.perf_counter() - start)
 
 
@@ -107,7 +127,8 @@ def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
 
 def _line(title: str, rates: dict[str, float], ratios: dict[str, float]) -> str:
     columns = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
-    return f"{title:>8}: {columns} steps/s; native is " + ", ".join(f"{x:.2f} x {name}" for name, x in ratios.items())
+    comparison = ", ".join(f"{ratio:.2f} x {name}" for name, ratio in ratios.items())
+    return f"{title:>8}: {columns} steps/s; native is {comparison}"
 
 
 if __name__ == "__main__":

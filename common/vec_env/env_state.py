@@ -1,9 +1,11 @@
-"""The state of one environment as arrays: what `VectorEnv`s of the backends sync and subproc are resumed from.
+"""Reading and restoring the state of a single environment as arrays, so that a run can be resumed.
 
-An environment or wrapper says what changes in it with a class attribute `state_attributes`, the names of attributes or
-properties that hold numbers, booleans, None, arrays, or tuples and lists of them; `()` for one in which nothing does.
-Its random generator (`np_random`) belongs to the state anyway. What is here knows the wrappers that `make_vec_env`
-uses, and of Gymnasium's environments the classic control tasks, MuJoCo's and Atari games.
+The backends sync and subproc use it. An environment or wrapper lists what changes in it in the class attribute
+`state_attributes`: names of attributes or properties that hold numbers, booleans, None, arrays, or tuples and lists
+of these. An empty tuple means that nothing changes. The random generator `np_random` is always part of the state.
+
+The wrappers that `make_vec_env` uses are known here, as are Gymnasium's classic control tasks, its MuJoCo tasks and
+Atari games; they need no `state_attributes`.
 """
 
 from __future__ import annotations
@@ -36,21 +38,21 @@ _WRAPPERS: dict[type, tuple[str, ...]] = {
     AtariPreprocessing: ("lives", "game_over", "obs_buffer"),
 }
 _CLASSIC_CONTROL = ("state", "steps_beyond_terminated", "last_u")
-_MAX_NONES = 2**16  # in a sequence
-# What rewards of the tasks read before the next step computes it anew.
+_MAX_NONES = 2**16  # largest accepted length of a sequence of None
+# Fields of MjData that rewards read before the next step computes them again.
 _STALE_FIELDS = ("xpos", "xipos", "site_xpos", "geom_xpos", "subtree_com", "cfrc_ext")
 
 
 class ResumableEnv(gym.Wrapper):
-    """The outermost wrapper of an environment, which reads and sets the state of all that it wraps.
+    """The outermost wrapper of an environment. It reads and restores the state of everything that it wraps.
 
     Attributes:
-      state_gap: why it cannot, in a few words; "" where it can.
-      env_state: all that the future depends on, as arrays by name.
+      state_gap: why the state cannot be read, in a few words; "" if it can.
+      env_state: the complete state, as named arrays.
 
     Args:
-      env: an environment.
-      index: its number, by which an error that it raises is named; None where a worker process does that.
+      env: the environment.
+      index: index of the environment, which error messages name. None in a worker process, which names itself.
     """
 
     def __init__(self, env: gym.Env, index: int | None = None) -> None:
@@ -59,16 +61,25 @@ class ResumableEnv(gym.Wrapper):
         self._seed: int | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Resets; an exception is raised as `EnvironmentFailedError`."""
+        """Resets the environment.
+
+        Raises:
+          EnvironmentFailedError: the environment raised an exception.
+        """
         if seed is not None:
             self._seed = seed
+
         try:
             return self.env.reset(seed=seed, options=options)
         except Exception as error:
             raise self._named(error) from error
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Steps; an exception is raised as `EnvironmentFailedError`."""
+        """Steps the environment.
+
+        Raises:
+          EnvironmentFailedError: the environment raised an exception.
+        """
         try:
             return self.env.step(action)
         except Exception as error:
@@ -86,27 +97,36 @@ class ResumableEnv(gym.Wrapper):
         for layer in _layers(self.env):
             if _attributes(layer) is None:
                 return f"{type(layer).__name__} does not say in `state_attributes` what changes in it"
+
         if gap := self._odd_value():
             return gap
+
         base: Any = self.unwrapped
         if base._np_random is not None and not is_supported(base._np_random):
-            return f"np_random of {type(base).__name__} is no numpy.random.Generator on PCG64"
+            return f"np_random of {type(base).__name__} is not a numpy.random.Generator with PCG64"
         if _is_atari(base) and base.ale.getFloat("repeat_action_probability"):
             return "the emulator does not tell which action it repeats"
+
         return ""
 
     def _odd_value(self) -> str:
-        """Says which attribute cannot be stored as it is now, and why; "" for none."""
+        """Names an attribute whose present value cannot be stored, and says why; "" if there is none."""
         arrays: list[tuple[str, np.ndarray]] = []
         for layer in _layers(self.env):
             for name in _attributes(layer) or ():
-                owner, value = f"{type(layer).__name__}.{name}", getattr(layer, name, None)
+                owner = f"{type(layer).__name__}.{name}"
+                value = getattr(layer, name, None)
                 if (odd := next(_odd_parts(value), None)) is not None:
-                    return f"{owner} holds {brief(repr(odd))}, which is no number, boolean, array or sequence of them"
+                    return (
+                        f"{owner} holds {brief(repr(odd))}, which is not a number, boolean, array or sequence of them"
+                    )
+
                 for other, array in arrays:
                     if any(np.may_share_memory(array, own) for own in _arrays_in(value)):
                         return f"{owner} and {other} share an array"
+
                 arrays += [(owner, array) for array in _arrays_in(value)]
+
         return ""
 
     @property
@@ -115,6 +135,7 @@ class ResumableEnv(gym.Wrapper):
         for depth, layer in enumerate(_layers(self.env)):
             for name in _attributes(layer) or ():
                 _encode(f"{depth}/{name}", getattr(layer, name, None), state)
+
         base = self.unwrapped
         if base._np_random is not None:
             state["random"] = get_random_state(base._np_random)
@@ -127,36 +148,42 @@ class ResumableEnv(gym.Wrapper):
                 value = _decode(f"{depth}/{name}", state)
                 if value is not None or hasattr(layer, name):
                     setattr(layer, name, value)
+
         base = self.unwrapped
         if "random" in state:
             base.np_random = np.random.default_rng()
             set_random_state(base.np_random, state["random"])
+
         _set_simulator_state(base, without_prefix("simulator", state))
 
 
 def _layers(env: gym.Env) -> Iterator[Any]:
     while isinstance(env, gym.Wrapper):
-        if not isinstance(env, CheckedEnv):  # it has no state, and states of before there was one count without it
+        if not isinstance(env, CheckedEnv):  # it has no state, and older checkpoints number the layers without it
             yield env
         env = env.env
     yield env
 
 
 def _attributes(layer: gym.Env) -> tuple[str, ...] | None:
-    """Names of what changes in a wrapper or environment besides generator and simulator; None if it is not known."""
+    """Returns the names of the attributes that change, besides generator and simulator; None if they are unknown."""
     given = getattr(type(layer), "state_attributes", None)
     if given is not None:
         return given
     if isinstance(layer, gym.Wrapper):
         return _WRAPPERS.get(type(layer))
+
     module = type(layer).__module__
     if module.startswith("gymnasium.envs.classic_control."):
         return _CLASSIC_CONTROL
-    return () if module.startswith("gymnasium.envs.mujoco.") or _is_atari(layer) else None
+
+    if module.startswith("gymnasium.envs.mujoco.") or _is_atari(layer):
+        return ()
+    return None
 
 
 def _encode(name: str, value: Any, state: Arrays) -> None:
-    """Adds a value to `state`, in a way from which its type comes back; nothing for None."""
+    """Adds a value to `state` so that `_decode` restores its type. None adds nothing."""
     if isinstance(value, tuple | list):
         state[f"{name}.{type(value).__name__}"] = np.array(len(value))
         for i, item in enumerate(value):
@@ -168,7 +195,7 @@ def _encode(name: str, value: Any, state: Arrays) -> None:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """What tuples and lists hold, at any depth."""
+    """Yields the elements of tuples and lists, at any depth."""
     if isinstance(value, tuple | list):
         for item in value:
             yield from _parts(item)
@@ -177,7 +204,7 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _odd_parts(value: Any) -> Iterator[Any]:
-    """Those parts of a value that no array of numbers or booleans can hold."""
+    """Yields the parts of a value that are neither None nor storable as an array of numbers or booleans."""
     for part in _parts(value):
         if part is not None and np.asarray(part).dtype.kind not in "biufc":
             yield part
@@ -190,22 +217,28 @@ def _arrays_in(value: Any) -> list[np.ndarray]:
 def _decode(name: str, state: Arrays) -> Any:
     for sequence in (tuple, list):
         if (length := state.get(f"{name}.{sequence.__name__}")) is not None:
-            if not 0 <= length <= max(len(state), _MAX_NONES):  # parts other than None have entries of their own
+            if not 0 <= length <= max(len(state), _MAX_NONES):  # every item but None has an entry of its own
                 raise ValueError(f"{name}: a sequence of {length}")
             return sequence(_decode(f"{name}.{i}", state) for i in range(int(length)))
+
     if f"{name}.python" in state:
         return state[f"{name}.python"].item()
     if name not in state:
         return None
+
     array = state[name].copy()
     return array[()] if array.ndim == 0 else array
 
 
 def _simulator_state(env: Any) -> Arrays:
     if _is_atari(env):
-        return {"emulator": np.frombuffer(env.ale.cloneState(include_rng=True).serialize(), np.uint8)}
+        emulator = env.ale.cloneState(include_rng=True).serialize()
+        return {"emulator": np.frombuffer(emulator, np.uint8)}
+
     if _is_mujoco(env):
-        return {"physics": _physics(env)} | {name: getattr(env.data, name).copy() for name in _STALE_FIELDS}
+        fields = {name: getattr(env.data, name).copy() for name in _STALE_FIELDS}
+        return {"physics": _physics(env)} | fields
+
     return {}
 
 
@@ -217,7 +250,8 @@ def _set_simulator_state(env: Any, state: Arrays) -> None:
     elif _is_mujoco(env):
         import mujoco
 
-        mujoco.mj_setState(env.model, env.data, state["physics"], mujoco.mjtState.mjSTATE_INTEGRATION)
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        mujoco.mj_setState(env.model, env.data, state["physics"], kind)
         for name in _STALE_FIELDS:
             getattr(env.data, name)[:] = state[name]
 
@@ -236,4 +270,5 @@ def _is_atari(env: Any) -> bool:
 
 
 def _is_mujoco(env: Any) -> bool:
-    return any(base.__module__ == "gymnasium.envs.mujoco.mujoco_env" for base in type(env).__mro__)
+    modules = [base.__module__ for base in type(env).__mro__]
+    return "gymnasium.envs.mujoco.mujoco_env" in modules

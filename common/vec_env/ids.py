@@ -1,4 +1,4 @@
-"""Finding registered environments by id, with errors that say what to do."""
+"""Finding registered environments by id, with helpful errors."""
 
 from __future__ import annotations
 
@@ -10,48 +10,51 @@ from common.importing import import_named
 
 
 def registered_ids() -> list[str]:
-    """Returns the ids of all registered environments, Atari's among them where ale-py is installed."""
+    """Returns the sorted ids of all registered environments, including Atari games if ale-py is installed."""
     _register_atari()
     return sorted(gym.registry)
 
 
 def split_module(env_id: str) -> tuple[str, str]:
-    """Splits `module:Id` into the module to import ("" for none) and the registered id."""
+    """Splits `module:Id` into the module to import and the id. The module is "" if there is none."""
     module, _, name = env_id.rpartition(":")
     return module, name
 
 
 def find_spec(env_id: str) -> EnvSpec:
-    """Returns the registered environment for `Id` or `module:Id`, importing the module first.
+    """Returns the specification of the environment `Id` or `module:Id`. The module is imported first.
 
     Raises:
-      UserError: it is no id, the module cannot be imported, or no such id is registered.
+      UserError: the id is not a string or not registered, or the module cannot be imported.
     """
     if not isinstance(env_id, str):
         raise UserError(f"env_id={env_id}: must be the id of an environment; gymnasium.register gives it one")
+
     module, name = split_module(env_id)
     if module:
         import_named(module, f"--env={env_id}")
     if name not in gym.registry:
         _register_atari()
+
     if name not in gym.registry:
         allowed = [known for known in registered_ids() if not skips_at_random(gym.registry[known])]
         raise UserError(f"--env={env_id}: no such environment is registered.{closest(name, allowed, cutoff=0.5)}")
+
     return gym.registry[name]
 
 
 def is_atari(spec: EnvSpec) -> bool:
-    """Says whether an environment is an Atari game of ale-py."""
+    """Returns whether an environment is an Atari game of ale-py."""
     return spec.entry_point == "ale_py.env:AtariEnv"
 
 
 def skips_at_random(spec: EnvSpec) -> bool:
-    """Says whether an environment is an Atari game such as `Pong-v4`, whose emulator skips frames at random."""
+    """Returns whether an environment is an Atari game that skips a random number of frames, such as `Pong-v4`."""
     return isinstance(spec.kwargs.get("frameskip"), tuple)
 
 
 def newer_version(spec: EnvSpec) -> str:
-    """Returns " Did you mean X?" for the newest registered version of an environment, or "" where it is the newest."""
+    """Returns " Did you mean X?" if a newer version X of the environment is registered, else ""."""
     versions = [
         other
         for other in gym.registry.values()
@@ -62,7 +65,7 @@ def newer_version(spec: EnvSpec) -> str:
 
 
 def _register_atari() -> None:
-    """Registers ale-py's games; only called for ids that Gymnasium alone does not know."""
+    """Registers the games of ale-py. It is called only for ids that Gymnasium itself does not know."""
     try:
         import ale_py
     except ImportError:

@@ -1,4 +1,4 @@
-"""Building environments from an id."""
+"""Building vector environments from an id."""
 
 from __future__ import annotations
 
@@ -37,8 +37,14 @@ from common.vec_env.wrappers import (
 
 BACKENDS = ("auto", "native", "subproc", "sync")
 
-# What the native backend knows of an Atari game's registration; anything else, such as a mode, needs the wrappers.
-_NATIVE_OPTIONS = {"game", "frameskip", "max_num_frames_per_episode", "repeat_action_probability", "full_action_space"}
+# Registration arguments of an Atari game that the native backend supports. Others, such as a mode, need the wrappers.
+_NATIVE_OPTIONS = {
+    "game",
+    "frameskip",
+    "max_num_frames_per_episode",
+    "repeat_action_probability",
+    "full_action_space",
+}
 
 
 def make_vec_env(
@@ -56,31 +62,33 @@ def make_vec_env(
     atari_preprocessing: bool = True,
     pixels: bool = False,
 ) -> SeededVectorEnv:
-    """Builds `num_env` environments with the contract of `common.vec_env`.
+    """Builds a vector environment of `num_env` environments that follows the contract of `common.vec_env`.
 
-    Observations that are no Box (Discrete, Dict, ...) become vectors.
+    Observations of Box spaces stay as they are, except that gray images `[H, W]` of bytes get a channel axis.
+    Observations of other spaces (Discrete, Dict, ...) are flattened into one vector.
 
-    `XNoFrameskip-v4` has no sticky actions; `ALE/X-v5` is the same game with its registered probability of 0.25 that
-    the emulator repeats the previous action in a frame. Both are preprocessed as in Baselines. An id that is registered
-    with wrappers, a time limit (in steps of the agent) or another frame skip keeps them, on another backend than the
-    native one; one with `obs_type="ram"` is left as it is. Gray pictures `[H, W]` of bytes get a channel axis.
+    Atari games are preprocessed as in OpenAI Baselines. `XNoFrameskip-v4` has no sticky actions. `ALE/X-v5` is the
+    same game, in which the emulator repeats the previous action in a frame with the registered probability of 0.25. A
+    game that is registered with wrappers, a time limit (in steps of the agent) or another frame skip keeps these, and
+    runs on another backend than the native one. A game with `obs_type="ram"` is not preprocessed.
 
     Args:
-      env_id: an id registered with Gymnasium, or `module:Id`; the module is also imported by worker processes.
+      env_id: an id registered with Gymnasium, or `module:Id`. The module is imported by worker processes as well.
       num_env: number of environments, at least 1.
-      seed: environment `i` of rank `k` starts with `seed + 1000003 k + i`; None for random seeds.
-      backend: "native" (Atari games in a few worker processes, Gymnasium's MuJoCo tasks in C++ threads),
-        "subproc" (one worker process each), "sync" (in this process), or "auto": native where it can be and nothing is
-        rendered, subproc for frames of a MuJoCo task, which TensorFlow bars from its process, else sync.
+      seed: environment `i` of MPI rank `k` starts with the seed `seed + 1000003 k + i`. None chooses random seeds.
+      backend: "native" runs Atari games in a few worker processes and Gymnasium's MuJoCo tasks in C++ threads.
+        "subproc" runs each environment in a worker process of its own. "sync" runs all of them in this process. "auto"
+        chooses native where it is possible and nothing is rendered, subproc for rendered frames of a MuJoCo task (which
+        cannot be rendered in a process that has TensorFlow), and sync otherwise.
       frame_stack: frames per observation of an Atari game.
-      reward_scale: factor on the rewards, above 0.
-      log_dir: folder for monitor files; None writes none.
+      reward_scale: factor by which rewards are multiplied, above 0.
+      log_dir: folder for monitor files. None writes none.
       rank: MPI rank.
-      render_mode: Gymnasium's render mode, for the backends sync and subproc; with `pixels` "rgb_array" shows what the
-        agent sees.
+      render_mode: Gymnasium's render mode, for the backends sync and subproc. With `pixels`, "rgb_array" shows what the
+        agent observes.
       step_timeout: seconds after which a worker process that does not answer is an error.
-      atari_preprocessing: False gives Atari games as they are registered, without the native backend.
-      pixels: observe rendered frames of a native MuJoCo task in place of its own observations.
+      atari_preprocessing: whether to preprocess Atari games. Without it the native backend cannot be used.
+      pixels: observe rendered frames of a native MuJoCo task instead of its own observations.
 
     Raises:
       UserError: an unknown id or backend, a missing dependency, or a number out of range.
@@ -92,30 +100,38 @@ def make_vec_env(
     native_mujoco = _is_mujoco(spec) and _is_native_task(spec)
     rendered = render_mode is not None and not (pixels and render_mode == "rgb_array")
     offscreen = _is_mujoco(spec) and rendered and render_mode != "human"
-    backend = _choose_backend(backend, env_id, not rendered and (native_atari or native_mujoco), offscreen)
+    native_fits = not rendered and (native_atari or native_mujoco)
+    backend = _choose_backend(backend, env_id, native_fits, offscreen)
+
     if preprocess:
         _check_atari(spec)
     if pixels and not (native_mujoco and backend == "native"):
         raise UserError(f"--pixels: needs one of Gymnasium's MuJoCo tasks on the native backend, got {env_id}")
-    if backend == "native":
-        env = (
-            _make_mujoco(spec, num_env, pixels, step_timeout)
-            if native_mujoco
-            else _make_atari(spec, num_env, frame_stack, step_timeout)
-        )
+
+    if backend == "native" and native_mujoco:
+        env = _make_mujoco(spec, num_env, pixels, step_timeout)
+    elif backend == "native":
+        env = _make_atari(spec, num_env, frame_stack, step_timeout)
     else:
-        factory = functools.partial(
-            make_env, spec, split_module(env_id)[0], render_mode, frame_stack if preprocess else 0, backend == "sync"
-        )
+        module, _ = split_module(env_id)
+        atari_stack = frame_stack if preprocess else 0
+        factory = functools.partial(make_env, spec, module, render_mode, atari_stack, backend == "sync")
         with _construction_errors(spec, env_id):
             env = _make_batch(factory, num_env, backend, step_timeout, offscreen)
+
     env.unwrapped.spec = spec
     if log_dir is not None:
-        from common.vec_env.monitor import Monitor
+        env = _make_monitor(env, log_dir, spec.id, rank)
 
-        env = Monitor(env, log_dir, spec.id, rank)
+    first_seed = None if seed is None else rank_seed(seed, rank)
     arguments = {"env_id": env_id, "frame_stack": frame_stack, "reward_scale": reward_scale, "pixels": pixels}
-    return SeededVectorEnv(env, None if seed is None else rank_seed(seed, rank), reward_scale, arguments)
+    return SeededVectorEnv(env, first_seed, reward_scale, arguments)
+
+
+def _make_monitor(env: VectorEnv, log_dir: str | Path, env_id: str, rank: int) -> VectorEnv:
+    from common.vec_env.monitor import Monitor
+
+    return Monitor(env, log_dir, env_id, rank)
 
 
 def make_env(
@@ -126,54 +142,71 @@ def make_env(
     named: bool = False,
     index: int = 0,
 ) -> gym.Env:
-    """Builds one environment, with the statistics of its games in `info["episode"]`.
+    """Builds one environment, which reports statistics of its games in `info["episode"]`.
 
     Args:
-      spec: the registered environment.
-      module: module to import first, "" for none.
+      spec: specification of the registered environment.
+      module: module to import first; "" for none.
       render_mode: Gymnasium's render mode.
-      atari_stack: frames per observation of a preprocessed Atari game, 0 for an environment as it is registered.
-      named: whether an exception that it raises is raised with its number.
-      index: its number.
+      atari_stack: frames per observation of a preprocessed Atari game; 0 for an environment without preprocessing.
+      named: whether exceptions of the environment are raised with its index.
+      index: index of the environment.
 
     Raises:
-      UserError: what it says of itself, or does, is not allowed (see `door`).
+      UserError: the environment declares or returns something that is not allowed (see `door`).
     """
     if module:
         import_named(module, f"--env={module}:{spec.id}")
+
     options: dict[str, Any] = {"disable_env_checker": True}
-    if render_mode is not None:  # not every environment takes the argument
+    if render_mode is not None:  # not every environment has this argument
         options["render_mode"] = render_mode
+
+    name = f"--env={spec.id}: environment {index}"
+    number = index if named else None
+
     with warnings.catch_warnings(), _silent_models(spec):
         warnings.filterwarnings("ignore", message=".*(out of date|precision lowered)")
-        name, number = f"--env={spec.id}: environment {index}", index if named else None
         if atari_stack:
-            from common.vec_env.atari.wrappers import wrap_atari
+            return ResumableEnv(_make_game(spec, atari_stack, name, options), number)
+        return ResumableEnv(_make_task(spec, name, options), number)
 
-            env: gym.Env = CheckedEnv(gym.make(spec, frameskip=1, max_episode_steps=-1, **options), name)
-            return ResumableEnv(wrap_atari(env, atari_stack, frames_per_step(spec), spec.max_episode_steps), number)
-        env = gym.make(spec, **options)
-        if _is_mujoco(spec) and render_mode is not None:
-            follow_body(env)
-        env = CheckedEnv(env, name)
-        if not isinstance(env.observation_space, gym.spaces.Box):
-            env = FlatObservation(env)
-        elif is_picture(env.observation_space):
-            env = ChannelAxis(env)
-        return ResumableEnv(EpisodeStatistics(owned_float32(env)), number)
+
+def _make_game(spec: EnvSpec, frame_stack: int, name: str, options: dict[str, Any]) -> gym.Env:
+    """Builds a preprocessed Atari game."""
+    from common.vec_env.atari.wrappers import wrap_atari
+
+    env = CheckedEnv(gym.make(spec, frameskip=1, max_episode_steps=-1, **options), name)
+    return wrap_atari(env, frame_stack, frames_per_step(spec), spec.max_episode_steps)
+
+
+def _make_task(spec: EnvSpec, name: str, options: dict[str, Any]) -> gym.Env:
+    """Builds an environment as it is registered, with Box observations."""
+    env = gym.make(spec, **options)
+    if _is_mujoco(spec) and "render_mode" in options:
+        follow_body(env)
+
+    env = CheckedEnv(env, name)
+    if not isinstance(env.observation_space, gym.spaces.Box):
+        env = FlatObservation(env)
+    elif is_picture(env.observation_space):
+        env = ChannelAxis(env)
+
+    return EpisodeStatistics(owned_float32(env))
 
 
 def frames_per_step(spec: EnvSpec) -> int:
-    """The frames that an action of a preprocessed game lasts: those it is registered with, else the 4 of Baselines.
+    """Returns the number of emulator frames that one action of a preprocessed game lasts.
 
-    1 stands for none registered, as in `XNoFrameskip-v4`.
+    This is the registered frame skip, or the 4 frames of Baselines if none is registered (a frame skip of 1, as in
+    `XNoFrameskip-v4`).
     """
     frames = spec.kwargs.get("frameskip", 1)
     return 4 if frames == 1 else frames
 
 
 def _is_native_game(spec: EnvSpec) -> bool:
-    """Says whether the native backend does all that an Atari game is registered with."""
+    """Returns whether the native backend supports everything that an Atari game is registered with."""
     plain = not spec.additional_wrappers and spec.max_episode_steps is None
     return plain and spec.kwargs.keys() <= _NATIVE_OPTIONS and frames_per_step(spec) == 4
 
@@ -189,9 +222,11 @@ def _make_mujoco(spec: EnvSpec, num_env: int, pixels: bool, step_timeout: float)
 
     if not pixels:
         return NativeMujocoVectorEnv(spec, num_env)
+
     from common.vec_env.mujoco.pixels import PixelObserver
 
-    return NativeMujocoVectorEnv(spec, num_env, observer=functools.partial(PixelObserver, step_timeout=step_timeout))
+    observer = functools.partial(PixelObserver, step_timeout=step_timeout)
+    return NativeMujocoVectorEnv(spec, num_env, observer=observer)
 
 
 def _is_mujoco(spec: EnvSpec) -> bool:
@@ -205,7 +240,7 @@ def _is_native_task(spec: EnvSpec) -> bool:
 
 
 def _silent_models(spec: EnvSpec) -> AbstractContextManager[None]:
-    """Keeps MuJoCo from writing warnings about a model to a file in the current directory."""
+    """Prevents MuJoCo from writing warnings about a model to a file in the current directory."""
     if not _is_mujoco(spec):
         return nullcontext()
     from common.vec_env.mujoco.physics import MujocoWarnings
@@ -214,7 +249,11 @@ def _silent_models(spec: EnvSpec) -> AbstractContextManager[None]:
 
 
 def _make_batch(
-    factory: functools.partial[gym.Env], num_env: int, backend: str, step_timeout: float, offscreen: bool
+    factory: functools.partial[gym.Env],
+    num_env: int,
+    backend: str,
+    step_timeout: float,
+    offscreen: bool,
 ) -> VectorEnv:
     factories = [functools.partial(factory, index=i) for i in range(num_env)]
     if backend == "subproc":
@@ -222,8 +261,10 @@ def _make_batch(
 
         prepare = ensure_offscreen_rendering if offscreen else None
         return EpisodeInfo(SubprocVectorEnv(factories, step_timeout, prepare))
+
     if offscreen:
         ensure_offscreen_rendering()
+
     return EpisodeInfo(SyncVectorEnv(factories, autoreset_mode=AutoresetMode.SAME_STEP))
 
 
@@ -244,26 +285,36 @@ def _construction_errors(spec: EnvSpec, env_id: str) -> Iterator[None]:
 def _choose_backend(backend: str, env_id: str, native_fits: bool, offscreen: bool) -> str:
     if backend not in BACKENDS:
         raise UserError(f"--env_backend={backend}: must be one of {', '.join(BACKENDS)}.{closest(backend, BACKENDS)}")
+
     if backend == "native" and not native_fits:
         raise UserError(
             "--env_backend=native: needs a preprocessed Atari game or a MuJoCo task of Gymnasium, v4 or v5, that is "
             f"not rendered, got {env_id}"
         )
+
     if backend == "auto":
-        return "native" if native_fits else "subproc" if offscreen else "sync"
+        if native_fits:
+            return "native"
+        return "subproc" if offscreen else "sync"
+
     if backend == "sync" and offscreen and "tensorflow" in sys.modules:
         raise UserError(
             f"--env_backend=sync: cannot render {env_id} in a process that has TensorFlow, which would crash: use "
             "subproc"
         )
+
     return backend
 
 
 def _check(num_env: int, frame_stack: int, reward_scale: float, seed: int | None, step_timeout: float) -> None:
-    numbers = [("num_env", num_env, 1), ("frame_stack", frame_stack, 1), ("seed", 0 if seed is None else seed, 0)]
-    for name, number, least in numbers:
+    at_least = [("num_env", num_env, 1), ("frame_stack", frame_stack, 1)]
+    if seed is not None:
+        at_least.append(("seed", seed, 0))
+
+    for name, number, least in at_least:
         if not (isinstance(number, Integral) and number >= least):
             raise UserError(f"--{name}={number}: must be a whole number of at least {least}")
+
     for name, factor in (("reward_scale", reward_scale), ("step_timeout", step_timeout)):
         if not (isinstance(factor, Real) and math.isfinite(factor) and factor > 0):
             raise UserError(f"--{name}={factor}: must be a finite number above 0")
@@ -274,5 +325,6 @@ def _check_atari(spec: EnvSpec) -> None:
         raise UserError(
             f"--env={spec.id}: continuous=True: a game's actions must be discrete; register it without that"
         )
+
     if skips_at_random(spec):
         raise UserError(f"--env={spec.id}: skips frames at random. Did you mean {spec.name}NoFrameskip-v4?")

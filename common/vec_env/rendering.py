@@ -1,8 +1,9 @@
-"""Offscreen OpenGL for MuJoCo: EGL, which needs no display.
+"""Offscreen OpenGL for MuJoCo through EGL, which needs no display.
 
-TensorFlow and Mesa, where it renders on the CPU, each bring an LLVM of their own, and a process that has both dies of
-a segmentation fault, whichever comes first. So nothing is rendered in a process that has TensorFlow, or will have it:
-both functions create a context where they are called, and are for worker processes and programs without TensorFlow.
+Nothing may be rendered in a process that has TensorFlow or will import it. Mesa, which renders on the CPU, and
+TensorFlow each contain a copy of LLVM, and a process with both dies of a segmentation fault. So
+`ensure_offscreen_rendering` and `create_context`, which create an OpenGL context in the calling process, are for worker
+processes and for programs without TensorFlow.
 """
 
 from __future__ import annotations
@@ -24,27 +25,29 @@ PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libgles2"
 
 
 def has_display() -> bool:
-    """Whether a window can be opened here."""
+    """Returns whether this process can open a window."""
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def window_problem(open_env: Callable[[], gym.vector.VectorEnv]) -> str:
-    """Why no window can be opened, "" where one can.
+    """Returns why no window can be opened; "" if one can.
 
-    It is tried in a process of its own, because graphics libraries end theirs where a display does not answer.
+    This is tested in a separate process, because graphics libraries end their process when the display does not answer.
 
     Args:
-      open_env: opens the environment with `render_mode="human"`; can be pickled.
+      open_env: picklable function that opens the environment with `render_mode="human"`.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_open_window, args=(open_env, sender))
     process.start()
     sender.close()
+
     try:
         return receiver.recv()
     except EOFError:
-        return f"the display {os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')} does not answer"
+        display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        return f"the display {display} does not answer"
     finally:
         process.join()
 
@@ -60,10 +63,12 @@ def _open_window(open_env: Callable[[], gym.vector.VectorEnv], result: Connectio
 
 
 def ensure_offscreen_rendering() -> None:
-    """Chooses EGL for Gymnasium's own rendering where there is no display; a `MUJOCO_GL` of the user's stays.
+    """Selects EGL for Gymnasium's own rendering if there is no display.
+
+    A `MUJOCO_GL` that the user has set is respected.
 
     Raises:
-      UserError: EGL is wanted and missing.
+      UserError: EGL is needed and missing.
     """
     backend = os.environ.get("MUJOCO_GL") or ("" if has_display() else "egl")
     if backend == "egl":
@@ -72,10 +77,10 @@ def ensure_offscreen_rendering() -> None:
 
 
 def create_context(flag: str) -> GLContext:
-    """Creates an EGL context, whatever `MUJOCO_GL` says; it belongs to the thread that makes it current.
+    """Creates an EGL context, regardless of `MUJOCO_GL`. It belongs to the thread that makes it current.
 
     Args:
-      flag: what the user asked for, to name it where EGL is missing.
+      flag: the flag that the user typed, which the error message names.
 
     Raises:
       UserError: EGL is missing.
@@ -86,17 +91,17 @@ def create_context(flag: str) -> GLContext:
         return GLContext(1, 1)
     except ModuleNotFoundError:
         raise
-    except Exception as error:  # for each missing library another one, from an AttributeError to a ctypes.ArgumentError
+    except Exception as error:  # each missing library raises another type, AttributeError or ctypes.ArgumentError
         raise UserError(
             f"{flag}: cannot render without EGL; on Debian and Ubuntu: apt-get install {PACKAGES}"
         ) from error
 
 
 def follow_body(env: gym.Env) -> None:
-    """Lets a MuJoCo task of Gymnasium be seen through its model's camera "track", where there is one, and drawn fast.
+    """Shows a MuJoCo task of Gymnasium through the camera "track" of its model, if there is one, and renders faster.
 
-    Gymnasium's own camera stands still, so that a HalfCheetah runs out of sight. Without shadows and multisampling a
-    frame takes a twentieth of the time where EGL runs on the CPU. Call it before the first frame.
+    Gymnasium's own camera does not move, so a HalfCheetah runs out of sight. Without shadows and multisampling a frame
+    takes a twentieth of the time if EGL runs on the CPU. Call this before the first frame is rendered.
     """
     import mujoco
 
@@ -104,4 +109,5 @@ def follow_body(env: gym.Env) -> None:
     camera = mujoco.mj_name2id(task.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
     if camera >= 0:
         task.mujoco_renderer.camera_id = camera
+
     task.model.vis.quality.shadowsize = task.model.vis.quality.offsamples = 0

@@ -1,7 +1,8 @@
-"""What the worker processes of all backends have in common: how they start, answer, fail and are stopped.
+"""What the worker processes of all backends share: how they start, answer, fail and stop.
 
-Workers are forked from a server process that knows nothing of this one: TensorFlow, if it is loaded here, is not there.
-Signals that end a run are for the parent alone, which closes its workers.
+Workers are forked from a server process, which does not inherit the memory of this process. So they do not contain
+TensorFlow, even if it is loaded here. Workers ignore the signals that end a run; the parent handles them and closes
+its workers.
 """
 
 from __future__ import annotations
@@ -28,43 +29,52 @@ from common.errors import RunFailedError, UserError
 START_METHOD = "forkserver"
 START_TIMEOUT = 300.0  # seconds for a worker to build its environment
 CLOSE_TIMEOUT = 2.0  # seconds until a worker that does not close is killed
-_DESCRIPTORS = 3  # of the parent for each worker: a pipe, and two that tell whether it lives
-_DESCRIPTORS_OF_SERVER = 16  # and of what is open for moments
-_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
+_DESCRIPTORS = 3  # file descriptors of the parent per worker: a pipe, and two that tell whether it is alive
+_DESCRIPTORS_OF_SERVER = 16  # for the fork server, and for files that are open for a moment
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in Linux
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class EnvironmentFailedError(RunFailedError):
-    """An environment of this process raised an exception, whose traceback it brings."""
+    """An environment in this process raised an exception. The message contains its traceback."""
 
 
 class WorkerError(RunFailedError):
-    """A worker raised an exception, whose traceback it brings, or died, or did not answer."""
+    """A worker process raised an exception (the message contains its traceback), died, or did not answer."""
 
 
 class Worker:
-    """A worker process, and the parent's end of the pipe to it.
+    """A worker process and the parent's end of the pipe to it.
 
     Attributes:
-      process: the worker.
-      pipe: to it.
-      name: of it or of its environments, for messages.
+      process: the worker process.
+      pipe: the parent's end of the pipe.
+      name: name of the worker, or of its environments, for error messages.
     """
 
     def __init__(self, process: BaseProcess, pipe: Connection, name: str) -> None:
-        self.process, self.pipe, self.name = process, pipe, name
+        self.process = process
+        self.pipe = pipe
+        self.name = name
 
     def send(self, message: bytes) -> None:
-        """Sends a message; raises WorkerError if the worker is dead."""
+        """Sends a message.
+
+        Raises:
+          WorkerError: the worker is dead.
+        """
         try:
             self.pipe.send_bytes(message)
         except (BrokenPipeError, ConnectionResetError):
             self._raise_dead()
 
     def receive(self, timeout: float) -> bytes:
-        """Waits for an answer; raises WorkerError if the worker is dead, or silent for `timeout` seconds.
+        """Waits for an answer, at most `timeout` seconds.
 
-        A process that was suspended meanwhile wakes up when the time is over, and looks once more.
+        If this process was suspended, the time can be over although an answer is there; the pipe is polled once more.
+
+        Raises:
+          WorkerError: the worker is dead, or did not answer in time.
         """
         try:
             if not (self.pipe.poll(timeout) or self.pipe.poll(0)):
@@ -74,7 +84,7 @@ class Worker:
             self._raise_dead()
 
     def raise_silent(self, timeout: float) -> NoReturn:
-        """Raises the error of a worker that does not answer."""
+        """Raises the error for a worker that does not answer."""
         raise WorkerError(f"{self.name} did not answer within {timeout:g} s")
 
     def _raise_dead(self) -> NoReturn:
@@ -83,9 +93,9 @@ class Worker:
 
 
 class Workers:
-    """The worker processes of one environment, each of which answers a message with one of its own.
+    """The worker processes of one vector environment. Each of them answers every message with one of its own.
 
-    Where one fails, all are killed, since their answers could no longer be told apart.
+    If one worker fails, all are killed, because the remaining answers could no longer be matched to their messages.
     """
 
     def __init__(self) -> None:
@@ -105,71 +115,96 @@ class Workers:
         return [worker.process for worker in self._workers]
 
     def start(
-        self, preload: str, target: Callable[..., None], arguments: Sequence[tuple[Any, ...]], names: Sequence[str]
+        self,
+        preload: str,
+        target: Callable[..., None],
+        arguments: Sequence[tuple[Any, ...]],
+        names: Sequence[str],
     ) -> None:
-        """Starts a worker for each entry of `arguments`, and waits until all have sent their first message.
+        """Starts one worker per entry of `arguments` and waits until each has sent its first message.
 
         Args:
-          preload: module that the server of the workers imports once for all.
-          target: called in each worker with its arguments and its end of the pipe.
-          arguments: of each worker.
-          names: of each worker, for messages.
+          preload: module that the fork server imports once for all workers.
+          target: function to run in each worker. It receives the worker's arguments and its end of the pipe.
+          arguments: arguments of each worker.
+          names: name of each worker, for error messages.
         """
         require_descriptors(len(arguments))
         context: Any = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload([preload])
+
         with starting():
             for given, name in zip(arguments, names, strict=True):
                 pipe, child_pipe = context.Pipe()
-                process = context.Process(target=target, args=(*given, child_pipe), name=name, daemon=True)
+                process = context.Process(
+                    target=target,
+                    args=(*given, child_pipe),
+                    name=name,
+                    daemon=True,
+                )
                 process.start()
                 child_pipe.close()
+
                 self._workers.append(Worker(process, pipe, name))
                 self._selector.register(pipe, selectors.EVENT_READ, len(self._workers) - 1)
+
         for _ in self.answers(START_TIMEOUT):
             pass
 
     def send(self, index: int, message: bytes) -> None:
-        """Sends a message to a worker."""
+        """Sends a message to one worker."""
         with self._killed_on_error():
             self._workers[index].send(message)
 
     def answers(self, timeout: float) -> Iterator[tuple[int, Any]]:
-        """Waits for an answer of every worker, and yields them as they come, by index.
+        """Waits for one answer per worker and yields `(index, answer)` in order of arrival.
 
-        An answer is None for an empty message, else what was pickled: `(None, result)`, or an error as
-        `(name of what failed or "", UserError or traceback)`, which is raised.
+        An empty message yields None. Any other message is a pickled pair. The pair `(None, result)` yields the result.
+        The pair `(name, error)` raises an error: `name` says what failed ("" for the worker itself), and `error` is a
+        `UserError` or a traceback.
+
+        Args:
+          timeout: seconds to wait for all answers together.
+
+        Raises:
+          WorkerError: a worker failed, died or did not answer in time.
         """
         if not self._workers:
             raise WorkerError("the worker processes of this environment have ended")
+
         waiting = set(range(len(self._workers)))
         deadline = time.monotonic() + timeout
+
         with self._killed_on_error():
             while waiting:
-                ready = self._selector.select(max(0.0, deadline - time.monotonic())) or self._selector.select(0)
+                left = max(0.0, deadline - time.monotonic())
+                ready = self._selector.select(left) or self._selector.select(0)  # again, see `Worker.receive`
                 if not ready:
                     self._workers[min(waiting)].raise_silent(timeout)
+
                 for key, _ in ready:
                     waiting.remove(key.data)
                     yield key.data, self._answer(self._workers[key.data], timeout)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Closes the pipes, which ends the workers, and kills those that have not ended after `timeout` seconds."""
+        """Closes the pipes, which ends the workers. Kills those that are still alive after `timeout` seconds."""
         self._selector.close()
         for worker in self._workers:
             worker.pipe.close()
         stop(self.processes, timeout)
-        self._workers.clear()  # and with them their processes' descriptors
+        self._workers.clear()  # frees the file descriptors of their processes
 
     def _answer(self, worker: Worker, timeout: float) -> Any:
         message = worker.receive(timeout)
         if not message:
             return None
+
         failed, answer = pickle.loads(message)
         if failed is None:
             return answer
         if isinstance(answer, Exception):
             raise answer
+
         raise WorkerError(f"{failed or worker.name} raised an exception in its worker process:\n{answer}")
 
     @contextlib.contextmanager
@@ -182,32 +217,47 @@ class Workers:
 
 
 def of_environments(first: int, last: int, seed: int | None) -> str:
-    """Returns the name of environments `first` to `last`, with their seeds if the first of all has `seed`."""
+    """Returns a name for the environments `first` to `last`, such as "environments 2 to 5 (seeds 9 to 12)".
+
+    Args:
+      first: index of the first one.
+      last: index of the last one.
+      seed: seed of environment 0; None leaves the seeds out.
+    """
     if first == last:
-        return f"environment {first}" + ("" if seed is None else f" (seed {seed + first})")
-    return f"environments {first} to {last}" + ("" if seed is None else f" (seeds {seed + first} to {seed + last})")
+        name = f"environment {first}"
+        return name if seed is None else f"{name} (seed {seed + first})"
+
+    name = f"environments {first} to {last}"
+    return name if seed is None else f"{name} (seeds {seed + first} to {seed + last})"
 
 
 def stop(processes: Sequence[BaseProcess], timeout: float) -> None:
-    """Waits for processes that have been asked to end, and kills those that have not after `timeout` seconds."""
+    """Waits for processes that were asked to end, and kills those that are still alive after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     with _undisturbed():
         for process in processes:
             process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
+
         for process in processes:
             process.join()
 
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Puts off what a signal does, which may be to raise KeyboardInterrupt, until the block is left."""
-    if threading.current_thread() is not threading.main_thread():  # others are never disturbed
+    """A context manager that defers signals to the end of its block.
+
+    A signal may raise KeyboardInterrupt. Only the main thread receives signals, so other threads are not affected.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+
     came: list[int] = []
     before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in _SIGNALS}
+
     try:
         yield
     finally:
@@ -218,7 +268,11 @@ def _undisturbed() -> Iterator[None]:
 
 
 def require_descriptors(workers: int) -> None:
-    """Raises UserError where this process may not open as many files as it needs to start so many workers."""
+    """Checks that this process may open as many files as it needs to start `workers` worker processes.
+
+    Raises:
+      UserError: the limit on open files is too low.
+    """
     opened: list[int] = []
     try:
         for _ in range(_DESCRIPTORS * workers + _DESCRIPTORS_OF_SERVER):
@@ -233,7 +287,10 @@ def require_descriptors(workers: int) -> None:
 
 
 def kill_at_end(owner: object, workers: Sequence[Worker]) -> None:
-    """Has workers killed when nothing refers to `owner` any more, or the program ends, which would wait for them."""
+    """Kills the workers when `owner` is garbage-collected or when the program ends.
+
+    Without this, Python would wait at exit for the workers to end.
+    """
     util.Finalize(owner, _kill, (workers,), exitpriority=0)
 
 
@@ -243,17 +300,20 @@ def _kill(workers: Sequence[Worker]) -> None:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Hides two things from processes that are started meanwhile, and puts off signals to this one.
+    """A context manager around the start of processes. It hides two things from them, and defers signals to this one.
 
-    The main script: `multiprocessing` would import it, and all it imports, in every worker. Signals: workers inherit
-    that these are blocked, until `serve_parent` takes over. A process that a signal keeps half started could not be
-    killed, as nobody knows its number yet.
+    The main script is hidden because `multiprocessing` would import it, and all that it imports, in every worker.
+    Signals are blocked because workers inherit the block, which lasts until they call `serve_parent`. Here they are
+    deferred because a signal could interrupt the start of a process whose number is not known yet, so that it could
+    not be killed.
     """
-    resource_tracker.ensure_running()  # which would unblock them
+    resource_tracker.ensure_running()  # started here because starting it later would unblock the signals
     main = sys.modules["__main__"]
+
     with _undisturbed():
         sys.modules["__main__"] = types.ModuleType("__main__")
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
         try:
             yield
         finally:
@@ -262,24 +322,28 @@ def starting() -> Iterator[None]:
 
 
 def serve_parent() -> None:
-    """Prepares a worker process: signals are the parent's, and so is its core while it wakes the other workers.
+    """Prepares a worker process: it ignores signals, and it lets the parent run first when they share a core.
 
-    Programs that the worker starts are not affected by the former. The latter is Linux's SCHED_BATCH.
+    Signals are left to the parent. Programs that the worker starts still receive them. Linux's SCHED_BATCH policy
+    keeps a worker that was woken up from interrupting the parent while that wakes the others.
     """
     _wake_at_the_end()
     for number in _SIGNALS:
         signal.signal(number, lambda number, frame: None)
+
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    with contextlib.suppress(AttributeError, OSError):  # no such policy, or not allowed
+
+    with contextlib.suppress(AttributeError, OSError):  # the policy does not exist here, or is not allowed
         if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _wake_at_the_end() -> None:
-    """Has a worker that is stopped (SIGSTOP) continue when the parent is gone, so that it ends like the others.
+    """Makes sure that a stopped worker (SIGSTOP) continues, and ends, when the parent is gone.
 
-    The kernel sends it SIGCONT when the server of the workers ends. That one ends when nobody holds its pipe any more:
-    the parent does, and each worker does until here, though it may not start processes of its own.
+    The kernel sends the worker SIGCONT when the fork server ends. The fork server ends when nobody holds the write
+    end of its pipe any more. The parent holds it and, until here, so does every worker; a worker that closes it can
+    no longer start processes of its own.
     """
     ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGCONT)
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]

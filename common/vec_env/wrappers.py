@@ -1,4 +1,4 @@
-"""What the contract of `common.vec_env` adds to Gymnasium's own vector environments."""
+"""Wrappers that give Gymnasium's environments and vector environments the contract of `common.vec_env`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import multiprocessing
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -20,12 +20,15 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from common.named_arrays import Arrays, with_prefix, without_prefix
 from common.vec_env.door import action_check, checked_options, checked_seed
 
-_SMALLEST_PICTURE = 36  # pixels, that the convolutions of the cnn fit in
+_SMALLEST_PICTURE = 36  # pixels; the convolutions of the cnn do not fit into smaller images
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
 
 class FlatObservation(gym.wrappers.FlattenObservation):
-    """Observations that are no Box (Discrete, MultiBinary, Tuple, Dict, ...) as one vector, categories one-hot."""
+    """Flattens observations that are not a Box (Discrete, MultiBinary, Tuple, Dict, ...) into one vector.
+
+    Categories become one-hot vectors.
+    """
 
     state_attributes = ()
 
@@ -33,11 +36,11 @@ class FlatObservation(gym.wrappers.FlattenObservation):
         super().__init__(env)
         if _has_picture(env.observation_space) and multiprocessing.parent_process() is None:
             name = env.spec.id if env.spec else type(env.unwrapped).__name__
-            _say_once(f"--env={name}: its observations have a picture in them, which is learned as part of one vector")
+            _say_once(f"--env={name}: its observations contain an image, which is flattened into one vector")
 
 
 class ChannelAxis(gym.ObservationWrapper):
-    """Pictures `[H, W]` as `[H, W, 1]`, the form that convolutions take."""
+    """Adds a channel axis to images: `[H, W]` becomes `[H, W, 1]`, the shape that convolutions expect."""
 
     state_attributes = ()
 
@@ -47,17 +50,17 @@ class ChannelAxis(gym.ObservationWrapper):
         self.observation_space = spaces.Box(space.low[..., None], space.high[..., None], dtype=space.dtype.type)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        """Returns a picture with the axis."""
+        """Returns an image [H, W] as [H, W, 1]."""
         return np.asarray(observation)[..., None]
 
 
 class OwnedObservation(gym.Wrapper):
-    """Copies the observation that ends an episode, which an environment that reuses its arrays would overwrite."""
+    """Copies the last observation of an episode, which an environment that reuses its arrays would overwrite."""
 
     state_attributes = ()
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Steps one environment."""
+        """Steps the environment."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         if terminated or truncated:
             observation = copy.deepcopy(observation)
@@ -65,9 +68,9 @@ class OwnedObservation(gym.Wrapper):
 
 
 class EpisodeStatistics(gym.wrappers.RecordEpisodeStatistics):
-    """Gymnasium's statistics of a game, in `info["episode"]`; they can go on in another process.
+    """Adds the statistics of a finished game to `info["episode"]`. They can be continued in another process.
 
-    They take the place of what the environment itself, or a wrapper that it is registered with, puts there.
+    They replace an `episode` that the environment, or one of its registered wrappers, puts there itself.
     """
 
     state_attributes = ("episode_returns", "episode_lengths", "seconds")
@@ -78,19 +81,25 @@ class EpisodeStatistics(gym.wrappers.RecordEpisodeStatistics):
         return observation, _without_episode(info)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Steps, and adds the statistics at the end of a game."""
+        """Steps the environment, and adds the statistics at the end of a game."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.episode_returns += float(reward)
         self.episode_lengths += 1
         info = _without_episode(info)
+
         if terminated or truncated:
-            info["episode"] = {"r": self.episode_returns, "l": self.episode_lengths, "t": round(self.seconds, 6)}
+            info["episode"] = {
+                "r": self.episode_returns,
+                "l": self.episode_lengths,
+                "t": round(self.seconds, 6),
+            }
             self.episode_start_time = time.perf_counter()
+
         return observation, reward, terminated, truncated, info
 
     @property
     def seconds(self) -> float:
-        """Duration of the present game."""
+        """Duration of the current game so far, in seconds."""
         return time.perf_counter() - self.episode_start_time
 
     @seconds.setter
@@ -99,7 +108,11 @@ class EpisodeStatistics(gym.wrappers.RecordEpisodeStatistics):
 
 
 def _has_picture(space: spaces.Space) -> bool:
-    parts = space.values() if isinstance(space, spaces.Dict) else space if isinstance(space, spaces.Tuple) else ()
+    parts: Iterable[spaces.Space] = ()
+    if isinstance(space, spaces.Dict):
+        parts = space.values()
+    elif isinstance(space, spaces.Tuple):
+        parts = space
     return any(_has_picture(part) or len(part.shape or ()) == 3 for part in parts)
 
 
@@ -109,18 +122,20 @@ def _say_once(text: str) -> None:
 
 
 def _without_episode(info: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in info.items() if key != "episode"} if "episode" in info else info
+    if "episode" not in info:
+        return info
+    return {key: value for key, value in info.items() if key != "episode"}
 
 
 def is_picture(space: spaces.Space) -> bool:
-    """Says whether a space is one of gray pictures `[H, W]` of bytes, large enough for the cnn."""
+    """Returns whether a space holds gray images `[H, W]` of bytes that are large enough for the network `cnn`."""
     if not (isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 2):
         return False
     return min(space.shape) >= _SMALLEST_PICTURE
 
 
 def owned_float32(env: gym.Env) -> gym.Env:
-    """Makes an environment's final observations its own, and float64 boxes float32."""
+    """Converts float64 Box observations to float32, and copies the last observation of each episode."""
     space = env.observation_space
     if isinstance(space, spaces.Box) and space.dtype == np.float64:
         return gym.wrappers.DtypeObservation(env, np.float32)
@@ -128,10 +143,10 @@ def owned_float32(env: gym.Env) -> gym.Env:
 
 
 class ResumableWrapper(VectorWrapper):
-    """A wrapper without a state of its own.
+    """A wrapper of a vector environment that adds no state of its own: it passes on the state of what it wraps.
 
     Attributes:
-      state_gap: why the environments' state cannot be read, in a few words; "" where it can.
+      state_gap: why the state of the environments cannot be read, in a few words; "" if it can.
     """
 
     @property
@@ -139,21 +154,22 @@ class ResumableWrapper(VectorWrapper):
         return cast(Any, self.env).state_gap
 
     def get_state(self) -> Arrays:
-        """Returns what `set_state` needs for the same steps to follow, but not the last observations."""
+        """Returns the state that `set_state` continues from. It does not contain the last observations."""
         return cast(Any, self.env).get_state()
 
     def set_state(self, state: Arrays) -> None:
-        """Continues from what `get_state` returned, without a reset unless there is a `state_gap`."""
+        """Continues from a state that `get_state` returned. No reset is needed unless there is a `state_gap`."""
         cast(Any, self.env).set_state(state)
 
 
 class EpisodeInfo(ResumableWrapper):
-    """Moves the statistics of finished games to `infos["episode"]`, and makes rewards float32.
+    """Moves the statistics of finished games to `infos["episode"]`, and converts rewards to float32.
 
-    Under same-step autoreset Gymnasium leaves what the environments said of the end of an episode in
-    `infos["final_info"]`. A game that ended during the reset itself is already in `infos["episode"]`.
+    With same-step autoreset, Gymnasium puts the info of the last step of an episode into `infos["final_info"]`. The
+    statistics of a game that ended during the reset itself are in `infos["episode"]` already.
 
-    The environments are `ResumableEnv`s. Where one fails all are closed, since some were stepped and others were not.
+    The wrapped environments are `ResumableEnv`s. If one of them fails, all are closed, because some have been stepped
+    and others have not.
     """
 
     def __init__(self, env: VectorEnv) -> None:
@@ -178,7 +194,11 @@ class EpisodeInfo(ResumableWrapper):
         if self.state_gap:
             return {}
         states = cast(Any, self.env).get_attr("env_state")
-        return {name: array for i, state in enumerate(states) for name, array in with_prefix(str(i), state).items()}
+
+        arrays: Arrays = {}
+        for i, state in enumerate(states):
+            arrays |= with_prefix(str(i), state)
+        return arrays
 
     def set_state(self, state: Arrays) -> None:
         if state and not self.state_gap:
@@ -186,28 +206,37 @@ class EpisodeInfo(ResumableWrapper):
             cast(Any, self.env).set_attr("env_state", states)
 
     def step(self, actions: Any) -> StepResult:
-        """Steps all environments; raises ValueError for a wrong action, before any is stepped."""
+        """Steps all environments.
+
+        Raises:
+          ValueError: an action is wrong. No environment was stepped.
+        """
         actions = self._checked(actions)
         try:
             observations, rewards, terminations, truncations, infos = self.env.step(actions)
         except Exception:
             self.env.close()
             raise
+
         final = infos.get("final_info", {})
         if "episode" in final:
-            episode, mask = final["episode"], final["_episode"]
+            episode = final["episode"]
+            mask = final["_episode"]
+
             if "episode" in infos:
-                episode = {key: np.where(mask, episode[key], infos["episode"][key]) for key in ("r", "l", "t")}
+                earlier = infos["episode"]
+                episode = {key: np.where(mask, episode[key], earlier[key]) for key in ("r", "l", "t")}
                 mask = mask | infos["_episode"]
             infos |= {"episode": episode, "_episode": mask}
+
         return observations, rewards.astype(np.float32), terminations, truncations, infos
 
 
 class SeededVectorEnv(ResumableWrapper):
-    """The outermost wrapper: seeds the first reset, scales rewards, and closes at the end of a `with` block.
+    """The outermost wrapper. It seeds the first reset, scales rewards, and closes at the end of a `with` block.
 
     Attributes:
-      arguments: of `make_vec_env`, those that say what is learned; a checkpoint has them.
+      arguments: the arguments of `make_vec_env` that determine what is learned. Checkpoints contain them.
     """
 
     def __init__(
@@ -217,47 +246,55 @@ class SeededVectorEnv(ResumableWrapper):
         reward_scale: float = 1.0,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        """Wraps `env`.
+        """Wraps a vector environment.
 
         Args:
-          env: the environment.
-          seed: seed of the first reset where that is given none; None leaves it random.
-          reward_scale: factor on the rewards; `infos["episode"]` keeps the game's own.
-          arguments: of `make_vec_env`, those that say what is learned.
+          env: the vector environment.
+          seed: seed of the first reset if the caller gives none. None leaves it random.
+          reward_scale: factor by which rewards are multiplied. The scores in `infos["episode"]` are not scaled.
+          arguments: the arguments of `make_vec_env` that determine what is learned.
         """
         super().__init__(env)
         self.arguments = dict(arguments or {})
         self._seed: Any = seed
         self._reward_scale = np.float32(reward_scale)
-        self._base, self._started = env.unwrapped, False
+        self._base = env.unwrapped
+        self._started = False
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Resets all environments, the first time with the seed of the constructor unless one is given.
+        """Resets all environments. The first reset uses the seed of the constructor unless a seed is given.
 
         Args:
-          seed: of environment 0, those of the others follow; or a list with one, or None, for each.
-          options: of the environments; with `reset_mask`, bool [N], only those where it is true are reset, and of the
-            others the last observations are returned again.
+          seed: seed of environment 0, from which those of the others count on; or a list with a seed, or None, for
+          each. options: options for the environments. With `reset_mask` (bool [N]), only the environments where it is
+          true are
+            reset, and the last observations of the others are returned again.
 
         Raises:
-          UserError: a seed or mask that is not allowed.
-          ClosedEnvironmentError, ResetNeeded: it is closed; a mask at the first reset.
+          UserError: the seed or the mask is not allowed.
+          ClosedEnvironmentError: the environment is closed.
+          ResetNeeded: the first reset has a mask.
         """
         seed = checked_seed(seed, self.num_envs)
         options, mask = checked_options(options, self.num_envs)
         self._require_open()
+
         if mask is not None and not self._started:
             raise ResetNeeded("reset_mask: the first reset must be one of all environments")
-        seed, self._seed = (self._seed if seed is None else seed), None
+
+        seed = self._seed if seed is None else seed
+        self._seed = None
         result = cast(Any, self.env).reset(seed=seed, options=options)
         self._started = True
+
         return result
 
     def set_state(self, state: Arrays) -> None:
         self._require_open()
-        self._seed, self._started = None, True
+        self._seed = None
+        self._started = True
         super().set_state(state)
 
     def _require_open(self) -> None:
@@ -268,8 +305,9 @@ class SeededVectorEnv(ResumableWrapper):
         """Steps all environments.
 
         Raises:
-          ValueError: a wrong action, naming the environment's index; nothing was stepped.
-          ClosedEnvironmentError, ResetNeeded: it is closed, or was never reset.
+          ValueError: an action is wrong; the message names the index of the environment. No environment was stepped.
+          ClosedEnvironmentError: the environment is closed.
+          ResetNeeded: `reset` has not been called yet.
         """
         if self._base.closed or not self._started:
             self._require_open()
@@ -281,6 +319,9 @@ class SeededVectorEnv(ResumableWrapper):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
