@@ -1,4 +1,4 @@
-"""What the paper measures in a run, from its monitor files, and statistics of several runs with their uncertainty."""
+"""Scores of a run, read from its monitor files as the paper measures them, and statistics over several runs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def load_monitor(folder: str | Path) -> pd.DataFrame:
     """Returns the games of all environments of a run, in the order in which they ended.
 
     Args:
-      folder: with `*.monitor.csv` files.
+      folder: log folder that holds `*.monitor.csv` files.
 
     Returns:
-      Columns `score`, `length`, and, at the end of each game: `episodes` (1, 2, ...), `timesteps` (sum of the lengths
-      so far) and `seconds` since the start of the run.
+      One row per game. `score` and `length` (steps) describe the game itself. Three columns describe the moment at
+      which it ended: `episodes` counts games from 1, `timesteps` is the sum of all lengths so far, and `seconds` is the
+      time since the start of the run.
 
     Raises:
       UserError: there is no monitor file, or one is not in the format of Baselines.
@@ -31,14 +32,19 @@ def load_monitor(folder: str | Path) -> pd.DataFrame:
     folder = Path(folder).expanduser()
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder")
+
     paths = sorted(folder.glob("*.monitor.csv"))
     if not paths:
         below = sorted({path.parent.name for path in folder.glob("*/*.monitor.csv")})
-        hint = f"; {len(below)} folders in it have some, such as {folder / below[0]}" if below else ""
+        hint = ""
+        if below:
+            hint = f"; {len(below)} folders in it have some, such as {folder / below[0]}"
         raise UserError(f"{folder}: has no monitor files (*.monitor.csv){hint}")
+
     games = pd.concat([_read_monitor(path) for path in paths], ignore_index=True)
     games = games.sort_values("ended", kind="stable", ignore_index=True)
     start = games["started"].min()
+
     return pd.DataFrame(
         {
             "score": games["r"].astype(float),
@@ -51,56 +57,68 @@ def load_monitor(folder: str | Path) -> pd.DataFrame:
 
 
 def window_means(scores: Sequence[float] | np.ndarray, window: int) -> np.ndarray:
-    """Means of every `window` successive scores, [M - window + 1]; empty for fewer scores than that."""
-    scores = np.asarray(scores, float)
+    """Returns the mean of every `window` successive scores, [M - window + 1] for M scores.
+
+    The result is empty when there are fewer scores than `window`.
+    """
+    scores = np.asarray(scores, float)  # [M]
     if len(scores) < window:
         return np.empty(0)
-    sums = np.concatenate([[0.0], np.cumsum(scores)])
+
+    sums = np.concatenate([[0.0], np.cumsum(scores)])  # [M + 1]
     return (sums[window:] - sums[:-window]) / window
 
 
 def first_episode_above(scores: Sequence[float] | np.ndarray, threshold: float, window: int = 100) -> int | None:
-    """Returns the first episode N, counted from 1, from which on `window` episodes average at least `threshold`.
+    """Returns the first episode N such that episodes N to N + window - 1 average at least `threshold`.
 
-    Episodes N ... N + window - 1 are averaged (Wu et al. 2017, table 1). None if there is no such N.
+    Episodes are counted from 1 (Wu et al. 2017, table 1). The result is None if there is no such N.
     """
     above = np.flatnonzero(window_means(scores, window) >= threshold)
     return int(above[0]) + 1 if len(above) else None
 
 
 def best_mean(scores: Sequence[float] | np.ndarray, window: int = 10) -> float:
-    """The best mean of `window` successive episodes (Wu et al. 2017, table 2); nan for fewer episodes than that."""
-    return float(window_means(scores, window).max(initial=-np.inf)) if len(scores) >= window else float("nan")
+    """Returns the best mean of `window` successive episodes (Wu et al. 2017, table 2).
+
+    The result is NaN when there are fewer episodes than `window`.
+    """
+    if len(scores) < window:
+        return float("nan")
+    return float(window_means(scores, window).max(initial=-np.inf))
 
 
 def interquartile_mean(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mean of the middle half of all samples together (Agarwal et al. 2021)."""
-    from scipy import stats  # late: it takes a second
+    """Returns the mean of the middle half of all samples taken together (Agarwal et al. 2021)."""
+    from scipy import stats  # imported here because the import takes a second
 
     return stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
 
 
 def mean(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mean of all samples together."""
+    """Returns the mean of all samples taken together."""
     return np.concatenate(samples, axis=axis).mean(axis=axis)
 
 
 def interval(
     samples: Sequence[Sequence[float] | np.ndarray], statistic: Callable[..., np.ndarray] = mean
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of a statistic of samples, each drawn anew from its own values.
+    """Returns the 95 % bootstrap confidence interval of a statistic over several tasks.
+
+    Each bootstrap sample redraws the values of every task separately (stratified bootstrap, Agarwal et al. 2021).
 
     Args:
-      samples: one sequence of values (the seeds) for each task.
+      samples: for each task, its values (one per seed).
       statistic: `mean` or `interquartile_mean`.
 
     Returns:
-      Lower and upper end; nan where a task has fewer than two values.
+      Lower and upper end of the interval. Both are NaN if a task has fewer than two values.
     """
     from scipy import stats
 
     if min(map(len, samples), default=0) < 2:
         return float("nan"), float("nan")
+
     result = stats.bootstrap(
         [np.asarray(sample, float) for sample in samples],
         statistic,
@@ -119,7 +137,8 @@ def _read_monitor(path: Path) -> pd.DataFrame:
             if start is None:
                 raise ValueError("no t_start")
             started = float(start.group(1))
-            games = pd.read_csv(file)[["r", "l", "t"]].astype(float).dropna()  # a crash may cut off the last row
+            games = pd.read_csv(file)[["r", "l", "t"]].astype(float).dropna()  # a crash can truncate the last row
     except (KeyError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a monitor file") from error
+
     return games.assign(started=started, ended=started + games["t"])

@@ -1,10 +1,10 @@
-"""Learning curves and the paper's episode counts from monitor files.
+"""Draws learning curves, and counts episodes as the paper does, from monitor files.
 
 python -m common.plots logs/pong-1 logs/pong-2 --out=pong.png
 python -m common.plots logs/pong-1 logs/pong-2 --threshold=9.3
 
-Runs whose folders differ only in a trailing `-<seed>` or `-seed<k>` are seeds of one experiment: their curve is the
-mean, and the band goes from the lowest to the highest seed.
+Runs whose folders differ only in a trailing `-<seed>` or `-seed<k>` count as seeds of one experiment. Their curve is
+the mean over the seeds, and the band around it spans from the lowest to the highest seed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PlotOptions:
     xaxis: str = option("timesteps", "horizontal axis", choices=AXES)
     window: int = option(100, "games in the running mean", unit="episodes", minimum=1)
     title: str | None = option(None, "title of the figure")
-    panels: bool = option(False, "a panel of its own for each experiment")
+    panels: bool = option(False, "draw each experiment in a panel of its own")
     threshold: float | None = option(None, "print when the mean of the next games first reaches this score")
 
     def __post_init__(self) -> None:
@@ -54,26 +54,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0, or 2 for a mistake of the user."""
     argv = list(sys.argv[1:] if argv is None else argv)
     flags = cli.Flags({"options": PlotOptions})
+
     if not argv or any(flag in argv for flag in cli.HELP_FLAGS):
         print(
             flags.help(
                 "python -m common.plots",
                 "LOGDIR... [--flag=value ...]",
-                "Learning curves and tables of runs; folders that differ in a last -<number> only are seeds of one.",
+                "Learning curves and tables of runs. Folders that differ only in a trailing -<number> are seeds of "
+                "one experiment.",
             )
         )
         return 0 if argv else 2
+
     try:
         words, typed = flags.parse_with_words(argv)
         _run([Path(word).expanduser() for word in words], PlotOptions(**typed))
     except UserError as error:
         print(f"plots: {error}", file=sys.stderr)
         return 2
+
     return 0
 
 
 def group_runs(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    """Returns {experiment: its runs}: folders that are the same up to a trailing `-<seed>` or `-seed<k>`."""
+    """Groups the folders of runs by experiment.
+
+    Returns:
+      {experiment: folders}. Folders whose names differ only in a trailing `-<seed>` or `-seed<k>` are one experiment.
+    """
     groups: dict[str, list[Path]] = defaultdict(list)
     for folder in folders:
         groups[_SEED.sub("", str(folder))].append(folder)
@@ -81,25 +89,44 @@ def group_runs(folders: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def curve(games: pd.DataFrame, axis: str, window: int) -> pd.Series:
-    """Returns the running mean of the score over the last `window` games, indexed by the column `axis`."""
+    """Returns the mean score of the last `window` games after each game, indexed by the column `axis`."""
     mean = games["score"].rolling(window, min_periods=1).mean()
     return pd.Series(mean.to_numpy(), index=games[axis].to_numpy(float))
 
 
 def band(curves: Sequence[pd.Series]) -> pd.DataFrame:
-    """Returns columns `mean`, `low`, `high` over several curves, on the part of the axis that all of them cover."""
-    left, right = max(c.index[0] for c in curves), min(c.index[-1] for c in curves)
+    """Returns mean, lowest and highest value over several curves.
+
+    Args:
+      curves: scores indexed by position on the axis, one curve per seed.
+
+    Returns:
+      Columns `mean`, `low` and `high` on the part of the axis that all curves cover.
+    """
+    left = max(c.index[0] for c in curves)
+    right = min(c.index[-1] for c in curves)
     grid = np.linspace(left, max(left, right), _POINTS)
-    values = np.stack([np.interp(grid, c.index, c.to_numpy()) for c in curves])
-    return pd.DataFrame({"mean": values.mean(0), "low": values.min(0), "high": values.max(0)}, index=grid)
+    values = np.stack([np.interp(grid, c.index, c.to_numpy()) for c in curves])  # [seeds, points]
+
+    columns = {
+        "mean": values.mean(axis=0),
+        "low": values.min(axis=0),
+        "high": values.max(axis=0),
+    }
+    return pd.DataFrame(columns, index=grid)
 
 
 @contextlib.contextmanager
 def figure(path: str | Path, panels: int, title: str | None = None) -> Iterator[list[Axes]]:
-    """Gives the axes of so many panels to draw in, then writes them as an image.
+    """A context manager that yields `panels` empty axes to draw in, and writes the image on exit.
+
+    Args:
+      path: image file; its suffix chooses the format.
+      panels: number of axes.
+      title: title of the whole figure.
 
     Raises:
-      UserError: the file cannot be written, or its suffix is no image format.
+      UserError: the file cannot be written, or its suffix is not an image format.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -108,13 +135,16 @@ def figure(path: str | Path, panels: int, title: str | None = None) -> Iterator[
     columns = min(4, panels)
     rows = math.ceil(panels / columns)
     size = (4 * columns, 3 * rows) if panels > 1 else (8, 5)
-    canvas = Figure(figsize=size, layout="constrained")  # not pyplot's: a notebook keeps its backend
+    canvas = Figure(figsize=size, layout="constrained")  # without pyplot, which would switch a notebook's backend
     FigureCanvasAgg(canvas)
+
     grid = canvas.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[:panels]:
-        axes.ticklabel_format(axis="x", scilimits=(-4, 5))  # six digits beside each other would run into one another
+        axes.ticklabel_format(axis="x", scilimits=(-4, 5))  # longer numbers would overlap
+
     for axes in grid.flat[panels:]:
         axes.remove()
+
     try:
         yield list(grid.flat[:panels])
         canvas.suptitle(title or "")
@@ -125,54 +155,80 @@ def figure(path: str | Path, panels: int, title: str | None = None) -> Iterator[
 
 
 def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: str | Path, options: PlotOptions) -> None:
-    """Writes the curves of {experiment: games of each seed} as an image; raises as `figure`."""
+    """Draws the learning curves of several experiments and writes them as an image.
+
+    Args:
+      runs: {experiment: games of each seed}, as `load_monitor` returns them.
+      path: image file.
+      options: what to draw.
+
+    Raises:
+      UserError: the image cannot be written.
+    """
     short = [Path(name).name for name in runs]
     labels = [last if short.count(last) == 1 else name for last, name in zip(short, runs, strict=True)]
+
     with figure(path, len(runs) if options.panels else 1, options.title) as panels:
         for i, (label, seeds) in enumerate(zip(labels, runs.values(), strict=True)):
             axes = panels[i % len(panels)]
             draw_curves(axes, label, [curve(games, options.xaxis, options.window) for games in seeds])
             axes.set(xlabel=options.xaxis, ylabel=f"score, mean of {options.window} games")
+
         for axes in panels:
             axes.grid(alpha=0.3)
             axes.legend()
 
 
 def draw_curves(axes: Axes, label: str, curves: Sequence[pd.Series], **style: Any) -> None:
-    """Adds the mean of the curves of one experiment, and the band between its lowest and highest seed."""
+    """Draws one experiment: the mean over its curves, and a band from the lowest to the highest seed."""
     lines = band(curves)
-    (line,) = axes.plot(
-        lines.index, lines["mean"], label=f"{label} ({len(curves)} seeds)" if len(curves) > 1 else label, **style
-    )
-    if len(curves) > 1:
+    several = len(curves) > 1
+    if several:
+        label = f"{label} ({len(curves)} seeds)"
+
+    (line,) = axes.plot(lines.index, lines["mean"], label=label, **style)
+    if several:
         axes.fill_between(lines.index, lines["low"], lines["high"], color=line.get_color(), alpha=0.2)
 
 
 def summary(runs: Mapping[str, pd.DataFrame], threshold: float | None, window: int) -> pd.DataFrame:
-    """Returns one row per run: games, timesteps, mean of the last games and, with a threshold, the paper's N."""
+    """Returns a table with one row per run: episodes, timesteps and the mean score of the last `window` games.
+
+    With a `threshold`, the columns `N` and `timesteps at N` say when it was first reached (see `first_episode_above`).
+    """
     rows = []
     for name, games in runs.items():
         row = {"run": name, "episodes": len(games), "timesteps": int(games["length"].sum())}
         row[f"mean of last {window}"] = round(float(games["score"].tail(window).mean()), 2)
+
         if threshold is not None:
             episode = first_episode_above(games["score"].to_numpy(), threshold, window)
             row["N"] = "-" if episode is None else episode
-            row["timesteps at N"] = "-" if episode is None else int(games["length"].iloc[:episode].sum())
+            row["timesteps at N"] = "-"
+            if episode is not None:
+                row["timesteps at N"] = int(games["length"].iloc[:episode].sum())
+
         rows.append(row)
+
     return pd.DataFrame(rows)
 
 
 def _run(folders: Sequence[Path], options: PlotOptions) -> None:
     if not folders:
         raise UserError("LOGDIR: missing; name one or more log folders")
+
     folders = list(dict.fromkeys(folders))
     games = {folder: load_monitor(folder) for folder in folders}
     for folder, table in games.items():
         if table.empty:
             raise UserError(f"{folder}: no game has ended yet")
+
     if options.out is not None:
-        groups = {name: [games[folder] for folder in group] for name, group in group_runs(folders).items()}
+        groups = {}
+        for name, group in group_runs(folders).items():
+            groups[name] = [games[folder] for folder in group]
         plot(groups, Path(options.out).expanduser(), options)
+
     print(summary({str(folder): games[folder] for folder in folders}, options.threshold, options.window).to_string())
 
 

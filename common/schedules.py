@@ -1,4 +1,7 @@
-"""How a rate falls over a run: fraction of its initial value against progress in [0, 1] (OpenAI Baselines)."""
+"""Schedules of a rate, such as the learning rate, over the course of a run.
+
+Each schedule maps the progress of the run, from 0 to 1, to a fraction of the initial rate (OpenAI Baselines).
+"""
 
 from __future__ import annotations
 
@@ -37,5 +40,12 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def scheduled(name: str, initial: float, step: int, total: int) -> float:
-    """The rate at `step` of `total` under the schedule `name`; past the end it stays where it ended."""
+    """Returns the rate after `step` of `total` steps.
+
+    Args:
+      name: a key of `SCHEDULES`.
+      initial: rate at the start of the run.
+      step: steps so far. After `total` steps the rate stays at its last value.
+      total: number of steps over which the schedule runs.
+    """
     return initial * SCHEDULES[name](min(step / total, 1.0))
