@@ -1,1 +1,1 @@
-"""The tables and figures of the paper as commands: `python -m baselines_acktr.paper list`."""
+"""Commands that reproduce the tables and figures of the paper: `python -m baselines_acktr.paper list`."""

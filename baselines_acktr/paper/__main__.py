@@ -1,4 +1,4 @@
-"""Reproduces the paper: `python -m baselines_acktr.paper fig3 --jobs=2`, one command per table or figure."""
+"""Reproduces the paper: `python -m baselines_acktr.paper fig3 --jobs=2`. Each table and figure is an item."""
 
 from __future__ import annotations
 
@@ -32,18 +32,23 @@ USAGE = "ITEM... [--flag=value ...]"
 class PaperOptions:
     """Flags of `python -m baselines_acktr.paper`."""
 
-    scale: float = option(1.0, "factor of the lengths of the runs", above=0)
-    num_timesteps: int | None = option(None, "length of the runs, in place of the item's", unit="timesteps", minimum=1)
+    scale: float = option(1.0, "factor by which the lengths of the runs are multiplied", above=0)
+    num_timesteps: int | None = option(
+        None, "length of the runs; by default that of the item", unit="timesteps", minimum=1
+    )
     envs: tuple[str, ...] = option((), "only these environments, for example pong,breakout or Hopper,Ant")
     algs: tuple[str, ...] = option((), f"only these of {', '.join(ALGORITHMS)}")
     seeds: tuple[int, ...] = option((), "these seeds, for example 0,1,2", minimum=0)
-    mujoco_version: str = option("v4", "of the MuJoCo tasks; the paper had Gym's v1", choices=("v4", "v5"))
+    mujoco_version: str = option("v4", "version of the MuJoCo tasks; the paper used Gym's v1", choices=("v4", "v5"))
     jobs: int | None = option(
-        None, "runs at once, sharing the cores; by default one per core; 0: none, only measure what there is", minimum=0
+        None,
+        "number of runs at a time, which share the cores; by default one per core; 0 trains nothing and only writes "
+        "the results of finished runs",
+        minimum=0,
     )
     out: str = option("results", "folder for runs, results and the report")
-    report: bool = option(False, "write report.md with all results there are")
-    dry_run: bool = option(False, "only show the commands of the runs that are missing")
+    report: bool = option(False, "write report.md with all available results")
+    dry_run: bool = option(False, "only show the commands of missing runs")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -55,12 +60,13 @@ FLAGS = cli.Flags({"options": PaperOptions})
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code.
 
-    0 done, 1 a run failed, 2 a mistake of the user, 130 interrupted, 141 nobody reads what it prints any more.
+    0: done. 1: a run failed. 2: a mistake of the user. 130: interrupted. 141: the reader of the output has closed it.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or any(flag in argv for flag in cli.HELP_FLAGS):
         print(FLAGS.help(PROGRAM, USAGE, "Makes the tables and figures of the paper.") + f"\nitems:\n{listing()}")
         return 0 if argv else 2
+
     try:
         words, typed = FLAGS.parse_with_words(argv)
         return run(words, PaperOptions(**typed))
@@ -71,49 +77,64 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"paper: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("paper: interrupted; the same command goes on", file=sys.stderr)
+        print("paper: interrupted; run the same command to continue", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return output_closed()
 
 
 def listing() -> str:
-    """A line for each item."""
+    """Returns a text with one line per item."""
     return "\n".join(f"{name:8s} {item.title} ({item.section})" for name, item in ITEMS.items())
 
 
 def run(names: Sequence[str], options: PaperOptions) -> int:
-    """Carries out the items, one after another, and writes what came out."""
+    """Makes the named items one after another, and writes their results.
+
+    Returns:
+      The exit code: 0, or 1 if a run failed.
+
+    Raises:
+      UserError: an item or an option is not allowed.
+    """
     if "list" in names:
         print(listing(), flush=True)
         return 0
+
     for name in names:
         if name not in ITEMS:
             raise UserError(f"{name}: unknown item; allowed: list, {', '.join(ITEMS)}.{closest(name, ITEMS)}")
+
     if not names and not options.report:
         raise UserError(f"ITEM: missing; one or more of list, {', '.join(ITEMS)}")
+
     selection = Selection(**cli.only(Selection, dataclasses.asdict(options)))
     plans = {name: plan(ITEMS[name], selection) for name in names}
     out = Path(options.out).expanduser()
+
     if options.dry_run:
-        print("\n".join(line for name, runs in plans.items() for line in commands(name, runs, out)), flush=True)
+        lines = [line for name, runs in plans.items() for line in commands(name, runs, out)]
+        print("\n".join(lines), flush=True)
         return 0
+
     check_folder("--out", options.out, str(out))
-    missing = unfinished(
-        [run for name, runs in plans.items() if ITEMS[name].kind != SPEED for run in runs], out / "runs"
-    )
+    trainings = [run for name, runs in plans.items() if ITEMS[name].kind != SPEED for run in runs]
+    missing = unfinished(trainings, out / "runs")
+
     try:
         failures = carry_out(plans, missing, out, options)
     finally:
         for name, runs in plans.items():
             show(name, outcome.write(ITEMS[name], name, runs, out))
+
     if options.report:
         print(f"\n{report.write(out)}")
+
     return 1 if failures else 0
 
 
 def commands(name: str, runs: Sequence[Run], out: Path) -> list[str]:
-    """What a user would type for what is missing of an item."""
+    """Returns the command lines that would make what is missing of an item."""
     if ITEMS[name].kind == SPEED:
         return speed.commands(runs)
     folders = {out / "runs" / run.name: run for run in unfinished(runs, out / "runs")}
@@ -123,18 +144,27 @@ def commands(name: str, runs: Sequence[Run], out: Path) -> list[str]:
 def carry_out(
     plans: Mapping[str, Sequence[Run]], missing: Sequence[Run], out: Path, options: PaperOptions
 ) -> list[str]:
-    """Makes what is missing of the items; returns a line for each run that failed."""
+    """Makes the missing runs and measurements, and returns one line for each run that failed.
+
+    Args:
+      plans: {item: its runs}.
+      missing: runs that are not finished.
+      out: folder for runs and results.
+      options: options of the command line.
+    """
     if options.jobs == 0:
         return []
+
     failures = train(missing, out / "runs", options.jobs or len(os.sched_getaffinity(0)))
     for name in plans:
         if ITEMS[name].kind == SPEED:
             speed.measure(plans[name], out / name)
+
     return failures
 
 
 def train(runs: Sequence[Run], folder: Path, jobs: int) -> list[str]:
-    """Carries out the runs; returns a line for each that failed."""
+    """Trains all runs, and returns one line for each that failed."""
     if not runs:
         return []
     launcher = Launcher(runs, folder, jobs, Display(len(runs)))

@@ -1,7 +1,8 @@
-"""The figures of items: learning curves of each line, a panel for each environment and axis."""
+"""The figures of items: learning curves, with one panel per environment and axis."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,16 +20,26 @@ if TYPE_CHECKING:  # matplotlib is only imported where a figure is drawn
 
 
 def draw(item: Item, name: str, runs: Sequence[Run], games: Games, path: Path) -> None:
-    """Writes the item's learning curves; the paper's scores are dashed in the colour of their algorithm."""
-    panels = [
-        (axis, task, chosen)
-        for group in item.groups
-        for task in group.envs
-        for axis in group.axes
-        if (chosen := [r for r in runs if r.task == task and r.line in group.lines and r.name in games])
-    ]
+    """Draws the learning curves of an item. The paper's scores are dashed, in the colour of their algorithm.
+
+    Args:
+      item: the item.
+      name: its name.
+      runs: its runs.
+      games: {run: its games}.
+      path: image file to write.
+    """
+    played = [run for run in runs if run.name in games]
+    panels = []
+    for group in item.groups:
+        for task in group.envs:
+            chosen = [run for run in played if run.task == task and run.line in group.lines]
+            if chosen:
+                panels += [(axis, task, chosen) for axis in group.axes]
+
     if not panels:
         return
+
     with figure(path, len(panels), f"{name} ({item.section})") as all_axes:
         for axes, (axis, task, chosen) in zip(all_axes, panels, strict=True):
             _draw_panel(axes, item, name, axis, task, chosen, games)
@@ -37,17 +48,20 @@ def draw(item: Item, name: str, runs: Sequence[Run], games: Games, path: Path) -
 def _draw_panel(axes: Axes, item: Item, name: str, axis: str, task: str, runs: Sequence[Run], games: Games) -> None:
     for i, line in enumerate(dict.fromkeys(run.line.label for run in runs)):
         seeds = [run for run in runs if run.line.label == line]
-        draw_curves(axes, line, [along(axis, run, games[run.name], item.window) for run in seeds], color=f"C{i}")
+        curves = [along(axis, run, games[run.name], item.window) for run in seeds]
+        draw_curves(axes, line, curves, color=f"C{i}")
+
         paper = published.reward(name, task, line)
-        if paper == paper:
+        if not math.isnan(paper):
             axes.axhline(paper, color=f"C{i}", linestyle="--", linewidth=0.8)
+
     axes.set(title=runs[0].env, xlabel=axis, ylabel=f"score, mean of {item.window} episodes")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
 
 
 def along(axis: str, run: Run, games: pd.DataFrame, window: int) -> pd.Series:
-    """The running mean of the score along an axis; an update is a batch of timesteps."""
+    """Returns the running mean of the score along an axis: "timesteps", "episodes", "seconds" or "updates"."""
     if axis == "updates":
         by_timesteps = curve(games, "timesteps", window)
         return by_timesteps.set_axis(by_timesteps.index / run.batch)

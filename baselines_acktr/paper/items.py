@@ -1,4 +1,4 @@
-"""The tables and figures of the paper, as data: which runs each consists of, and what is measured in them."""
+"""The tables and figures of the paper as data: which runs they consist of, and what is measured in these."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 
 from baselines_acktr.paper.published import atari_games
 
-ATARI, MUJOCO, PIXELS = "atari", "mujoco", "pixels"
-RUNS, KL, SPEED = "runs", "kl", "speed"
+ATARI = "atari"
+MUJOCO = "mujoco"
+PIXELS = "pixels"
+RUNS = "runs"
+KL = "kl"
+SPEED = "speed"
 SIX_GAMES = tuple(
     f"{game}NoFrameskip-v4" for game in ("BeamRider", "Breakout", "Pong", "Qbert", "Seaquest", "SpaceInvaders")
 )
@@ -18,19 +22,19 @@ EIGHT_TASKS = (
     *("HalfCheetah", "Walker2d", "Swimmer", "Ant"),
 )
 THREE_TASKS = ("Reacher", "HalfCheetah", "Walker2d")
-# The paper's trust region, of fixed size, with the largest of its step sizes; every update is reported.
+# The paper's trust region with a fixed radius and the largest of its step sizes. Every update is logged.
 FIXED_DELTA = {"delta": 0.001, "klschedule": "constant", "desired_kl": 0.0, "lr": 0.3, "log_interval": 1}
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """Runs that are one curve of a figure, or one column of a table.
+    """The runs that form one curve of a figure, or one column of a table.
 
     Attributes:
-      alg: algorithm.
-      variant: what its folder and its label are called beside the algorithm; "" for the learner's defaults.
-      options: flags of `run.py` that make the variant.
-      timesteps: length of its runs; 0: the group's.
+      alg: name of the algorithm.
+      variant: name of the variant, which becomes part of folder names and labels; "" for the algorithm's defaults.
+      options: flags of `run.py` that define the variant.
+      timesteps: length of the runs; 0 for that of the group.
     """
 
     alg: str
@@ -40,17 +44,20 @@ class Line:
 
     @property
     def label(self) -> str:
+        """Name of the line in tables and figures: the algorithm and, if there is one, its variant."""
         return f"{self.alg} {self.variant}".strip()
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Every line on every environment: a panel for each environment and axis.
+    """Runs of every line on every environment. A figure has a panel for each environment and axis.
 
     Attributes:
       suite: ATARI, MUJOCO or PIXELS.
+      lines: algorithms and variants.
+      envs: names of the environments.
       timesteps: length of the runs at scale 1.
-      axes: horizontal axes of its panels: timesteps, episodes, seconds or updates.
+      axes: horizontal axes to draw: timesteps, episodes, seconds or updates.
     """
 
     suite: str
@@ -65,14 +72,14 @@ class Item:
     """A table or figure.
 
     Attributes:
-      title: what it shows.
-      section: where in the paper.
-      groups: its runs.
-      seeds: of each line on each environment.
-      window: episodes that a score is the mean of.
-      best: the score is that of the best `window` episodes, else of the last ones.
-      threshold: column of the paper's table with the scores that are to be reached; None: not measured.
-      kind: RUNS; KL, which looks into every update of its runs; SPEED, whose loops take turns in this process.
+      title: what the item shows.
+      section: section of the paper.
+      groups: runs of the item.
+      seeds: seeds with which every line is trained on every environment.
+      window: number of episodes that a score is averaged over.
+      best: whether the score is taken from the best `window` successive episodes instead of the last ones.
+      threshold: column of the paper's table that holds the score to reach; None if this is not measured.
+      kind: RUNS trains and compares scores. KL also examines every update. SPEED measures the loops in turn.
     """
 
     title: str
@@ -99,7 +106,7 @@ BATCHES = (
 SPEEDS = (
     Group(ATARI, THREE, ("BreakoutNoFrameskip-v4",), 6_400),
     Group(MUJOCO, THREE, ("HalfCheetah",), 25_000),
-)  # whose timesteps are those of a round
+)  # here `timesteps` is the length of a round
 
 ITEMS = {
     "table1": Item(

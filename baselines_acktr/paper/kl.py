@@ -1,4 +1,4 @@
-"""Figure 9: the exact KL of every update against the quadratic model's and the radius delta of the trust region."""
+"""Figure 9: the exact KL of every update, against that of the quadratic model and the trust region's radius delta."""
 
 from __future__ import annotations
 
@@ -13,29 +13,33 @@ from common.plots import figure
 
 COLUMNS = {"kl": "exact KL", "quadratic_kl": "quadratic model"}
 FACTOR = 2.0
-SMOOTHED = 20  # updates that the lines of the figure are medians of
+SMOOTHED = 20  # number of updates over which the lines of the figure are medians
 
 
 def load_updates(runs: Sequence[Run], folder: Path) -> dict[str, pd.DataFrame]:
-    """{name of a run: a row per update} of those that have reported any."""
+    """Returns {name of the run: table with one row per update}. Runs without reports are left out."""
     paths = {run.name: folder / run.name / "progress.csv" for run in runs}
     tables = {name: pd.read_csv(path) for name, path in paths.items() if path.exists()}
     return {name: table for name, table in tables.items() if set(COLUMNS) <= set(table)}
 
 
 def share_within(values: Sequence[float] | np.ndarray, targets: Sequence[float] | np.ndarray | float) -> float:
-    """Part of the values that lie within a factor FACTOR of their targets."""
-    values, targets = np.asarray(values, float), np.asarray(targets, float)
-    return float(np.mean((values <= FACTOR * targets) & (values >= targets / FACTOR)))
+    """Returns the fraction of the values that are within a factor of FACTOR of their targets."""
+    values = np.asarray(values, float)
+    targets = np.asarray(targets, float)
+    within = (values <= FACTOR * targets) & (values >= targets / FACTOR)  # [M]
+    return float(np.mean(within))
 
 
 def compare(runs: Sequence[Run], updates: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per run: how far its updates keep to delta, and to the quadratic model."""
+    """Returns a table with one row per run: how close the KL of its updates is to delta and to the quadratic model."""
     rows = []
     for run in runs:
         if run.name not in updates:
             continue
-        table, delta = updates[run.name], run.line.options["delta"]
+
+        table = updates[run.name]
+        delta = run.line.options["delta"]
         rows.append(
             {
                 "env": run.env,
@@ -50,11 +54,12 @@ def compare(runs: Sequence[Run], updates: dict[str, pd.DataFrame]) -> pd.DataFra
                 "exact within factor 2 of quadratic": share_within(table["kl"], table["quadratic_kl"]),
             }
         )
+
     return pd.DataFrame(rows)
 
 
 def draw(runs: Sequence[Run], updates: dict[str, pd.DataFrame], path: Path) -> None:
-    """Writes both KLs along each run, with delta."""
+    """Draws both KLs and delta against timesteps, one panel per run."""
     shown = [run for run in runs if run.name in updates]
     with figure(path, len(shown), "fig9: KL of an update, nats") as all_axes:
         for axes, run in zip(all_axes, shown, strict=True):
@@ -63,6 +68,7 @@ def draw(runs: Sequence[Run], updates: dict[str, pd.DataFrame], path: Path) -> N
                 axes.plot(table["total_timesteps"], table[column], ".", markersize=1, color=f"C{i}", alpha=0.4)
                 median = table[column].rolling(SMOOTHED, min_periods=1).median()
                 axes.plot(table["total_timesteps"], median, color=f"C{i}", label=label)
+
             axes.axhline(run.line.options["delta"], color="k", linestyle="--", label="delta")
             axes.set(title=f"{run.env}, {run.line.label}", xlabel="timesteps", ylabel="KL", yscale="log")
             axes.grid(alpha=0.3)

@@ -13,18 +13,20 @@ from baselines_acktr.paper.items import ATARI, PIXELS, SPEED, Group, Item, Line
 from baselines_acktr.session.learners import CONTINUOUS, DISCRETE, LEARNERS
 from common.errors import UserError, closest
 
-ATARI_SCHEDULE = 10_000_000  # timesteps that the rate of shorter runs on Atari falls over
-REPORTS = 200  # lines in the progress of a run
+ATARI_SCHEDULE = 10_000_000  # shortest schedule of the learning rate on Atari, in timesteps
+REPORTS = 200  # rows of progress.csv per run
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """Which of an item's runs, and how long.
+    """Which runs of an item to make, and how long.
 
     Attributes:
-      scale: factor of their lengths.
-      num_timesteps: their length, in place of the item's; None: the item's.
-      envs, algs, seeds: those chosen; empty: all of the item's.
+      scale: factor by which the lengths of the runs are multiplied.
+      num_timesteps: length of the runs; None for that of the item.
+      envs: chosen environments; empty for all of the item.
+      algs: chosen algorithms; empty for all of the item.
+      seeds: chosen seeds; empty for those of the item.
       mujoco_version: version of the MuJoCo tasks.
     """
 
@@ -38,13 +40,14 @@ class Selection:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training.
+    """One training run.
 
     Attributes:
       env: id of the environment.
-      task: its name in the paper's tables.
+      task: name of the environment in the paper's tables.
       line: algorithm and variant.
       timesteps: steps of all environments together.
+      seed: random seed.
       suite: ATARI, MUJOCO or PIXELS.
     """
 
@@ -57,75 +60,103 @@ class Run:
 
     @property
     def name(self) -> str:
-        """`<alg>-<env>[-<variant>]-<timesteps>-<seed>`: `common.plots` takes those that differ in the seed together."""
-        parts = [self.line.alg, self.env, "pixels" if self.suite == PIXELS else "", self.line.variant]
-        return "-".join([part for part in parts if part] + [brief(self.timesteps), str(self.seed)])
+        """`<alg>-<env>[-<variant>]-<timesteps>-<seed>`. `common.plots` groups names that differ only in the seed."""
+        parts = [self.line.alg, self.env]
+        if self.suite == PIXELS:
+            parts.append("pixels")
+        if self.line.variant:
+            parts.append(self.line.variant)
+        return "-".join([*parts, brief(self.timesteps), str(self.seed)])
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The defaults of the learner's hyperparameters, whatever images preset."""
+        """Defaults of the learner's hyperparameters, without the presets for images."""
         return {field.name: field.default for field in dataclasses.fields(self._config_class)}
 
     @property
     def _config_class(self) -> Any:
-        return LEARNERS[self.line.alg, DISCRETE if self.suite == ATARI else CONTINUOUS].config_class
+        kind = DISCRETE if self.suite == ATARI else CONTINUOUS
+        return LEARNERS[self.line.alg, kind].config_class
 
     @functools.cached_property
     def batch(self) -> int:
-        """Timesteps in a batch."""
-        preset = {"timesteps_per_batch": 8000} if self.suite == PIXELS and self.line.alg != "a2c" else {}
-        options = (preset | dict(self.line.options)).items()
-        config = self._config_class(**{name: value for name, value in options if name in self.defaults})
+        """Timesteps per batch."""
+        options = dict(self.line.options)
+        if self.suite == PIXELS and self.line.alg != "a2c":
+            options.setdefault("timesteps_per_batch", 8000)  # the preset for images
+
+        hyperparameters = {name: value for name, value in options.items() if name in self.defaults}
+        config = self._config_class(**hyperparameters)
         num_env = config.default_num_env(self.suite == ATARI)
         return config.batch_size(self.line.options.get("num_env", num_env))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The flags that decide what comes out."""
-        settings = {"alg": self.line.alg, "env": self.env, "num_timesteps": self.timesteps, "seed": self.seed}
-        if self.suite == ATARI and self.line.alg != "trpo":  # whose trust region has no schedule
+        """The flags that determine the result."""
+        settings = {
+            "alg": self.line.alg,
+            "env": self.env,
+            "num_timesteps": self.timesteps,
+            "seed": self.seed,
+        }
+        if self.suite == ATARI and self.line.alg != "trpo":  # TRPO has no schedule
             settings["schedule_timesteps"] = max(self.timesteps, ATARI_SCHEDULE)
         if self.suite == PIXELS:
             settings["pixels"] = True
         return settings | dict(self.line.options)
 
     def arguments(self, folder: Path, resume: bool = False) -> dict[str, Any]:
-        """All flags of the run in its folder, or of going on with it there."""
+        """Returns all flags of `run.py` that train the run in `folder`, or resume it there."""
         updates = self.timesteps // self.batch
         reports = {"log_interval": self.settings.get("log_interval", max(1, updates // REPORTS))}
-        files = {"log_format": "csv", "log_path": folder, "save_path": model_of(folder), "keep": 1}
-        return self.settings | reports | files | ({"resume": True} if resume else {})
+        files = {
+            "log_format": "csv",
+            "log_path": folder,
+            "save_path": model_of(folder),
+            "keep": 1,
+        }
+
+        arguments = self.settings | reports | files
+        if resume:
+            arguments["resume"] = True
+        return arguments
 
 
 def model_of(folder: Path) -> Path:
-    """Where the model of the run in `folder` is saved at its end."""
+    """Returns the path at which the run in `folder` saves its model at the end."""
     return folder / "model"
 
 
 def flags(arguments: Mapping[str, Any]) -> list[str]:
-    """The arguments as words of a command line."""
-    return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in arguments.items()]
+    """Returns the arguments as words of a command line."""
+    words = []
+    for name, value in arguments.items():
+        word = str(value).lower() if isinstance(value, bool) else value
+        words.append(f"--{name}={word}")
+    return words
 
 
 def command(run: Run, folder: Path, resume: bool = False) -> str:
-    """What a user would type for the run, or to go on with it."""
+    """Returns the command line that trains the run in `folder`, or resumes it there."""
     return shlex.join(["python", "run.py", *flags(run.arguments(folder, resume))])
 
 
 def plan(item: Item, selection: Selection) -> list[Run]:
-    """The chosen runs of an item, seed by seed.
+    """Returns the chosen runs of an item, ordered by seed.
 
     Raises:
-      UserError: a chosen environment or algorithm that the item does not have, or runs shorter than a batch.
+      UserError: the item does not have a chosen environment or algorithm, or a run is shorter than one batch.
     """
     _check(item, selection)
     seeds = dict.fromkeys(selection.seeds or item.seeds)
+
     runs = [run for seed in seeds for group in item.groups for run in _runs(group, selection, seed)]
     for run in runs:
         if item.kind != SPEED and run.timesteps < run.batch:
             total = selection.num_timesteps
             flag = f"--num_timesteps={total}" if total else f"--scale={selection.scale:g}"
             raise UserError(f"{flag}: {run.name} would have less than one batch of {run.batch}")
+
     return runs
 
 
@@ -147,12 +178,12 @@ def _runs(group: Group, selection: Selection, seed: int) -> list[Run]:
 
 
 def short(env: str) -> str:
-    """The name of an environment without its version, in small letters: pong, halfcheetah."""
+    """Returns the name of an environment in lower case, without its version: pong, halfcheetah."""
     return env.lower().partition("-v")[0].removesuffix("noframeskip")
 
 
 def brief(timesteps: int) -> str:
-    """1000000 as 1M, 150000 as 150k."""
+    """Abbreviates a number of timesteps: 1000000 becomes 1M, 150000 becomes 150k."""
     for size, unit in ((1_000_000, "M"), (1_000, "k")):
         if timesteps >= size and timesteps % size == 0:
             return f"{timesteps // size}{unit}"
@@ -164,8 +195,9 @@ def _check(item: Item, selection: Selection) -> None:
     algs = [line.alg for group in item.groups for line in group.lines]
     _check_known("envs", [short(env) for env in selection.envs], envs)
     _check_known("algs", selection.algs, algs)
+
     if item.kind == SPEED and selection.seeds:
-        raise UserError("--seeds: a measurement of speed has none")
+        raise UserError("--seeds: measurements of speed have no seeds")
 
 
 def _check_known(flag: str, chosen: Sequence[str], known: Sequence[str]) -> None:

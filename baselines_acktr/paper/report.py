@@ -1,4 +1,4 @@
-"""report.md: all results there are, ours beside the paper's."""
+"""report.md: all available results, next to those of the paper."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from baselines_acktr.paper.items import ITEMS, Item
 
 HEAD = """# Results beside the paper's
 
-The paper's MuJoCo tasks were Gym's v1, these are Gymnasium's. `95%` is the bootstrap interval of the mean over seeds;
-`ratio` is the gain over the untrained policy (the mean of the first 10 episodes) as part of the paper's. In the
-interquartile mean 0 is the untrained policy and 1 the paper's ACKTR; ACKTR is clearly ahead where its lowest seed is
-above the other's highest."""
+The paper used Gym's MuJoCo tasks v1; these are Gymnasium's. `95%` is the bootstrap interval of the mean over seeds.
+`ratio` is the improvement over the untrained policy (the mean of the first 10 episodes), divided by that of the paper.
+The interquartile mean is scaled such that 0 is the untrained policy and 1 the paper's ACKTR. ACKTR is clearly ahead
+if its lowest seed is above the highest seed of the other."""
 
 
 def write(out: Path) -> Path:
-    """Writes `out/report.md` from the results in the items' folders and returns its path."""
-    sections = [
-        _section(name, item, out / name) for name, item in ITEMS.items() if (out / name / "results.csv").exists()
-    ]
+    """Writes `out/report.md` from the results in the folders of the items, and returns its path."""
+    measured = {name: item for name, item in ITEMS.items() if (out / name / "results.csv").exists()}
+    sections = [_section(name, item, out / name) for name, item in measured.items()]
+    if not sections:
+        sections = ["Nothing has been measured yet."]
+
     out.mkdir(parents=True, exist_ok=True)
     path = out / "report.md"
-    path.write_text("\n\n".join([HEAD, *(sections or ["Nothing has been measured yet."])]) + "\n", encoding="utf-8")
+    path.write_text("\n\n".join([HEAD, *sections]) + "\n", encoding="utf-8")
+
     return path
 
 
@@ -37,7 +40,7 @@ def _section(name: str, item: Item, folder: Path) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown; numbers in four figures, - for what there is none of."""
+    """Returns a table in Markdown. Numbers have four digits, and missing values are shown as "-"."""
     rows = [list(table.columns), ["---"] * len(table.columns)]
     rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

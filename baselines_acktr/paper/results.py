@@ -1,4 +1,4 @@
-"""What an item's runs came to, beside the paper's numbers."""
+"""Scores of an item's runs, next to those that the paper reports."""
 
 from __future__ import annotations
 
@@ -19,27 +19,36 @@ from common.measures import (
     load_monitor,
 )
 
-START = 10  # first episodes whose mean stands for the untrained policy
+START = 10  # number of first episodes whose mean stands for the untrained policy
 NAN = float("nan")
 Games = Mapping[str, pd.DataFrame]
 
 
 def load_games(runs: Sequence[Run], folder: Path) -> dict[str, pd.DataFrame]:
-    """{name of a run: its games} of those that have ended any."""
+    """Returns {name of the run: its games}. Runs in which no game has ended are left out."""
     present = [run for run in runs if any((folder / run.name).glob("*.monitor.csv"))]
     games = {run.name: load_monitor(folder / run.name) for run in present}
     return {name: table for name, table in games.items() if len(table)}
 
 
 def measure(item: Item, runs: Sequence[Run], games: Games) -> pd.DataFrame:
-    """One row per run: its score, and the first episode N from which on `window` episodes reach the threshold."""
+    """Returns a table with one row per run: its score, and when it reached the threshold.
+
+    `N` is the first episode from which on `window` episodes average at least the threshold.
+    """
     rows = []
     for run in runs:
         if run.name not in games:
             continue
+
         table = games[run.name]
         scores = table["score"].to_numpy()
+        score = float(scores[-item.window :].mean())
+        if item.best:
+            score = best_mean(scores, item.window)
+
         first = _first_above(item, run.task, scores)
+
         rows.append(
             {
                 "task": run.task,
@@ -49,27 +58,31 @@ def measure(item: Item, runs: Sequence[Run], games: Games) -> pd.DataFrame:
                 "seed": run.seed,
                 "timesteps": int(table["timesteps"].iloc[-1]),
                 "episodes": len(table),
-                "score": best_mean(scores, item.window) if item.best else float(scores[-item.window :].mean()),
+                "score": score,
                 "start": float(scores[:START].mean()),
                 "N": NAN if first is None else first,
                 "timesteps at N": NAN if first is None else int(table["timesteps"].iloc[first - 1]),
                 "seconds": float(table["seconds"].iloc[-1]),
             }
         )
+
     return pd.DataFrame(rows)
 
 
 def compare(item: Item, name: str, measured: pd.DataFrame) -> pd.DataFrame:
-    """One row per environment and line: the seeds' mean with its interval and range, beside the paper's figure.
+    """Returns a table with one row per environment and line: mean over seeds, confidence interval and range.
 
-    `timesteps` is the length of the shortest run, so that one which has not ended is seen; then comes the paper's.
-    `ratio` is the gain over the untrained policy as part of the paper's: (ours - start) / (paper - start).
+    `timesteps` is the length of the shortest run, so that unfinished runs can be seen. `paper timesteps` is that of the
+    paper. `ratio` relates our improvement over the untrained policy to the paper's: (ours - start) / (paper - start).
     """
     rows = []
     for (task, line), group in measured.groupby(["task", "line"], sort=False):
-        scores, alg = group["score"], group["alg"].iloc[0]
+        scores = group["score"]
+        alg = group["alg"].iloc[0]
         paper = published.reward(name, task, alg) if line == alg else NAN
-        start, (low, high) = measured[measured["task"] == task]["start"].mean(), interval([scores])
+        start = measured[measured["task"] == task]["start"].mean()
+        low, high = interval([scores])
+
         row = {
             "env": group["env"].iloc[0],
             "line": line,
@@ -85,20 +98,22 @@ def compare(item: Item, name: str, measured: pd.DataFrame) -> pd.DataFrame:
             "ratio": (scores.mean() - start) / (paper - start) if paper > start else NAN,
         }
         rows.append(row | _reached(item, group))
+
     return pd.DataFrame(rows)
 
 
 def _first_above(item: Item, task: str, scores: np.ndarray) -> int | None:
-    """N; None where it was not reached or is not measured."""
+    """Returns N, or None if it was not reached or is not measured."""
     if item.threshold is None:
         return None
     return first_episode_above(scores, published.threshold(item.threshold, task), item.window)
 
 
 def _reached(item: Item, group: pd.DataFrame) -> dict[str, object]:
-    """When the threshold was reached, if the item has one: median over the seeds that reached it."""
+    """Returns when the threshold was reached: the median over the seeds that reached it. Empty if the item has none."""
     if item.threshold is None:
         return {}
+
     task, line, alg = group.iloc[0][["task", "line", "alg"]]
     return {
         "threshold": published.threshold(item.threshold, task),
@@ -110,33 +125,38 @@ def _reached(item: Item, group: pd.DataFrame) -> dict[str, object]:
 
 
 def summarise(name: str, measured: pd.DataFrame) -> pd.DataFrame:
-    """One row per line: interquartile mean over all tasks and seeds, and on how many tasks ACKTR is ahead of it.
+    """Returns a table with one row per line: interquartile mean over all tasks and seeds, and a comparison with ACKTR.
 
-    Scores are normalised so that 0 is the untrained policy and 1 the paper's ACKTR. ACKTR is ahead where its mean is
-    higher, and clearly ahead where its lowest seed is above the other's highest.
+    Scores are normalised such that 0 is the untrained policy and 1 the paper's ACKTR. ACKTR is ahead on a task if its
+    mean is higher, and clearly ahead if its lowest seed is above the highest seed of the other.
     """
     rows = []
     for line, group in measured.groupby("line", sort=False):
-        samples = [
-            normalised for task, runs in group.groupby("task") if len(normalised := _normal(name, task, runs, measured))
-        ]
+        by_task = [_normal(name, task, runs, measured) for task, runs in group.groupby("task")]
+        samples = [scores for scores in by_task if len(scores)]
         low, high = interval(samples, interquartile_mean)
-        rows.append(
-            {
-                "line": line,
-                "tasks": len(samples),
-                "interquartile mean": float(interquartile_mean(*samples)) if samples else NAN,
-                "95% low": low,
-                "95% high": high,
-            }
-            | (_duel(measured, line) if line != "acktr" and "acktr" in set(measured["line"]) else {})
-        )
+
+        row = {
+            "line": line,
+            "tasks": len(samples),
+            "interquartile mean": float(interquartile_mean(*samples)) if samples else NAN,
+            "95% low": low,
+            "95% high": high,
+        }
+
+        if line != "acktr" and "acktr" in set(measured["line"]):
+            row |= _duel(measured, line)
+        rows.append(row)
+
     return pd.DataFrame(rows)
 
 
 def _normal(name: str, task: str, runs: pd.DataFrame, measured: pd.DataFrame) -> np.ndarray:
-    start, paper = measured[measured["task"] == task]["start"].mean(), published.reward(name, task, "acktr")
-    return (runs["score"].to_numpy() - start) / (paper - start) if paper > start else np.empty(0)
+    start = measured[measured["task"] == task]["start"].mean()
+    paper = published.reward(name, task, "acktr")
+    if not paper > start:
+        return np.empty(0)
+    return (runs["score"].to_numpy() - start) / (paper - start)
 
 
 def _duel(measured: pd.DataFrame, line: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Table 3: timesteps per second of the algorithms against the size of the batch, and where the time goes."""
+"""Table 3: timesteps per second of the algorithms for several batch sizes, and the duration of an update's parts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ if TYPE_CHECKING:
 
 ROUNDS = 5
 BASE = "a2c"
-# {batch: environments}: on Atari those of A2C (16 x 5) and ACKTR (32 x 20) in the paper; the same for all algorithms.
+# {batch size: environments}, the same for all algorithms. On Atari, 80 = 16 x 5 is A2C's batch in the paper, and
+# 640 = 32 x 20 is ACKTR's.
 BATCHES = {ATARI: {80: 16, 160: 32, 640: 32}, MUJOCO: {1000: 20, 2500: 20, 25000: 20}}
 SUITES = {ATARI: "Atari", MUJOCO: "MuJoCo"}  # as the paper's table calls them
 
 
 def commands(runs: Sequence[Run]) -> list[str]:
-    """What a user would type for each size of the batch."""
-    algs = ",".join(sorted(dict.fromkeys(run.line.alg for run in runs), key=BASE.__eq__))  # ratios are to the last one
+    """Returns a command line for each environment and batch size."""
+    names = dict.fromkeys(run.line.alg for run in runs)
+    algs = ",".join(sorted(names, key=BASE.__eq__))  # BASE is last, as ratios are to the last one
+
     return [
         f"python -m baselines_acktr.benchmark --env={run.env} --algs={algs} --num_env={num_env} --batch={batch} "
         f"--rounds={ROUNDS} --updates={updates_of(run, batch)}"
@@ -42,12 +45,15 @@ def commands(runs: Sequence[Run]) -> list[str]:
 
 
 def updates_of(run: Run, batch: int) -> int:
-    """Updates in a round."""
+    """Returns the number of updates per round."""
     return max(1, run.timesteps // batch)
 
 
 def measure(runs: Sequence[Run], folder: Path) -> None:
-    """Measures, and writes `results.csv` and `parts.csv` after each size of the batch; others in them stay."""
+    """Measures all batch sizes, and writes `results.csv` and `parts.csv` after each of them.
+
+    Rows of other environments and batch sizes in these files are kept.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for run in {run.env: run for run in runs}.values():
         algs = [other.line.alg for other in runs if other.env == run.env]
@@ -60,7 +66,7 @@ def measure(runs: Sequence[Run], folder: Path) -> None:
 
 
 def _replace(path: Path, table: pd.DataFrame, numbers: str) -> None:
-    """Writes the rows of one size of the batch into a file, in place of those that it had of the same."""
+    """Writes the rows of one batch size into a file, and replaces older rows of the same environment and batch size."""
     if path.exists():
         old = pd.read_csv(path)
         same = (old["env"] == table["env"].iloc[0]) & (old["batch"] == table["batch"].iloc[0])
@@ -69,9 +75,12 @@ def _replace(path: Path, table: pd.DataFrame, numbers: str) -> None:
 
 
 def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Speeds beside the paper's, and milliseconds of each part of an update, for one size of the batch.
+    """Measures one batch size.
 
-    In a process of its own, as how TensorFlow computes is settled once for a process.
+    It runs in a process of its own, because TensorFlow can be configured (by `spaces_of`) only once per process.
+
+    Returns:
+      Speeds next to those of the paper, and milliseconds of each part of an update.
     """
     spaces_of(run.env)  # before TensorFlow is imported
     with quiet_tensorflow():
@@ -85,12 +94,15 @@ def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[p
             stack.callback(loops[alg].close)
         table = speeds(take_turns(loops, ROUNDS, dict.fromkeys(loops, updates)), BASE)
         parts = {f"{alg} ms": loop.parts(updates).set_index("part")["ms"] for alg, loop in loops.items()}
+
     setting = {"env": run.env, "batch": batch, "environments": num_env, "steps": batch // num_env}
     paper = {alg: published.speed(SUITES[run.suite], batch, alg) for alg in (*algs, BASE)}
     table["paper"] = table["alg"].map(paper)
     table[f"paper to {BASE}"] = table["paper"] / paper[BASE]
     table["cores"] = len(os.sched_getaffinity(0))
-    return _led_by(setting, table), _led_by(setting, pd.DataFrame(parts).rename_axis("part").reset_index())
+
+    shares = pd.DataFrame(parts).rename_axis("part").reset_index()
+    return _led_by(setting, table), _led_by(setting, shares)
 
 
 def _led_by(setting: Mapping[str, object], table: pd.DataFrame) -> pd.DataFrame:
@@ -98,11 +110,12 @@ def _led_by(setting: Mapping[str, object], table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Writes the speeds against the size of the batch; the paper's are dashed."""
+    """Draws speed against batch size. The paper's values are dashed."""
     envs = list(dict.fromkeys(table["env"]))
     with figure(path, len(envs), "table3: timesteps/s, the paper's dashed") as all_axes:
         for axes, env in zip(all_axes, envs, strict=True):
-            for i, (alg, rows) in enumerate(table[table["env"] == env].groupby("alg", sort=False)):
+            by_alg = table[table["env"] == env].groupby("alg", sort=False)
+            for i, (alg, rows) in enumerate(by_alg):
                 axes.plot(rows["batch"], rows["timesteps/s"], "o-", color=f"C{i}", label=alg)
                 axes.plot(rows["batch"], rows["paper"], "--", color=f"C{i}", linewidth=0.8)
             axes.set(title=env, xlabel="batch", ylabel="timesteps/s", xscale="log", yscale="log")

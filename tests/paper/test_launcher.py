@@ -153,7 +153,7 @@ def test_ctrl_c_of_the_command_exits_with_130_and_leaves_no_process(fake, capsys
     argv = ["fig3", "--envs=Hopper", "--algs=acktr", f"--seeds={PATIENT}", "--num_timesteps=10000"]
     assert main([*argv, f"--out={fake.parent}"]) == 130
     interrupter.join()
-    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert "interrupted; run the same command to continue" in capsys.readouterr().err
     with (fake / run.name / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -164,7 +164,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(fake):
     with (fake / run.name / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         (failure,) = launch([run], fake)
-    assert failure.endswith("another process is at this run")
+    assert failure.endswith("another process is training this run")
 
 
 def test_a_damaged_run_json_is_named(fake):

@@ -112,7 +112,7 @@ def test_timesteps_are_brief():
         ("fig1", {"envs": ("pnog",)}, "--envs=pnog: this item has beamrider, breakout.* Did you mean pong?"),
         ("table4", {"algs": ("a2c",)}, "--algs=a2c: this item has acktr"),
         ("fig3", {"scale": 1e-4}, "would have less than one batch of 2500"),
-        ("table3", {"seeds": (1,)}, "--seeds: a measurement of speed has none"),
+        ("table3", {"seeds": (1,)}, "--seeds: measurements of speed have no seeds"),
     ],
 )
 def test_what_an_item_does_not_have_is_refused(item, selection, message):
