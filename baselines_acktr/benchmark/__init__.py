@@ -1,1 +1,1 @@
-"""Speed of training, measured side by side: `python -m baselines_acktr.benchmark --help`."""
+"""Training speed of the algorithms, measured side by side: `python -m baselines_acktr.benchmark --help`."""

@@ -1,6 +1,7 @@
-"""Speed of training: `python -m baselines_acktr.benchmark --env=BreakoutNoFrameskip-v4 --algs=acktr,a2c,trpo`.
+"""Measures training speed: `python -m baselines_acktr.benchmark --env=BreakoutNoFrameskip-v4 --algs=acktr,a2c,trpo`.
 
-Rounds of the whole loop of each algorithm take turns in one process. Then, for each, where an update spends its time.
+The training loops of the algorithms take turns in one process, round by round. Then the time of an update is divided
+among its parts.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ class BenchmarkOptions:
 
     env: str = option("BreakoutNoFrameskip-v4", "id of the environment")
     algs: tuple[str, ...] = option(
-        ("acktr",), "acktr, a2c, trpo, or sgd: the loop of acktr for discrete actions with plain gradient descent"
+        ("acktr",), "acktr, a2c, trpo, or sgd, which is acktr for discrete actions with plain gradient descent"
     )
-    num_env: int | None = option(None, "environments of each algorithm; by default those of run.py", minimum=1)
-    batch: int | None = option(None, "timesteps in a batch; by default that of run.py", minimum=1)
-    pixels: bool = option(False, "a MuJoCo task from pixels")
+    num_env: int | None = option(None, "environments of each algorithm; by default as in run.py", minimum=1)
+    batch: int | None = option(None, "timesteps per batch; by default as in run.py", minimum=1)
+    pixels: bool = option(False, "observe a MuJoCo task through rendered frames")
     rounds: int = option(5, "rounds of each algorithm", minimum=1)
-    updates: int = option(15, "updates in a round", unit="updates", minimum=1)
+    updates: int = option(15, "updates per round", unit="updates", minimum=1)
 
     def __post_init__(self) -> None:
         validate(self)
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(options: BenchmarkOptions) -> None:
-    """Measures and prints."""
+    """Measures all algorithms and prints the results."""
     spaces_of(options.env, options.pixels)  # before TensorFlow is imported
     with quiet_tensorflow():
         from baselines_acktr import acktr_discrete
@@ -67,10 +68,12 @@ def measure(options: BenchmarkOptions) -> None:
             loops[alg] = Loop(alg, options.env, options.num_env, options.batch, options.pixels)
             stack.callback(loops[alg].close)
             print(f"{alg}: {options.env}, batch {loops[alg].batch} of {loops[alg].env.num_envs} environments")
+
         plan = f"{options.rounds} rounds of {options.updates} updates each follow"
         print(f"compiling and warming up, which takes about a minute; {plan}", flush=True)
         rates = take_turns(loops, options.rounds, dict.fromkeys(loops, options.updates))
         show(speeds(rates, options.algs[-1]))
+
         for alg, loop in loops.items():
             if type(loop.model) is acktr_discrete.Model:
                 print(f"\n{alg}, parts of an update, each timed apart:")
@@ -81,8 +84,14 @@ def measure(options: BenchmarkOptions) -> None:
 
 def show(table: pd.DataFrame) -> None:
     """Prints a table."""
-    formats = {"ms": "{:.1f}", "share": "{:.1%}", "timesteps/s": "{:.0f}", "lowest": "{:.0f}", "highest": "{:.0f}"}
-    print(table.to_string(index=False, formatters={n: f.format for n, f in formats.items()}, float_format="%.3f"))
+    formatters = {
+        "ms": "{:.1f}".format,
+        "share": "{:.1%}".format,
+        "timesteps/s": "{:.0f}".format,
+        "lowest": "{:.0f}".format,
+        "highest": "{:.0f}".format,
+    }
+    print(table.to_string(index=False, formatters=formatters, float_format="%.3f"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The training loops that are compared, and their rounds in turns."""
+"""The training loops that are compared, and how they take turns."""
 
 from __future__ import annotations
 
@@ -23,34 +23,43 @@ from common.errors import UserError
 from common.vec_env import make_vec_env
 from common.vec_env.ids import find_spec, is_atari
 
-tf.get_logger().setLevel("ERROR")  # it warns of models that trace the functions of their class anew, as all do
-PLAIN = "sgd"  # the loop of ACKTR with plain gradient descent in place of K-FAC
+tf.get_logger().setLevel("ERROR")  # hides the warning that each model traces the functions of its class again
+PLAIN = "sgd"  # ACKTR with plain gradient descent instead of K-FAC
 
 
 class Loop:
-    """Rollouts and updates of one algorithm on environments of its own.
+    """The training loop of one algorithm, with its own environments.
 
     Attributes:
-      env, model, runner: its parts.
-      batch: timesteps in a batch.
-      warm_up: updates before it is measured, which compile it, and in which ACKTR refreshes inverses more often.
+      env: the vector environment.
+      model: the learner.
+      runner: collects rollouts.
+      batch: timesteps per batch.
+      warm_up: number of updates before the measurement. They compile the loop, and ACKTR refreshes its inverses more
+        often during them.
 
     Args:
       alg: an algorithm of `run.py`, or PLAIN.
-      env_id: of the environments.
-      num_env: how many; None: the learner's default.
-      batch: timesteps in a batch; None: the learner's default.
-      pixels: a MuJoCo task from pixels.
+      env_id: id of the environments.
+      num_env: number of environments; None for the learner's default.
+      batch: timesteps per batch; None for the learner's default.
+      pixels: whether to observe a MuJoCo task through rendered frames.
 
     Raises:
-      UserError: an algorithm that does not fit the actions, or a batch that the environments do not divide.
+      UserError: the algorithm does not fit the actions, or the batch is not a multiple of the number of environments.
     """
 
     def __init__(
-        self, alg: str, env_id: str, num_env: int | None = None, batch: int | None = None, pixels: bool = False
+        self,
+        alg: str,
+        env_id: str,
+        num_env: int | None = None,
+        batch: int | None = None,
+        pixels: bool = False,
     ) -> None:
         observations, actions = spaces_of(env_id, pixels)
         model_class = _model_class(alg, actions)
+
         config_class: Any = model_class.config_class
         num_env = num_env or config_class.default_num_env(is_atari(find_spec(env_id)))
         size = _batch_of(config_class, batch, num_env)
@@ -58,39 +67,53 @@ class Loop:
             config_class, ("environment preset", model_class.preset(observations)), ("command line", size)
         )
         self.model = model_class(observations, actions, model_class.default_network(observations), config)
+
         self.env = make_vec_env(env_id, num_env, seed=0, pixels=pixels)
         self.runner = self.model.make_runner(self.env)
         self.batch = config.batch_size(num_env)
         self.warm_up = max(2, EARLY * getattr(config, "inverse_interval", 0))
 
     def run(self, updates: int) -> float:
-        """Timesteps per second of so many updates, what they leave to the background thread included."""
-        start, timesteps = time.perf_counter(), 0
+        """Runs `updates` updates and returns the timesteps per second.
+
+        The time includes waiting for the background thread at the end.
+        """
+        start = time.perf_counter()
+        timesteps = 0
         for _ in range(updates):
             rollout = self.runner.run()
             self.model.update(rollout, 10**9)
             timesteps += rollout.rewards.size
             self.model.updates += 1
+
         self.model.timesteps += timesteps
-        self.model.close()  # waits for the thread, which starts again with the next snapshot
+        self.model.close()  # waits for the background thread, which starts again with the next snapshot
+
         return timesteps / (time.perf_counter() - start)
 
     def parts(self, updates: int) -> pd.DataFrame:
-        """Where the time of an update goes: columns `part`, `ms` per update and `share`; the last use of the loop."""
+        """Measures how the time of an update is divided among its parts. The loop cannot be used afterwards.
+
+        Returns:
+          Columns `part`, `ms` (per update) and `share`.
+        """
         watch = Stopwatch()
         watch.wrap(self.env, "step", "stepping")
         watch.wrap(self.model, "sample", "acting")
         watch.wrap(self.model, "to_env", "acting")
         watch.wrap(self.model, "value", "predicting values")
+
         if isinstance(self.model.value_function, ValueFunction):
             watch.wrap(self.model.value_function, "wait", "waiting for the critic")
             policy = "policy"
         else:
             policy = "policy and critic"
         watch.wrap(*_improver(self.model), policy)
+
         watch.wrap(self.runner, "run", "rest of the rollout")
         watch.wrap(self.model, "update", "rest of the update")
         self.run(updates)
+
         return table_of({part: seconds / updates for part, seconds in watch.seconds.items()})
 
     def close(self) -> None:
@@ -100,27 +123,35 @@ class Loop:
 
 
 def take_turns(loops: Mapping[str, Loop], rounds: int, updates: Mapping[str, int]) -> pd.DataFrame:
-    """Timesteps per second [rounds, loops], a column for each loop.
-
-    The rounds of the loops take turns, so that a shared machine's drift hits all of them.
+    """Measures the loops in turn, so that a change in the load of the machine affects all of them.
 
     Args:
-      updates: in a round of each loop.
+      loops: {name: loop}.
+      rounds: number of rounds.
+      updates: {name: updates per round}.
+
+    Returns:
+      Timesteps per second [rounds, loops], with one column per loop.
     """
     for loop in loops.values():
         loop.run(loop.warm_up)
-    return pd.DataFrame([{name: loop.run(updates[name]) for name, loop in loops.items()} for _ in range(rounds)])
+
+    rows = [{name: loop.run(updates[name]) for name, loop in loops.items()} for _ in range(rounds)]
+    return pd.DataFrame(rows)
 
 
 def table_of(seconds: Mapping[str, float]) -> pd.DataFrame:
-    """Columns `part`, `ms` and `share` of {part: seconds}, the longest first."""
+    """Returns the columns `part`, `ms` and `share` of {part: seconds}, longest part first."""
     total = sum(seconds.values())
     rows = [{"part": part, "ms": 1e3 * s, "share": s / total} for part, s in seconds.items()]
     return pd.DataFrame(rows).sort_values("ms", ascending=False, ignore_index=True)
 
 
 def speeds(rates: pd.DataFrame, base: str) -> pd.DataFrame:
-    """One row per loop: median, lowest and highest round, and the median ratio to the loop `base` in the same round."""
+    """Returns a table with one row per loop: median, lowest and highest round, and its ratio to the loop `base`.
+
+    The ratio is the median over rounds of the ratio within the same round.
+    """
     ratios = rates.div(rates[base], axis=0) if base in rates else rates * np.nan
     return pd.DataFrame(
         {
@@ -144,13 +175,14 @@ def _model_class(alg: str, actions: gym.Space) -> type[Agent]:
         from baselines_acktr.benchmark.kfac_parts import PlainModel
 
         return PlainModel
+
     if (alg, kind) not in LEARNERS:
-        raise UserError(f"--algs={alg}: there is none with {kind} actions")
+        raise UserError(f"--algs={alg}: no such algorithm exists for {kind} actions")
     return LEARNERS[alg, kind].import_class()
 
 
 def _batch_of(config_class: type, batch: int | None, num_env: int) -> dict[str, Any]:
-    """The hyperparameter that makes batches of so many timesteps."""
+    """Returns the hyperparameter that sets the batch size to `batch` timesteps."""
     if batch is None:
         return {}
     if batch % num_env:

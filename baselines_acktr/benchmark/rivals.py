@@ -1,8 +1,8 @@
-"""A2C and TRPO beside stable-baselines3's: `python -m baselines_acktr.benchmark.rivals --envs=CartPole-v1,Pendulum-v1`.
+"""A2C and TRPO against stable-baselines3: `python -m baselines_acktr.benchmark.rivals --envs=CartPole-v1,Pendulum-v1`.
 
-Each side trains with its own defaults, on as many environments, for as many timesteps, from the same seeds, on one
-thread. Every run is a process of its own and becomes a row of the csv as soon as it has ended, so that the same command
-goes on where it was interrupted.
+Each side trains with its own defaults on one thread, with the same number of environments, timesteps and seeds. Every
+run is a process of its own, and adds a row to the csv when it ends. So the same command continues an interrupted
+comparison.
 """
 
 from __future__ import annotations
@@ -31,11 +31,16 @@ from common.vec_env import make_vec_env
 
 PROGRAM = "python -m baselines_acktr.benchmark.rivals"
 ENVS = ("CartPole-v1", "Acrobot-v1", "LunarLander-v3", "Pendulum-v1", "Hopper-v5", "HalfCheetah-v5")
-# A2C: what this project starts with. TRPO: sb3-contrib's batch is 2048 steps of every environment, so that one is what
-# its defaults are for.
+# For A2C this is the default of this project. For TRPO, sb3-contrib's default batch is 2048 steps of every environment,
+# which is meant for a single environment.
 NUM_ENV = {"a2c": 8, "trpo": 1}
-OURS, PEER = "ours", "peer"
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+OURS = "ours"
+PEER = "peer"
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
 POLL_SECONDS = 0.2
 RESULTS = ("mean", "episodes", "seconds")
 
@@ -46,18 +51,19 @@ class RivalsOptions:
 
     envs: tuple[str, ...] = option(ENVS, "ids of the environments")
     algs: tuple[str, ...] = option(tuple(NUM_ENV), "a2c, trpo")
-    seeds: tuple[int, ...] = option((0, 1, 2), "of both sides", minimum=0)
+    seeds: tuple[int, ...] = option((0, 1, 2), "seeds of both sides", minimum=0)
     num_timesteps: int = option(150_000, "steps of all environments of a run together", unit="timesteps", minimum=1)
     num_env: int | None = option(None, "environments of a run; by default 8 for a2c, 1 for trpo", minimum=1)
-    out: str = option("rivals.csv", "file of the results, a row for each run; those that it has are not made again")
-    jobs: int = option(1, "runs at a time", minimum=1)
-    peer_python: str = option(sys.executable, "Python that has stable-baselines3 and sb3-contrib, where not this one")
+    out: str = option("rivals.csv", "file of the results, one row per run; runs that it contains are not repeated")
+    jobs: int = option(1, "number of runs at a time", minimum=1)
+    peer_python: str = option(sys.executable, "Python that has stable-baselines3 and sb3-contrib; by default this one")
 
     def __post_init__(self) -> None:
         validate(self)
         for name in ("envs", "algs", "seeds"):
             if not getattr(self, name):
                 raise UserError(f"--{name}: must name at least one")
+
         for alg in self.algs:
             if alg not in NUM_ENV:
                 raise UserError(f"--algs={alg}: must be {one_of(tuple(NUM_ENV))}")
@@ -68,7 +74,16 @@ FLAGS = cli.Flags({"options": RivalsOptions})
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One run: its task, its side (OURS or PEER), and how it is made."""
+    """One training run of the comparison.
+
+    Attributes:
+      env: id of the environment.
+      alg: a2c or trpo.
+      side: OURS or PEER.
+      seed: random seed.
+      num_timesteps: steps of all environments together.
+      num_env: number of environments.
+    """
 
     env: str
     alg: str
@@ -78,7 +93,7 @@ class Cell:
     num_env: int
 
     def command(self, peer_python: str) -> list[str]:
-        """What trains it and prints its result, one line of JSON, as its last line."""
+        """Returns the command line that trains the run. The last line that it prints is its result as JSON."""
         arguments = [self.env, self.alg, *map(str, (self.seed, self.num_timesteps, self.num_env))]
         if self.side == PEER:
             return [peer_python, str(Path(rivals_peer.__file__).resolve()), *arguments]
@@ -89,27 +104,34 @@ KEYS = tuple(field.name for field in dataclasses.fields(Cell))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns 0, 1 where a run failed, 2 for a mistake of the user, or 130 when interrupted."""
+    """Runs a command line and returns its exit code.
+
+    0: done. 1: a run failed. 2: a mistake of the user. 130: interrupted.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     if any(flag in argv for flag in cli.HELP_FLAGS):
         print(FLAGS.help(PROGRAM, "[--flag=value ...]", "Scores beside those of stable-baselines3 and sb3-contrib."))
         return 0
+
     failures: list[str] = []
     try:
         with Interruption(quiet=True):
             code = exit_code("rivals", lambda: failures.extend(compare(RivalsOptions(**FLAGS.parse(argv)))))
     except KeyboardInterrupt:
-        print("rivals: interrupted; the same command goes on", file=sys.stderr)
+        print("rivals: interrupted; run the same command to continue", file=sys.stderr)
         return 130
+
     return code or int(bool(failures))
 
 
 def compare(options: RivalsOptions) -> list[str]:
-    """Makes the runs that the csv does not have and prints the table of all; returns a line for each that failed."""
+    """Trains the runs that the csv does not have, prints the table of all, and returns one line per failed run."""
     check(options)
-    path, failures = Path(options.out), []
+    path = Path(options.out)
+    failures = []
     asked = plan(options)
     done = {tuple(row) for row in read(path)[list(KEYS)].itertuples(index=False)}
+
     missing = [cell for cell in asked if dataclasses.astuple(cell) not in done]
     for cell, outcome in outcomes(missing, options.peer_python, options.jobs):
         name = f"{cell.env} {cell.alg} {cell.side} seed {cell.seed}"
@@ -119,22 +141,30 @@ def compare(options: RivalsOptions) -> list[str]:
         else:
             append(path, cell, outcome)
             print(f"{name}: {outcome['mean']:.1f} in {outcome['seconds']:.0f} s", flush=True)
+
     made = read(path)
     table = table_of(made.merge(pd.DataFrame(map(dataclasses.asdict, asked)), on=list(KEYS)))
     print(table.to_string(index=False) if len(table) else "no run has ended")
+
     return failures
 
 
 def check(options: RivalsOptions) -> None:
-    """Raises UserError for an unknown environment, or a Python or a file that cannot be used."""
+    """Checks the options before anything is trained.
+
+    Raises:
+      UserError: an environment is unknown, or a Python or a file cannot be used.
+    """
     for env_id in options.envs:
         with make_vec_env(env_id, 1, seed=0) as env:
             suit_tensorflow(env.single_observation_space)
+
     folder = Path(options.out).resolve().parent
     if not folder.is_dir():
         raise UserError(f"--out={options.out}: {folder} is not a folder")
     if shutil.which(options.peer_python) is None:
         raise UserError(f"--peer_python={options.peer_python}: no such program")
+
     probe = [options.peer_python, "-c", "import stable_baselines3, sb3_contrib"]
     if subprocess.run(probe, capture_output=True).returncode:
         raise UserError(
@@ -144,7 +174,7 @@ def check(options: RivalsOptions) -> None:
 
 
 def plan(options: RivalsOptions) -> list[Cell]:
-    """All runs that the options ask for, seed by seed, the two sides of a task one after the other."""
+    """Returns all runs that the options ask for, ordered by seed. Both sides of a task follow each other."""
     return [
         Cell(env, alg, side, seed, options.num_timesteps, options.num_env or NUM_ENV[alg])
         for seed in options.seeds
@@ -155,36 +185,51 @@ def plan(options: RivalsOptions) -> list[Cell]:
 
 
 class Job:
-    """A command that has been started, on one thread."""
+    """A command that has been started on one thread."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115 (`outcome`)
+        self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115 (`outcome` closes it)
+        self._err = tempfile.TemporaryFile("w+")  # noqa: SIM115 (likewise)
         environment = {**os.environ, **ONE_THREAD}
-        self.process = subprocess.Popen(command, stdout=self._out, stderr=self._err, env=environment)
+        self.process = subprocess.Popen(
+            command,
+            stdout=self._out,
+            stderr=self._err,
+            env=environment,
+        )
 
     def outcome(self) -> dict[str, float] | str:
-        """The results that it has printed as its last line, or the last line of its errors."""
+        """Returns the result that a successful command has printed as its last line, else its last line of errors."""
         with self._out, self._err:
-            out, err = _lines(self._out), _lines(self._err)
+            out = _lines(self._out)
+            err = _lines(self._err)
+
         if self.process.returncode:
             return err[-1] if err else f"exit {self.process.returncode}"
         return json.loads(out[-1])
 
 
 def _lines(file: IO[str]) -> list[str]:
-    """All that was written to a file."""
+    """Returns all lines of a file."""
     file.seek(0)
     return file.read().strip().splitlines()
 
 
 def outcomes(cells: Sequence[Cell], peer_python: str, jobs: int) -> Iterator[tuple[Cell, dict[str, float] | str]]:
-    """Runs the cells, `jobs` at a time; yields each, as it ends, with its results or with why it failed."""
-    waiting, running = deque(cells), dict[Cell, Job]()
+    """Trains the runs, `jobs` at a time, and yields each with its outcome as it ends.
+
+    Yields:
+      The run, and its results or the reason why it failed.
+    """
+    waiting = deque(cells)
+    running = dict[Cell, Job]()
+
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
                 running[cell] = Job(cell.command(peer_python))
+
             for cell in [cell for cell, job in running.items() if job.process.poll() is not None]:
                 yield cell, running.pop(cell).outcome()
             time.sleep(POLL_SECONDS)
@@ -194,35 +239,44 @@ def outcomes(cells: Sequence[Cell], peer_python: str, jobs: int) -> Iterator[tup
 
 
 def append(path: Path, cell: Cell, outcome: dict[str, float]) -> None:
-    """Adds the row of a run to the csv, with the header where it is new."""
+    """Appends the row of a run to the csv, after the header if the file is new."""
     row = pd.DataFrame([dataclasses.asdict(cell) | {name: outcome[name] for name in RESULTS}])
     row.to_csv(path, mode="a", header=not path.exists(), index=False, float_format="%.6g")
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The rows of the csv, none where there is no file; raises UserError if it is another kind of file."""
+    """Returns the rows of the csv, or an empty table if there is no file.
+
+    Raises:
+      UserError: the file cannot be read or has other columns.
+    """
     columns = [*KEYS, *RESULTS]
     if not path.exists():
         return pd.DataFrame(columns=columns)
+
     try:
         rows = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"--out={path}: cannot be read: {error}") from error
+
     if list(rows.columns) != columns:
-        raise UserError(f"--out={path}: is no file of this program; its columns must be {','.join(columns)}")
+        raise UserError(f"--out={path}: is not a file of this program; its columns must be {','.join(columns)}")
+
     return rows
 
 
 def table_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per task and algorithm: scores by seed and their mean, and seconds of a run, of either side."""
+    """Returns a table with one row per task and algorithm: for either side scores by seed, mean score and duration."""
     lines = []
     for (env, alg), cells in rows.groupby(["env", "alg"], sort=False):
         line = {"env": env, "alg": alg}
         for side in (OURS, PEER):
             mine = cells[cells["side"] == side].sort_values("seed")
             line[f"{side} by seed"] = ", ".join(f"{score:.1f}" for score in mine["mean"])
-            line[side], line[f"{side} s"] = mine["mean"].mean().round(1), mine["seconds"].mean().round()
+            line[side] = mine["mean"].mean().round(1)
+            line[f"{side} s"] = mine["seconds"].mean().round()
         lines.append(line)
+
     return pd.DataFrame(lines)
 
 

@@ -1,4 +1,7 @@
-"""One run of this project for `rivals`: environment, algorithm, seed, timesteps and number of environments in argv."""
+"""Trains one run of this project for `rivals`.
+
+The arguments of the command line are environment, algorithm, seed, timesteps and number of environments.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from common.vec_env import make_vec_env
 
 
 class LastMean:
-    """A logger that keeps the mean score of the last 100 episodes, and how many have ended."""
+    """A logger that keeps the mean score of the last 100 episodes, and the number of episodes that have ended."""
 
-    mean, episodes = float("nan"), 0
+    mean = float("nan")
+    episodes = 0
 
     def progress(self, timesteps: int, total_timesteps: int, eprewmean: float | None, fps: float) -> None:
         if eprewmean is not None:
@@ -29,14 +33,16 @@ class LastMean:
 
 
 def main(env_id: str, alg: str, *numbers: str) -> None:
-    """Trains with the defaults and prints mean score, number of episodes and processor seconds as JSON."""
+    """Trains with default settings, and prints mean score, number of episodes and processor seconds as JSON."""
     seed, timesteps, num_env = map(int, numbers)
     with make_vec_env(env_id, num_env, seed=seed) as env:
         suit_tensorflow(env.single_observation_space)
         with quiet_tensorflow():
             learner = importlib.import_module(f"baselines_acktr.{alg}")
-        logger, before = LastMean(), sum(os.times()[:4])
+        logger = LastMean()
+        before = sum(os.times()[:4])
         learner.learn(env=env, seed=seed, total_timesteps=timesteps, logger=logger, log_interval=2**62)
+
     seconds = sum(os.times()[:4]) - before
     print(json.dumps({"mean": logger.mean, "episodes": int(logger.episodes), "seconds": seconds}))
 

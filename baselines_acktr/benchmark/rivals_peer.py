@@ -1,6 +1,6 @@
-"""One run of stable-baselines3 or sb3-contrib for `rivals`; arguments and output as those of `rivals_ours`.
+"""Trains one run of stable-baselines3 or sb3-contrib for `rivals`. Arguments and output are as in `rivals_ours`.
 
-It needs nothing of this project, so that the Python which has those libraries may be another.
+It imports nothing of this project, so that it can run in another Python, which has those libraries.
 """
 
 import json
@@ -9,7 +9,7 @@ import sys
 
 
 def main(env_id: str, alg: str, *numbers: str) -> None:
-    """Trains with the defaults and prints mean score, number of episodes and processor seconds as JSON."""
+    """Trains with default settings, and prints mean score, number of episodes and processor seconds as JSON."""
     seed, timesteps, num_env = map(int, numbers)
     import torch
     from sb3_contrib import TRPO

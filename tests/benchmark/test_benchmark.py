@@ -78,7 +78,7 @@ def test_speeds_and_parts_of_every_loop_are_printed(capsys):
     ("argv", "message"),
     [
         (["--env=CartPole-v1", "--num_env=3", "--batch=10"], "--batch=10: must be a multiple of the 3 environments"),
-        (["--env=InvertedPendulum-v4", "--algs=sgd"], "--algs=sgd: there is none with continuous actions"),
+        (["--env=InvertedPendulum-v4", "--algs=sgd"], "--algs=sgd: no such algorithm exists for continuous actions"),
         (["--round=1"], "Did you mean --rounds?"),
         (["--algs="], "--algs: must name at least one of acktr"),
     ],

@@ -129,7 +129,7 @@ def test_after_an_interruption_what_had_ended_is_kept_and_nothing_runs_on(tmp_pa
     monkeypatch.setattr(rivals, "Job", Noted)
     monkeypatch.setattr(rivals, "time", SimpleNamespace(sleep=sleep))
     assert main(flags(tmp_path, peer, "--seeds=0,1", "--num_timesteps=400")) == 130
-    assert capsys.readouterr().err == "rivals: interrupted; the same command goes on\n"
+    assert capsys.readouterr().err == "rivals: interrupted; run the same command to continue\n"
     assert len(read(tmp_path / "rivals.csv")) == 2
     assert [job.process.wait(10) for job in jobs] == [0, 0, -signal.SIGKILL]
 
@@ -156,7 +156,7 @@ def test_a_file_of_another_program_is_not_written_to(tmp_path, capsys):
     path = tmp_path / "rivals.csv"
     path.write_text("a,b\n1,2\n")
     assert main(flags(tmp_path, Peer(tmp_path))) == 2
-    assert "is no file of this program" in capsys.readouterr().err
+    assert "is not a file of this program" in capsys.readouterr().err
     assert path.read_text() == "a,b\n1,2\n"
 
 
