@@ -1,7 +1,7 @@
-"""K-FAC at its defaults against tuned rivals: `python -m baselines_acktr.examples.compare --out=compare.csv`.
+"""K-FAC with default settings against tuned optimizers: `python -m baselines_acktr.examples.compare --out=compare.csv`.
 
-Each rival's learning rate is tuned over a grid; what counts is how many updates, and how many seconds of a processor,
-it needs until a problem is solved, medians over seeds. The file has every run.
+The learning rate of each other optimizer is tuned over a grid. The comparison counts the updates and the processor
+seconds until a problem is solved, as medians over seeds. The output file has one row per run.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ ALL_OPTIMIZERS = "K-FAC", "Adam", "AdamW", "SGD", "Muon"
 class CompareOptions:
     """Flags of `python -m baselines_acktr.examples.compare`."""
 
-    problems: tuple[str, ...] = option(ALL_PROBLEMS, "what to solve")
-    optimizers: tuple[str, ...] = option(ALL_OPTIMIZERS, "what to solve it with")
-    seeds: tuple[int, ...] = option((0, 1, 2), "of initial weights and batches", minimum=0)
-    out: str = option("", "file of comma-separated values for every run; by default none")
+    problems: tuple[str, ...] = option(ALL_PROBLEMS, "problems to solve")
+    optimizers: tuple[str, ...] = option(ALL_OPTIMIZERS, "optimizers to compare")
+    seeds: tuple[int, ...] = option((0, 1, 2), "seeds of initial weights and batches", minimum=0)
+    out: str = option("", "csv file to write, with one row per run; by default none")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -45,6 +45,7 @@ class CompareOptions:
             values = getattr(self, name)
             if not values:
                 raise UserError(f"--{name}: must name at least one")
+
             for value in values:
                 if known and value not in known:
                     raise UserError(f"--{name}={value}: must be {one_of(known)}")
@@ -63,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare(options: CompareOptions) -> None:
-    """Measures, prints a line as soon as it is known and keeps all runs in `options.out`."""
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # on networks so small two threads wait for each other
+    """Runs the comparison, prints each row as soon as it is known, and writes all runs to `options.out`."""
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # for networks this small, two threads are slower than one
     with quiet_tensorflow():
         from baselines_acktr.examples.problems import PROBLEMS
         from baselines_acktr.examples.race import median_updates, tune
@@ -81,13 +82,20 @@ def compare(options: CompareOptions) -> None:
 
 
 def line(runs: Sequence[Run], updates: float) -> str:
-    """The row of the table for an optimizer's runs, one for each seed, and their median updates."""
+    """Formats a row of the table.
+
+    Args:
+      runs: runs of one optimizer, one per seed.
+      updates: median of their updates.
+    """
     first = runs[0]
     rate = "default" if np.isnan(first.learning_rate) else f"{first.learning_rate:g}"
     by_seed = " ".join(str(run.updates) if run.solved else f">{run.updates}" for run in runs)
     seconds = float(np.median([run.seconds for run in runs]))
     each = 1e3 * float(np.median([run.seconds / run.updates for run in runs]))
-    return ROW.format(first.problem, first.optimizer, rate, f"{updates:.0f}", f"{seconds:.2f}", f"{each:.2f}", by_seed)
+
+    numbers = (f"{updates:.0f}", f"{seconds:.2f}", f"{each:.2f}")
+    return ROW.format(first.problem, first.optimizer, rate, *numbers, by_seed)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What an update of K-FAC costs beside one of Adam in Keras' `fit`: `python -m baselines_acktr.examples.cost`.
+"""Compares the time of an update of K-FAC and of Adam in Keras' `fit`: `python -m baselines_acktr.examples.cost`.
 
-Both train the same networks on noise, in batches of 256, in turns. Inverses that the background thread is still working
-on at the end of a turn are waited for and counted.
+Both train the same networks on noise, in turn, with batches of 256. When K-FAC's turn ends while the background thread
+still computes inverses, the rest of that time counts as well.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def _convolutional() -> Network:
     for filters in (32, 64):
         hidden = keras.layers.Conv2D(filters, 3, strides=2)(hidden)
         hidden = keras.layers.ReLU()(keras.layers.BatchNormalization()(hidden))
+
     hidden = keras.layers.Dense(128, "relu")(keras.layers.Flatten()(hidden))
     return images, keras.layers.Dense(10, "softmax")(hidden)
 
@@ -41,15 +42,24 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 
 
 def milliseconds(network: Callable[[], Network], rounds: int = 6, batches: int = 40) -> tuple[float, float]:
-    """Duration of one update of K-FAC and of Adam, ms, medians over rounds; a round before them warms up."""
-    ours, theirs = KfacModel(*network()), keras.Model(*network())
+    """Returns the duration of one update of K-FAC and of Adam, in ms, as medians over rounds.
+
+    Args:
+      network: function that builds inputs and outputs of the network.
+      rounds: number of measured rounds, after one to warm up.
+      batches: batches per round.
+    """
+    ours = KfacModel(*network())
+    theirs = keras.Model(*network())
     rng = np.random.default_rng(0)
     images = rng.normal(size=(batches * ROWS, *ours.input_shape[1:])).astype(np.float32)
     labels = rng.integers(0, 10, len(images))
+
     durations = []
     with Kfac(ours, learning_rate=0.3, delta=0.1, inverse_interval=10) as optimizer:
         ours.compile(optimizer, "sparse_categorical_crossentropy")
         theirs.compile("adam", "sparse_categorical_crossentropy")
+
         for _ in range(1 + rounds):
             times = [time.perf_counter()]
             for model in (ours, theirs):
@@ -57,12 +67,13 @@ def milliseconds(network: Callable[[], Network], rounds: int = 6, batches: int =
                 optimizer.await_inverses()
                 times.append(time.perf_counter())
             durations.append(np.diff(times))
+
     kfac, adam = 1e3 * np.median(durations[1:], axis=0) / batches
     return float(kfac), float(adam)
 
 
 def main() -> None:
-    """Prints a table."""
+    """Measures all networks and prints a table."""
     print("milliseconds for an update in fit: K-FAC, Adam, ratio")
     for name, network in NETWORKS.items():
         kfac, adam = milliseconds(network)

@@ -1,4 +1,4 @@
-"""The digits of `baselines_acktr.examples.compare` alone: `python -m baselines_acktr.examples.digits`."""
+"""The problem "digits" of `baselines_acktr.examples.compare` alone: `python -m baselines_acktr.examples.digits`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from baselines_acktr.examples import compare
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code; flags are those of `compare`."""
+    """Runs a command line and returns its exit code. The flags are those of `compare`."""
     return compare.main(["--problems=digits", *(sys.argv[1:] if argv is None else argv)])
 
 

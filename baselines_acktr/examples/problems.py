@@ -1,13 +1,12 @@
-"""Three small supervised problems with a target each, on which optimizers are compared.
+"""Three small supervised problems for comparing optimizers, each with a target to reach.
 
-The losses are Keras' own: means over rows and, where a row has several targets, over these. Likelihood and divergence
-are scaled alike, so both give the Hessian of the loss at the outputs.
+The losses are those of Keras: means over rows and, if a row has several targets, over these. Likelihood and divergence
+are scaled in the same way, so that both give the Hessian of the loss with respect to the outputs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -21,14 +20,16 @@ from baselines_acktr.kfac.keras_model import likelihood_of
 
 
 class Family(NamedTuple):
-    """The distribution of a row's targets, whose parameters are a model's outputs [B, K].
+    """The distribution of a row's targets. Its parameters are the outputs of a model, [B, K].
+
+    M is the number of targets of a row (K; 1 for classes).
 
     Attributes:
-      loss: `loss(targets, outputs)` -> mean over rows of the negative log-likelihood of a row's targets, by their
-        number M (K; 1 for classes), up to a constant, nats; scalar.
-      log_likelihood: `log_likelihood(outputs, generator)` -> that of targets drawn from the distribution, summed over
-        rows, by sqrt(M), so that its Fisher is by M; scalar.
-      mean_kl: `mean_kl(old, new)` -> mean over rows of KL(old || new), by M, nats; scalar.
+      loss: `loss(targets, outputs)` returns the negative log-likelihood of the targets divided by M, up to a constant;
+        mean over rows, in nats, scalar.
+      log_likelihood: `log_likelihood(outputs, generator)` draws targets from the distribution and returns their
+        log-likelihood divided by sqrt(M), so that the Fisher matrix is divided by M; sum over rows, scalar.
+      mean_kl: `mean_kl(old, new)` returns KL(old || new) divided by M; mean over rows, in nats, scalar.
     """
 
     loss: Callable[[Any, tf.Tensor], tf.Tensor]
@@ -45,7 +46,7 @@ def _bernoulli_loss(pixels: Any, logits: tf.Tensor) -> tf.Tensor:
 
 
 def mean_squared_error(targets: Any, outputs: tf.Tensor) -> tf.Tensor:
-    """Mean over rows and outputs; scalar."""
+    """Returns the squared error, averaged over rows and outputs; scalar."""
     return tf.reduce_mean(tf.square(targets - outputs))
 
 
@@ -62,18 +63,18 @@ GAUSSIAN = _family(mean_squared_error, keras.losses.MeanSquaredError())
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What to fit, and when it is solved.
+    """What to fit, and when the problem counts as solved.
 
     Attributes:
-      name: of the problem.
+      name: name of the problem.
       inputs: [N, I].
       targets: [N] or [N, K].
-      family: of the targets: loss, likelihood and divergence.
-      make_model: `make_model(seed)` -> a network from [B, I] to the family's parameters [B, K].
-      batch_size: rows of an update, drawn with replacement; N takes every row once.
-      metric: `metric(targets, outputs)` -> what is judged, on all rows; scalar.
-      target: solved when the metric is below it.
-      limit: updates after which a run is given up.
+      family: distribution of the targets.
+      make_model: `make_model(seed)` builds a network from [B, I] to the parameters of the distribution, [B, K].
+      batch_size: rows per update, drawn with replacement. With N, every update takes all rows.
+      metric: `metric(targets, outputs)` returns the number that is judged, computed on all rows; scalar.
+      target: the problem is solved when the metric is below this number.
+      limit: number of updates after which a run is given up.
     """
 
     name: str
@@ -87,36 +88,40 @@ class Problem:
     limit: int
 
     def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets of `batch_size` rows."""
+        """Returns inputs and targets of a batch of `batch_size` rows."""
         if self.batch_size == len(self.inputs):
             return self.inputs, self.targets
-        rows = rng.integers(0, len(self.inputs), self.batch_size)
+        rows = rng.integers(0, len(self.inputs), self.batch_size)  # [B]
         return self.inputs[rows], self.targets[rows]
 
 
 def _tanh_network(widths: Sequence[int], seed: int, linear: Sequence[int] = ()) -> keras.Model:
-    """A fully connected network with Glorot's initial weights: tanh layers, but the last and those in `linear`.
+    """Builds a fully connected network with Glorot's initial weights. All layers but the last have tanh.
 
     Args:
-      widths: of the inputs and of every layer.
-      seed: of the initial weights.
-      linear: indices of layers without tanh.
+      widths: number of inputs, then units of every layer.
+      seed: seed of the initial weights.
+      linear: indices of further layers without tanh.
     """
     keras.utils.set_random_seed(seed)
-    last = len(widths) - 2
-    activations = [None if layer == last or layer in linear else "tanh" for layer in range(last + 1)]
-    layers = [keras.layers.Dense(*layer) for layer in zip(widths[1:], activations, strict=True)]
-    return keras.Sequential([keras.Input((widths[0],)), *layers])
+    inputs, *units = widths
+    last = len(units) - 1
+
+    layers = [keras.Input((inputs,))]
+    for i, width in enumerate(units):
+        activation = None if i == last or i in linear else "tanh"
+        layers.append(keras.layers.Dense(width, activation))
+    return keras.Sequential(layers)
 
 
 def _images() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's digits: images [1797, 64] from 0 to 1 and labels [1797]."""
+    """Returns scikit-learn's digits: images [1797, 64] from 0 to 1, and labels [1797]."""
     images, labels = load_digits(return_X_y=True)
-    return (images / 16).astype(np.float32), labels.astype(np.int64)
+    return (images / 16).astype(np.float32), labels.astype(np.int64)  # [1797, 64], [1797]
 
 
 def digits() -> Problem:
-    """Classes of the digits by 64-64-64-10; metric: the loss over all images, nats."""
+    """Classification of the digits by a network 64-64-64-10. The metric is the loss over all images, in nats."""
     images, labels = _images()
     return Problem(
         name="digits",
@@ -132,13 +137,22 @@ def digits() -> Problem:
 
 
 def excess_cross_entropy(pixels: Any, logits: tf.Tensor) -> tf.Tensor:
-    """Binary cross-entropy of pixels [B, K] from 0 to 1 less their entropy, mean over rows and pixels, nats; scalar."""
+    """Returns the binary cross-entropy of pixels minus their entropy, averaged over rows and pixels, in nats; scalar.
+
+    Args:
+      pixels: [B, K], from 0 to 1.
+      logits: [B, K].
+    """
+    cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(pixels, logits)  # [B, K]
     entropy = -tf.math.xlogy(pixels, pixels) - tf.math.xlogy(1 - pixels, 1 - pixels)
-    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(pixels, logits) - entropy)
+    return tf.reduce_mean(cross_entropy - entropy)
 
 
 def autoencoder() -> Problem:
-    """Digits through a linear code, 64-100-50-25-8-25-50-100-64; metric: `excess_cross_entropy` over all images."""
+    """Autoencoder of the digits, 64-100-50-25-8-25-50-100-64, with a linear code.
+
+    The metric is `excess_cross_entropy` over all images.
+    """
     images, _ = _images()
     return Problem(
         name="autoencoder",
@@ -154,22 +168,34 @@ def autoencoder() -> Problem:
 
 
 def _teacher(widths: Sequence[int], rows: int, gain: float) -> tuple[np.ndarray, np.ndarray]:
-    """Normal inputs [N, I] and what a random tanh network makes of them, of mean 0 and variance 1 each, [N, K].
+    """Returns random inputs [N, I] and what a random tanh network computes from them, [N, K].
+
+    Inputs are standard normal. Outputs are scaled to mean 0 and variance 1 each.
 
     Args:
-      widths: of the inputs, the hidden layers and the outputs.
-      rows: N.
-      gain: deviation of a unit's weights, times the root of their number.
+      widths: number of inputs, hidden units of each layer, and outputs.
+      rows: number of rows N.
+      gain: standard deviation of a unit's weights, times the square root of their number.
     """
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(rows, widths[0]))
-    *hidden, last = (gain / np.sqrt(shape[0]) * rng.normal(size=shape) for shape in itertools.pairwise(widths))
-    outputs = functools.reduce(lambda units, weights: np.tanh(units @ weights), hidden, inputs) @ last
-    return inputs.astype(np.float32), ((outputs - outputs.mean(axis=0)) / outputs.std(axis=0)).astype(np.float32)
+
+    units = inputs  # [N, I]
+    shapes = itertools.pairwise(widths)
+    *hidden, last = [gain / np.sqrt(shape[0]) * rng.normal(size=shape) for shape in shapes]
+    for weights in hidden:
+        units = np.tanh(units @ weights)  # [N, units of the layer]
+    outputs = units @ last  # [N, K]
+
+    standardised = (outputs - outputs.mean(axis=0)) / outputs.std(axis=0)
+    return inputs.astype(np.float32), standardised.astype(np.float32)
 
 
 def regression() -> Problem:
-    """What a random network 16-32-32-4 computes, by 16-64-64-4; metric: the loss, in units of the targets' variance."""
+    """Regression on a random network 16-32-32-4 by one of 16-64-64-4.
+
+    The metric is the loss, in units of the variance of the targets.
+    """
     inputs, targets = _teacher((16, 32, 32, 4), rows=4096, gain=1.5)
     return Problem(
         name="regression",

@@ -1,4 +1,4 @@
-"""The optimizers that are compared: Keras' with a grid of learning rates each, K-FAC with its default arguments."""
+"""The optimizers that are compared: K-FAC with default arguments, and those of Keras with a grid of learning rates."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from baselines_acktr.kfac import Divergence, InlineInverter, Kfac, Objective
 
 
 class Trainer(NamedTuple):
-    """An optimizer at work on a model.
+    """An optimizer that is bound to a model.
 
     Attributes:
       update: `update(inputs, targets)` makes one update.
-      state: `state()` -> what updates have left behind in the optimizer, copied.
-      set_state: `set_state(state)` takes it back.
+      state: `state()` returns a copy of the optimizer's state.
+      set_state: `set_state(state)` restores it.
     """
 
     update: Callable[[np.ndarray, np.ndarray], Any]
@@ -28,11 +28,11 @@ class Trainer(NamedTuple):
 
 
 class Rival(NamedTuple):
-    """An optimizer and its grid.
+    """An optimizer and its grid of learning rates.
 
     Attributes:
-      start: `start(problem, model, learning_rate)` -> Trainer.
-      rates: learning rates that it is tuned over, ascending; None stands for its default.
+      start: `start(problem, model, learning_rate)` returns a Trainer.
+      rates: learning rates to try, ascending; None stands for the optimizer's default.
     """
 
     start: Callable[[Problem, keras.Model, Any], Trainer]
@@ -40,7 +40,10 @@ class Rival(NamedTuple):
 
 
 def start_kfac(problem: Problem, model: keras.Model, rate: None) -> Trainer:
-    """K-FAC at its defaults, but with inverses inline: then runs can be repeated, and their whole cost is counted."""
+    """Binds K-FAC with default arguments to a model.
+
+    Inverses are computed inline, so that runs can be repeated and their whole cost is counted.
+    """
     optimizer = Kfac(model, inverter=InlineInverter())
     divergence = Divergence(lambda inputs, targets: model(inputs), problem.family.mean_kl)
 
@@ -59,21 +62,26 @@ def start_kfac(problem: Problem, model: keras.Model, rate: None) -> Trainer:
 
 
 def start_keras(problem: Problem, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Trainer:
-    """An optimizer of Keras in a loop of its own, one graph for an update."""
+    """Binds an optimizer of Keras to a model. An update is a single graph."""
     optimizer.build(model.trainable_variables)
 
     @tf.function
     def update(inputs, targets):
         with tf.GradientTape() as tape:
             loss = problem.family.loss(targets, model(inputs))
-        gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+
+        values = [variable.value for variable in model.trainable_variables]
+        gradients = tape.gradient(loss, values)
         optimizer.apply(gradients, model.trainable_variables)
+
+    def state() -> list[np.ndarray]:
+        return [variable.numpy().copy() for variable in optimizer.variables]
 
     def set_state(arrays: list[np.ndarray]) -> None:
         for variable, array in zip(optimizer.variables, arrays, strict=True):
             variable.assign(array)
 
-    return Trainer(update, lambda: [variable.numpy().copy() for variable in optimizer.variables], set_state)
+    return Trainer(update, state, set_state)
 
 
 def _start_adam(problem: Problem, model: keras.Model, rate: float) -> Trainer:
@@ -89,8 +97,10 @@ def _start_sgd(problem: Problem, model: keras.Model, rate: float) -> Trainer:
 
 
 def _start_muon(problem: Problem, model: keras.Model, rate: float) -> Trainer:
-    """As Keras advises, the output layer, like all biases, is left to the AdamW within."""
-    return start_keras(problem, model, keras.optimizers.Muon(rate, exclude_layers=[model.layers[-1].name]))
+    """Binds Muon to a model. As Keras advises, its inner AdamW trains the output layer and all biases."""
+    output_layer = model.layers[-1].name
+    optimizer = keras.optimizers.Muon(rate, exclude_layers=[output_layer])
+    return start_keras(problem, model, optimizer)
 
 
 RIVALS = {
