@@ -432,7 +432,7 @@ def test_a_picture_in_a_dict_is_said_to_be_learned_as_a_vector(capsys):
 
 @pytest.mark.parametrize("name", [".x:Y-v0", "..:Y-v0"])
 def test_relative_modules_are_one_line(name):
-    with pytest.raises(UserError, match=r"cannot import module"):
+    with pytest.raises(UserError, match=r"module .*: must be the whole name, such as package.module"):
         make_vec_env(name, 1, 0)
 
 
