@@ -333,6 +333,7 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
     """Hyperparameters of `acktr_cont` (Wu et al. 2017, section 5 and appendix A)."""
 
     gamma: float = changed(DisjointConfig, "gamma", 0.995, source=TUNED)
+    lam: float = changed(DisjointConfig, "lam", 0.95, source=TUNED + "; " + BASELINES + ": 0.97")
     lr: float = option(1.0, "largest step eta_max of the policy, at first", source=TUNED, above=0)
     desired_kl: float = option(
         0.0,
