@@ -82,11 +82,11 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 20) -> dict[str, flo
 
     @tf.function
     def gradients_and_fisher(*batch):
-        with tf.GradientTape(persistent=True) as tape, tap_layers(optimizer.layers) as taps:
-            loss, log_likelihood, _ = model.objective(*batch)
+        with tf.GradientTape(persistent=True) as tape, tap_layers(optimizer.curvature.factorizations) as taps:
+            objective = model.objective(*batch)
         weights = [variable.value for variable in model.network.trainable_variables]
-        fisher = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
-        return tape.gradient(loss, weights), [gradient for gradient in fisher if gradient is not None]
+        fisher = tape.gradient(objective.log_likelihood, [tap.outputs for tap in taps])
+        return tape.gradient(objective.loss, weights), [gradient for gradient in fisher if gradient is not None]
 
     def full(*batch):
         return optimizer.differentiate(model.objective, *batch)

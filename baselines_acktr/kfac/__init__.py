@@ -14,14 +14,8 @@ from baselines_acktr.kfac.fisher import (
     gaussian_kl,
     gaussian_log_likelihood,
 )
-from baselines_acktr.kfac.inverses import (
-    INVERTERS,
-    BackgroundInverter,
-    CholeskyForm,
-    EigenForm,
-    InlineInverter,
-    NoInverseError,
-)
+from baselines_acktr.kfac.forms import CholeskyForm, EigenForm
+from baselines_acktr.kfac.inverses import INVERTERS, BackgroundInverter, InlineInverter, NoInverseError
 from baselines_acktr.kfac.keras_model import KfacModel
 from baselines_acktr.kfac.optimizer import Kfac, Objective
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from baselines_acktr.kfac.blocks import KroneckerBlock
-from baselines_acktr.kfac.factors import join
 from baselines_acktr.kfac.graphs import Graphs
 from baselines_acktr.kfac.quadratic_model import KlParts, Tangents, Vector, inner_product
 
@@ -62,7 +61,7 @@ class BatchFisher:
         matrices, start = [], 0
         for block in self._blocks:
             end = start + len(block.weights)
-            matrices.append(join(tensors[start:end]))
+            matrices.append(block.join(tensors[start:end]))
             start = end
         return matrices
 
@@ -159,5 +158,6 @@ def _parts(model: _Model, tangents: Tangents, *batch: Any) -> tuple[KlParts, tf.
 
 
 def _gradient(tape: tf.GradientTape, target: Any, sources: Any, output_gradients: Any = None) -> Any:
-    """What `GradientTape.gradient` gives, with zeros where a source has no influence."""
-    return tape.gradient(target, sources, output_gradients, tf.UnconnectedGradients.ZERO)
+    """What `GradientTape.gradient` gives, dense, with zeros where a source has no influence."""
+    gradients = tape.gradient(target, sources, output_gradients, tf.UnconnectedGradients.ZERO)
+    return [tf.convert_to_tensor(gradient) for gradient in gradients]

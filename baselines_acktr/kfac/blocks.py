@@ -5,30 +5,41 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from baselines_acktr.kfac.factors import join, split
-from baselines_acktr.kfac.inverses import Form
+from baselines_acktr.kfac.forms import Form, form_for
+from baselines_acktr.kfac.layers import Factorization
 
 
 class KroneckerBlock:
-    """Running averages, inverses and momentum of one layer with weights W [I, O].
+    """Running averages, inverses and momentum of weights W [I, O], or [G, I, O], of one layer.
 
     Attributes:
-      layer: the Keras layer; `name` is unique in the optimizer.
-      averages: running sums of the factors (A [I, I], S [O, O]), biased towards their start at zero.
+      name: unique in the optimizer.
+      factorization: whose weights these are, and how their Fisher is factored.
+      weights: their values.
+      dtype: of the block's own tensors, whatever that of the weights is.
+      averages: running sums of the factors A and S, biased towards their start at zero.
+      form: how the factors are damped and inverted.
       tensors: what `form` computed from the factors last.
-      velocity: the momentum accumulator [I, O].
+      velocity: the momentum accumulator, in the shape of W.
     """
 
-    def __init__(self, name: str, layer: keras.layers.Layer, form: Form) -> None:
-        self.name, self.layer, self.form = name, layer, form
-        self.weights = [variable.value for variable in layer.trainable_variables]
-        rows, columns = join(self.weights).shape
-        self.averages = [self._zeros((rows, rows), "a"), self._zeros((columns, columns), "s")]
-        self.tensors = [self._zeros(shape, f"inverse{i}") for i, shape in enumerate(form.shapes(rows, columns))]
-        self.velocity = self._zeros((rows, columns), "velocity")
+    def __init__(self, name: str, factorization: Factorization, form: Form, dtype: tf.DType) -> None:
+        self.name, self.factorization, self.dtype = name, factorization, dtype
+        self.weights = [variable.value for variable in factorization.variables]
+        a_shape, s_shape = factorization.factor_shapes
+        self.form = form_for(form, a_shape, s_shape)
+        self.averages = [self._zeros(a_shape, "a"), self._zeros(s_shape, "s")]
+        shapes = self.form.shapes(a_shape[-1], s_shape[-1])
+        self.tensors = [self._zeros(shape, f"inverse{i}") for i, shape in enumerate(shapes)]
+        self.velocity = self._zeros(self.join(self.weights).shape, "velocity")
+
+    @property
+    def layer(self) -> keras.layers.Layer:
+        """The Keras layer."""
+        return self.factorization.layer
 
     def _zeros(self, shape: tuple[int, ...], name: str) -> tf.Variable:
-        return tf.Variable(tf.zeros(shape, self.weights[0].dtype), trainable=False, name=f"{self.name}/{name}")
+        return tf.Variable(tf.zeros(shape, self.dtype), trainable=False, name=f"{self.name}/{name}")
 
     @property
     def variables(self) -> dict[str, tf.Variable]:
@@ -42,14 +53,21 @@ class KroneckerBlock:
             average.assign(decay * average + (1 - decay) * factor)
 
     def precondition(self, gradient: tf.Tensor) -> tf.Tensor:
-        """The natural-gradient direction [I, O] of a gradient [I, O]."""
+        """The natural-gradient direction of a gradient, both in the shape of W."""
         return self.form.precondition(gradient, *self.tensors)
 
+    def join(self, tensors: list[tf.Tensor]) -> tf.Tensor:
+        """Joins the weights (or their gradients), in their order, to a matrix W."""
+        return self.factorization.join([tf.cast(tensor, self.dtype) for tensor in tensors])
+
     def split(self, matrix: tf.Tensor) -> list[tf.Tensor]:
-        """The parts of a matrix [I, O] in the shapes of the layer's weights."""
-        return split(self.layer, matrix)
+        """The parts of a matrix W in the shapes of the weights."""
+        parts = self.factorization.split(matrix)
+        return [tf.cast(part, weight.dtype) for part, weight in zip(parts, self.weights, strict=True)]
 
     def move(self, step: tf.Tensor) -> None:
-        """Subtracts `step` [I, O] from the layer's weights."""
-        for weight, part in zip(self.weights, self.split(step), strict=True):
-            weight.assign_sub(part)
+        """Subtracts `step`, of the shape of W, from the weights, and sees to their constraints."""
+        for variable, part in zip(self.factorization.variables, self.split(step), strict=True):
+            variable.value.assign_sub(part)
+            if variable.constraint is not None:
+                variable.value.assign(variable.constraint(variable.value))

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 
-import keras
 import tensorflow as tf
 
 from baselines_acktr.kfac.blocks import KroneckerBlock
-from baselines_acktr.kfac.distributed import Group, SharedInverter
-from baselines_acktr.kfac.factors import kronecker_factors
-from baselines_acktr.kfac.inverses import Factors, Form, Inverter, NoInverseError, Refresh, Snapshot
+from baselines_acktr.kfac.distributed import Group, SharedInverter, symmetric, triangle
+from baselines_acktr.kfac.factors import Sampling
+from baselines_acktr.kfac.forms import Form
+from baselines_acktr.kfac.inverses import Factors, Inverter, NoInverseError, Refresh, Snapshot
+from baselines_acktr.kfac.layers import Factorization, Tap
 from baselines_acktr.kfac.numbers import Number
-from baselines_acktr.kfac.taps import Tap
 
 EARLY = 10  # the first EARLY intervals have factors in every update; see `Curvature.refresh` for the inverses
 _LOG = logging.getLogger(__name__)
@@ -32,13 +32,13 @@ class Curvature:
     """The Kronecker factors of a model's layers and their damped inverses.
 
     Attributes:
-      layers, blocks: the layers, and the state of each, in the same order. Vectors here are lists with a matrix [I, O]
-        for each of them.
+      factorizations, blocks: whose weights, and the state of each, in the same order. Vectors here are lists with a
+        matrix W for each of them.
       decay: of the running averages.
       inverter: where inverses are computed.
 
     Args:
-      layers: Keras layers that K-FAC supports (see `taps.supported_layers`).
+      factorizations: how the Fisher of a model's weights is factored (see `taps.factorizations`).
       decay: of the running averages, at least 0 and below 1.
       factor_interval: updates from one estimate of the factors to the next; the first ones all have one.
       inverse_interval: updates from one snapshot of the factors to the next; fewer at the start, where the averages
@@ -54,7 +54,7 @@ class Curvature:
 
     def __init__(
         self,
-        layers: list[keras.layers.Layer],
+        factorizations: list[Factorization],
         *,
         decay: float,
         factor_interval: int,
@@ -65,17 +65,21 @@ class Curvature:
         draws: tf.random.Generator,
         group: Group | None,
     ) -> None:
-        self.layers, self.form, self.max_sites = layers, form, max_sites
+        self.factorizations, self.form = factorizations, form
+        self.max_sites = max_sites
         self.factor_interval, self.inverse_interval = factor_interval, inverse_interval
-        self.blocks = [KroneckerBlock(f"{i}-{type(layer).__name__}", layer, form) for i, layer in enumerate(layers)]
-        self.dtype = self.blocks[0].weights[0].dtype
+        self.dtype = factorizations[0].variables[0].value.dtype
+        self.blocks = [
+            KroneckerBlock(f"{i}-{type(one.layer).__name__}", one, form, self.dtype)
+            for i, one in enumerate(factorizations)
+        ]
         self.decay = decay
         self._draws = draws
 
         self.inverter = inverter
         if group is not None:
-            sizes = [(block.averages[0].shape[0], block.averages[1].shape[0]) for block in self.blocks]
-            self.inverter = SharedInverter(inverter, group, form, sizes, self.dtype.as_numpy_dtype)
+            shapes = [one.factor_shapes for one in factorizations]
+            self.inverter = SharedInverter(inverter, group, form, shapes, self.dtype.as_numpy_dtype)
 
         self._total_weight = tf.Variable(0, dtype=self.dtype, trainable=False)
         self._skipped_statistics, self._bad_factor = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
@@ -88,23 +92,44 @@ class Curvature:
         """Whether the update after `step` others is one that estimates the factors."""
         return step < EARLY * self.factor_interval or step % self.factor_interval == 0
 
-    def factors(self, taps: list[Tap], gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
-        """A [I, I] and S [O, O] of every layer on one batch, one after the other.
+    def factors(
+        self,
+        taps: list[Tap],
+        gradients: list[tf.Tensor | None],
+        rows: tf.Tensor | None = None,
+        row_weights: tf.Tensor | None = None,
+    ) -> list[tf.Tensor]:
+        """A and S of every block on one batch, one after the other.
 
         Args:
           taps: the calls of the layers.
           gradients: of the sampled log-likelihood at the outputs of each call; None where it does not depend on them.
+          rows: how many rows that is the sum of; scalar. None: as many as each layer was called on.
+          row_weights: how much each of them counts, [B]; None: all the same.
 
         Raises:
           ValueError: if it does not depend on a layer at all.
         """
+        pairs = [pair for pair in zip(taps, gradients, strict=True) if pair[1] is not None]
+        called = [tf.shape(gradient)[0] for tap, gradient in pairs if tap.inputs is not None]
+        sampling = Sampling(self.max_sites, self._draws, rows, row_weights, called[0] if called else None)
         found: list[tf.Tensor] = []
-        for layer in self.layers:
-            calls = [(t, g) for t, g in zip(taps, gradients, strict=True) if t.layer is layer and g is not None]
+        for one in self.factorizations:
+            calls = [(tap, gradient) for tap, gradient in pairs if tap.factorization is one]
             if not calls:
-                raise ValueError(f"the sampled log-likelihood does not depend on layer {layer.name!r}")
-            found += kronecker_factors([t for t, _ in calls], [g for _, g in calls], self.max_sites, self._draws)
+                raise ValueError(f"the sampled log-likelihood does not depend on layer {one.layer.name!r}")
+            found += [tf.cast(factor, self.dtype) for factor in one.factors(calls, sampling)]
         return found
+
+    def pack(self, factors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Factors without what symmetric matrices say twice, to be sent to other ranks."""
+        return [triangle(factor) if len(factor.shape) > 1 else factor for factor in factors]
+
+    def unpack(self, packed: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Inverse of `pack`."""
+        averages = [average for block in self.blocks for average in block.averages]
+        pairs = zip(packed, averages, strict=True)
+        return [symmetric(part) if len(average.shape) > 1 else part for part, average in pairs]
 
     def observe(self, factors: list[tf.Tensor]) -> None:
         """Takes a batch's factors into the running averages, unless one of them is not finite; part of a graph."""
@@ -184,7 +209,8 @@ class Curvature:
         total = tf.zeros((), self.dtype)
         for block, matrix in zip(self.blocks, vector, strict=True):
             a, s = (average / self._total_weight for average in block.averages)
-            total += tf.reduce_sum(matrix * tf.matmul(a, tf.matmul(matrix, s)))
+            right = tf.matmul(matrix, s) if len(s.shape) > 1 else matrix * s
+            total += tf.reduce_sum(matrix * (tf.matmul(a, right) if len(a.shape) > 1 else a[:, None] * right))
         return total
 
     # -- what it did, and state ---------------------------------------------------------------------------------------
@@ -201,7 +227,7 @@ class Curvature:
     def last_bad_factor(self) -> str:
         """The factor that was not finite last, and its layer's name."""
         layer, factor = divmod(int(self._bad_factor), 2)
-        return f"factor {'AS'[factor]} of layer {self.layers[layer].name!r}"
+        return f"factor {'AS'[factor]} of layer {self.blocks[layer].layer.name!r}"
 
     def variables(self) -> dict[str, tf.Variable]:
         """Every variable that updates change but the momentum, by its name in a checkpoint."""

@@ -15,7 +15,8 @@ from typing import Any, Protocol, final
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.kfac.inverses import Form, Inverter, Refresh, Snapshot
+from baselines_acktr.kfac.forms import Form, form_for
+from baselines_acktr.kfac.inverses import Inverter, Refresh, Snapshot
 
 
 class Group(Protocol):
@@ -72,18 +73,19 @@ def _composition(apply: Callable, differentiate: Callable, *batch: Any) -> Any:
 
 
 def triangle(matrix: tf.Tensor) -> tf.Tensor:
-    """The upper triangle of a symmetric matrix [D, D], as a vector [D (D + 1) / 2]."""
-    size = matrix.shape[0]
+    """The upper triangle of symmetric matrices [..., D, D], as vectors [..., D (D + 1) / 2]."""
+    *others, size, _ = matrix.shape
     rows, columns = np.triu_indices(size)
-    return tf.gather(tf.reshape(matrix, [-1]), tf.constant(rows * size + columns, tf.int32))
+    return tf.gather(tf.reshape(matrix, [*others, -1]), tf.constant(rows * size + columns, tf.int32), axis=-1)
 
 
 def symmetric(vector: tf.Tensor) -> tf.Tensor:
     """Inverse of `triangle`."""
-    size = int((8 * vector.shape[0] + 1) ** 0.5) // 2
+    length = vector.shape[-1]
+    size = int((8 * length + 1) ** 0.5) // 2
     upper = np.zeros((size, size), np.int32)
-    upper[np.triu_indices(size)] = np.arange(vector.shape[0])
-    return tf.gather(vector, tf.constant(upper + np.triu(upper, 1).T))
+    upper[np.triu_indices(size)] = np.arange(length)
+    return tf.gather(vector, tf.constant(upper + np.triu(upper, 1).T), axis=-1)
 
 
 class OwnRows:
@@ -133,15 +135,23 @@ class SharedInverter(Inverter):
       own: inverts this rank's layers.
       group: the ranks.
       form: of the inverses.
-      sizes: rows and columns of each layer's weights.
+      shapes: of the factors A and S of each layer.
       dtype: of the weights.
     """
 
-    def __init__(self, own: Inverter, group: Group, form: Form, sizes: Sequence[tuple[int, int]], dtype: Any) -> None:
+    def __init__(
+        self,
+        own: Inverter,
+        group: Group,
+        form: Form,
+        shapes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+        dtype: Any,
+    ) -> None:
         self._own_inverter, self._group, self._dtype = own, group, np.dtype(dtype)
         self.immediate = own.immediate
-        self._lengths = [sum(math.prod(shape) for shape in form.shapes(*size)) for size in sizes]
-        self._owners = owners([form.cost(*size) for size in sizes], group.size)
+        forms = [(form_for(form, a, s), a[-1], s[-1]) for a, s in shapes]
+        self._lengths = [sum(math.prod(shape) for shape in one.shapes(*size)) for one, *size in forms]
+        self._owners = owners([one.cost(*size) for one, *size in forms], group.size)
         self._counts = [sum(self._lengths[i] for i in self._layers_of(rank)) for rank in range(group.size)]
         self._step: int | None = None  # of the snapshot that is being worked on
         self._part: Refresh | None = None

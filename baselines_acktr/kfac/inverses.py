@@ -1,8 +1,8 @@
-"""Damped inverses of the Kronecker factors, and the two places where they are computed.
+"""The two places where the damped inverses of the Kronecker factors are computed.
 
-A *form* says what is computed from the factors and how it preconditions a gradient. An *inverter* says where: inline,
-or on a background thread fed by a queue of depth 1. All of this runs on the host, in NumPy and LAPACK; the results go
-back to whatever device the optimizer's variables live on.
+A *form* (`kfac.forms`) says what is computed from the factors and how it preconditions a gradient. An *inverter* says
+where: inline, or on a background thread fed by a queue of depth 1. All of this runs on the host, in NumPy and LAPACK;
+the results go back to whatever device the optimizer's variables live on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 from threadpoolctl import ThreadpoolController
 
-from baselines_acktr.kfac.lapack import NotPositiveDefiniteError, spd_inverse
+from baselines_acktr.kfac.forms import Form, form_for
+from baselines_acktr.kfac.lapack import NotPositiveDefiniteError
 
 
 class NoInverseError(ArithmeticError):
@@ -26,7 +27,7 @@ class NoInverseError(ArithmeticError):
 
 
 class Factors(NamedTuple):
-    """Unbiased running averages of one layer: `a` [I, I] and `s` [O, O]."""
+    """Unbiased running averages of one block, in the shapes of its factors: `a` [I, I] and `s` [O, O], as a rule."""
 
     name: str
     a: tf.Tensor
@@ -55,123 +56,6 @@ class Refresh(NamedTuple):
     failure: str = ""
 
 
-class Form(abc.ABC):
-    """What is computed from a layer's factors, and how that preconditions a gradient."""
-
-    @abc.abstractmethod
-    def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
-        """Shapes of the tensors for a layer with weights [rows, columns]."""
-
-    @abc.abstractmethod
-    def cost(self, rows: int, columns: int) -> float:
-        """About how long `invert` takes for such a layer, in any unit."""
-
-    @abc.abstractmethod
-    def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
-        """The tensors for factors a [I, I] and s [O, O]; raises NotPositiveDefiniteError."""
-
-    @abc.abstractmethod
-    def precondition(self, gradient: tf.Tensor, *tensors: tf.Tensor) -> tf.Tensor:
-        """The natural-gradient direction [I, O] of a gradient [I, O]."""
-
-
-def _mean_diagonal(matrix: np.ndarray) -> float:
-    return max(float(np.trace(matrix)) / len(matrix), 1e-12)
-
-
-def _damped(matrix: np.ndarray, shift: float) -> np.ndarray:
-    """The matrix [D, D] plus a multiple of the identity, in the matrix's type."""
-    return matrix + (shift * np.eye(len(matrix))).astype(matrix.dtype)
-
-
-@final
-class CholeskyForm(Form):
-    """Factored Tikhonov damping (Martens & Grosse 2015, section 6.3), each damped factor inverted by Cholesky.
-
-    U = (A + pi sqrt(lambda) I)^-1 V (S + sqrt(lambda) / pi I)^-1,  pi^2 = (tr A / dim A) / (tr S / dim S)
-
-    Where a factor is a single number, A = [a] or S = [s], no split is needed: U = (a S + lambda I)^-1 V exactly.
-    """
-
-    def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
-        return [(rows, rows), (columns, columns)]
-
-    def cost(self, rows: int, columns: int) -> float:
-        return rows**3 + columns**3
-
-    def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
-        if len(a) == 1:
-            return np.ones_like(a), spd_inverse(_damped(a[0, 0] * s, damping))
-        if len(s) == 1:
-            return spd_inverse(_damped(s[0, 0] * a, damping)), np.ones_like(s)
-        pi = np.sqrt(_mean_diagonal(a) / _mean_diagonal(s))
-        return spd_inverse(_damped(a, pi * np.sqrt(damping))), spd_inverse(_damped(s, np.sqrt(damping) / pi))
-
-    def precondition(self, gradient: tf.Tensor, *tensors: tf.Tensor) -> tf.Tensor:
-        a_inverse, s_inverse = tensors
-        return tf.matmul(a_inverse, tf.matmul(gradient, s_inverse))
-
-
-@final
-class EigenForm(Form):
-    """Damping of the product in its eigenbasis, as in the OpenAI Baselines implementation of ACKTR.
-
-    U = Q_A [(Q_A^T V Q_S) / (a_i s_j + lambda)] Q_S^T  with A = Q_A diag(a) Q_A^T and S = Q_S diag(s) Q_S^T.
-    Where no eigenvalues are left out this is the exact solve with A (x) S + lambda I.
-
-    Args:
-      rank: of an `a` at least 4 times as large, only so many of the largest eigenvalues are computed, by a randomized
-        range finder (Halko et al. 2011, algorithm 4.4), and the others are replaced by their mean; 0: never.
-    """
-
-    def __init__(self, rank: int = 256) -> None:
-        self.rank = rank
-
-    def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
-        kept = self._kept(rows)
-        return [(rows, kept), (columns, columns), (kept, columns), (columns,)]
-
-    def cost(self, rows: int, columns: int) -> float:
-        kept = self._kept(rows)
-        return rows**2 * kept + columns**3
-
-    def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
-        for matrix in (a, s):
-            if not np.isfinite(matrix).all():
-                raise NotPositiveDefiniteError("not finite")
-        kept = self._kept(len(a))
-        a_values, a_vectors = np.linalg.eigh(a) if kept == len(a) else _largest_eigenpairs(a, kept)
-        s_values, s_vectors = np.linalg.eigh(s)
-        a_values, s_values = np.maximum(a_values, 0), np.maximum(s_values, 0)
-        outside = np.zeros(len(s))
-        if kept < len(a):
-            others = max(np.trace(a) - a_values.sum(), 0) / (len(a) - kept)
-            outside = 1 / (others * s_values + damping)
-        inside = 1 / (np.outer(a_values, s_values) + damping) - outside
-        return a_vectors, s_vectors, inside.astype(a.dtype), outside.astype(a.dtype)
-
-    def precondition(self, gradient: tf.Tensor, *tensors: tf.Tensor) -> tf.Tensor:
-        a_vectors, s_vectors, inside, outside = tensors
-        rotated = tf.matmul(gradient, s_vectors)
-        within = tf.matmul(a_vectors, tf.matmul(a_vectors, rotated, transpose_a=True) * inside)
-        return tf.matmul(within + rotated * outside, s_vectors, transpose_b=True)
-
-    def _kept(self, size: int) -> int:
-        return self.rank if 0 < 4 * self.rank <= size else size
-
-
-def _largest_eigenpairs(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """About the largest eigenvalues [count] and their eigenvectors [D, count] of a symmetric matrix [D, D].
-
-    The same matrix gives the same result.
-    """
-    basis = np.random.default_rng(0).standard_normal((len(matrix), count), dtype=matrix.dtype)
-    for _ in range(2):
-        basis, _ = np.linalg.qr(matrix @ basis)
-    values, vectors = np.linalg.eigh(basis.T @ (matrix @ basis))
-    return values, basis @ vectors
-
-
 _INVERTING = threading.Lock()
 
 
@@ -195,7 +79,7 @@ def _invert_each(snapshot: Snapshot, form: Form, damping: float) -> Refresh:
     parts = []
     for name, a, s in snapshot.factors:
         try:
-            arrays = form.invert(a.numpy(), s.numpy(), damping)
+            arrays = form_for(form, a.shape, s.shape).invert(a.numpy(), s.numpy(), damping)
         except (NotPositiveDefiniteError, np.linalg.LinAlgError) as error:
             return Refresh(snapshot.step, None, f"layer {name!r}: {error}")
         part = _joined(arrays)

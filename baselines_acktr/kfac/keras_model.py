@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
+from keras.src.models.functional import Functional
+from keras.src.saving.keras_saveable import KerasSaveable
 
+from baselines_acktr.kfac import terms
+from baselines_acktr.kfac.arguments import real_number, whole_number
 from baselines_acktr.kfac.batch_fisher import Divergence
-from baselines_acktr.kfac.fisher import (
-    bernoulli_kl,
-    bernoulli_log_likelihood,
-    categorical_kl,
-    categorical_log_likelihood,
-    gaussian_kl,
-    gaussian_log_likelihood,
-)
+from baselines_acktr.kfac.likelihoods import KNOWN, SiteLikelihood, site_likelihood
 from baselines_acktr.kfac.optimizer import Kfac, Objective
-from baselines_acktr.kfac.taps import supported_layers
+from baselines_acktr.kfac.taps import factorizations, layers_of
 
 LogLikelihood = Callable[[tf.Tensor, Any], tf.Tensor]
 
@@ -37,177 +35,306 @@ class Likelihood(NamedTuple):
     mean_kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None
 
 
-def _terms(outputs: tf.Tensor, classes: bool) -> int:
-    """How many terms a row's loss is the mean of."""
-    return math.prod(outputs.shape[1:-1] if classes else outputs.shape[1:])
-
-
-def _categorical(from_logits: bool) -> Likelihood:
-    def logits(outputs: tf.Tensor) -> tf.Tensor:
-        return outputs if from_logits else _log(outputs)
-
-    def log_likelihood(outputs: tf.Tensor, generator: Any) -> tf.Tensor:
-        return categorical_log_likelihood(logits(outputs), generator) / math.sqrt(_terms(outputs, classes=True))
-
-    return Likelihood(log_likelihood, lambda old, new: categorical_kl(logits(old), logits(new)))
-
-
-def _bernoulli(from_logits: bool) -> Likelihood:
-    def logits(outputs: tf.Tensor) -> tf.Tensor:
-        return outputs if from_logits else _log(outputs) - _log(1 - outputs)
-
-    def log_likelihood(outputs: tf.Tensor, generator: Any) -> tf.Tensor:
-        return bernoulli_log_likelihood(logits(outputs), generator) / math.sqrt(_terms(outputs, classes=False))
-
-    def mean_kl(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-        return bernoulli_kl(logits(old), logits(new)) / _terms(old, classes=False)
-
-    return Likelihood(log_likelihood, mean_kl)
-
-
-def _gaussian(from_logits: bool) -> Likelihood:
-    def sigma(outputs: tf.Tensor) -> float:
-        return math.sqrt(_terms(outputs, classes=False) / 2)
-
-    return Likelihood(
-        lambda outputs, generator: gaussian_log_likelihood(outputs, generator, sigma(outputs)),
-        lambda old, new: gaussian_kl(old, new, sigma(old)),
-    )
-
-
-def _log(probabilities: tf.Tensor) -> tf.Tensor:
-    return tf.math.log(tf.maximum(probabilities, keras.config.epsilon()))
-
-
-_LIKELIHOODS: dict[Any, Callable[[bool], Likelihood]] = {
-    keras.losses.CategoricalCrossentropy: _categorical,
-    keras.losses.SparseCategoricalCrossentropy: _categorical,
-    keras.losses.BinaryCrossentropy: _bernoulli,
-    keras.losses.MeanSquaredError: _gaussian,
-    keras.losses.categorical_crossentropy: _categorical,
-    keras.losses.sparse_categorical_crossentropy: _categorical,
-    keras.losses.binary_crossentropy: _bernoulli,
-    keras.losses.mean_squared_error: _gaussian,
-}
-
-
 def likelihood_of(loss: str | keras.Loss | Callable) -> Likelihood:
     """The likelihood whose Fisher is the generalized Gauss-Newton matrix of a mean over rows of `loss`.
 
     Where a row's loss is a mean over M terms, its Fisher is divided by M, too.
 
     Args:
-      loss: a cross-entropy or mean squared error of Keras, by name, function or object.
+      loss: one of those in `likelihoods`, by name, function or object.
 
     Raises:
-      ValueError: for another loss, with those that are supported, or one that is not a mean or whose classes are not
-        on the last axis.
+      ValueError: for another loss, with those that are known, or one that is not a mean.
     """
     found = keras.losses.get(loss)
-    likelihood = _LIKELIHOODS.get(type(found) if isinstance(found, keras.Loss) else found)
+    likelihood = site_likelihood(found)
     if likelihood is None:
-        raise ValueError(
-            f"loss={loss!r}: has no likelihood here; must be (sparse_)categorical_crossentropy, binary_crossentropy or "
-            "mean_squared_error, or come with log_likelihood"
-        )
-    config = found.get_config() if isinstance(found, keras.Loss) else {}
-    if (axis := getattr(found, "_fn_kwargs", {}).get("axis", -1)) != -1:
-        raise ValueError(f"loss={loss!r}: its classes are on axis {axis}; must be on the last one, -1")
-    if (reduction := config.get("reduction", "sum_over_batch_size")) != "sum_over_batch_size":
+        raise ValueError(f"loss={loss!r}: has no likelihood here; must be one of {KNOWN}, or come with log_likelihood")
+    reduction = getattr(found, "reduction", "sum_over_batch_size")
+    if reduction != "sum_over_batch_size":
         raise ValueError(f"loss={loss!r}: its reduction is {reduction!r}; must be 'sum_over_batch_size'")
-    return likelihood(config.get("from_logits", False))
+    return _of_rows(likelihood)
+
+
+def _of_rows(likelihood: SiteLikelihood) -> Likelihood:
+    def log_likelihood(outputs: tf.Tensor, generator: Any) -> tf.Tensor:
+        sites = likelihood.draw(outputs, generator)  # [B, ...]
+        count = tf.cast(tf.size(sites) / tf.shape(sites)[0], sites.dtype)
+        return tf.reduce_sum(sites) / tf.sqrt(count)
+
+    return Likelihood(log_likelihood, lambda old, new: tf.reduce_mean(likelihood.kl(old, new)))
+
+
+class KfacState(KerasSaveable):
+    """What a model's files keep of its `Kfac`: factors, inverses, momentum, damping, counters, random generator."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def _obj_type(self) -> str:
+        return "Optimizer"
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes them, where the model is compiled with a `Kfac`."""
+        if isinstance(self._optimizer, Kfac):
+            for name, array in self._optimizer.state().items():
+                store[name.replace("/", ":")] = array
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads them, where the model is compiled with a `Kfac` and the file has them."""
+        names = list(store.keys())
+        if not isinstance(self._optimizer, Kfac) or not names:
+            return
+        try:
+            self._optimizer.set_state({name.replace(":", "/"): np.asarray(store[name]) for name in names})
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"the file's state of Kfac is that of another model or other arguments: {error}"
+            ) from error
 
 
 @keras.saving.register_keras_serializable("baselines_acktr")
 class KfacModel(keras.Model):
-    """A functional Keras model that `Kfac` trains in `fit` and `train_on_batch`; else a `keras.Model` as any other.
+    """A Keras model that `Kfac` trains in `fit` and `train_on_batch`; else a `keras.Model` as any other.
 
-        model = KfacModel(inputs, outputs)
+        model = KfacModel(inputs, outputs)     # functional
+        model = KfacModel(another_model)       # around a model of any kind, with its layers and weights
+        class Mine(KfacModel): ...             # with a `call`, as with `keras.Model`
+
         with Kfac(model) as optimizer:
             model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
             model.fit(images, labels, epochs=10)
 
-    `KfacModel(sequential.inputs[0], sequential.outputs[0])` has the layers and weights of a `Sequential`. `save`, into
-    a .keras file, writes architecture and weights, not the optimizer: compile a loaded model with a new one.
+    Its files (.keras, .weights.h5) keep the optimizer's state, too, so a loaded model trains on as if nothing had
+    happened; a legacy .h5 keeps architecture and weights alone.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is KfacModel and len(args) == 1 and not kwargs.keys() & {"inputs", "outputs"}:
+            if not isinstance(args[0], keras.Model):
+                raise TypeError(f"model={args[0]!r}: must be a Keras model, or inputs and outputs of one")
+            return super().__new__(WrappedKfacModel)
+        is_functional = len(args) == 2 or kwargs.keys() >= {"inputs", "outputs"} or (args and "outputs" in kwargs)
+        return super().__new__(FunctionalKfacModel if cls is KfacModel and is_functional else cls)
 
     def compile(
         self,
-        optimizer: Kfac,
-        loss: str | keras.Loss | Callable,
-        metrics: list | None = None,
-        weighted_metrics: list | None = None,
+        optimizer: Kfac | str = "kfac",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = "auto",
+        auto_scale_loss: bool = True,
+        *,
         log_likelihood: LogLikelihood | None = None,
         mean_kl: Callable[[Any, Any], tf.Tensor] | None = None,
     ) -> None:
-        """Sets what `fit` does.
+        """Sets what `fit` does; arguments as for `keras.Model.compile`, in its order.
 
-        The curvature is the generalized Gauss-Newton matrix of the loss (Martens & Grosse 2015, section 6.2), with all
-        rows weighted alike and without penalties of layers: K-FAC's factors are estimated from targets that the model
-        itself draws, and the step is the minimum of the batch's exact quadratic model in a few directions. So a
+        The curvature is the generalized Gauss-Newton matrix of the loss (Martens & Grosse 2015, section 6.2), with its
+        weights, masks and reductions, without penalties of layers: K-FAC's factors are estimated from targets that the
+        model itself draws, and the step is the minimum of the batch's exact quadratic model in a few directions. So a
         learning rate of 1 is a whole step of that model, and `delta` is in the units of the loss.
 
         Args:
-          optimizer: made of this model.
-          loss: as for `likelihood_of`; with `log_likelihood` any, and of any number of outputs.
-          metrics: as for `keras.Model.compile`.
-          weighted_metrics: as for `keras.Model.compile`.
-          log_likelihood: as in `Likelihood`, of all outputs; None: that of the loss.
-          mean_kl: as in `Likelihood`, of all outputs; None: that of the loss, and where `log_likelihood` is given
+          optimizer: a `Kfac` of this model; "kfac" makes one with its default arguments.
+          loss: any of Keras' or of your own, one for each output. What has no likelihood here (see `likelihoods`)
+            enters by its own second derivative.
+          loss_weights: at least 0.
+          metrics, weighted_metrics: as in Keras.
+          run_eagerly: whether an update runs operation by operation, to be debugged.
+          steps_per_execution: updates between two calls of the callbacks for batches.
+          jit_compile: "auto" or False: an update is no XLA graph.
+          auto_scale_loss: without effect, as mixed_float16 is refused.
+          log_likelihood: as in `Likelihood`, of all outputs; None: what the loss says.
+          mean_kl: as in `Likelihood`, of all outputs; None: what the loss says, and where `log_likelihood` is given
             alone there is none: then K-FAC's own model says how far a step goes.
 
         Raises:
           TypeError: if the optimizer is not a `Kfac`.
-          ValueError: if it is another model's, if a likelihood is missing, and as for `likelihood_of`.
+          ValueError: if it is another model's, or an argument is out of range.
         """
-        if not isinstance(optimizer, Kfac):
-            raise TypeError(f"optimizer={optimizer!r}: must be a Kfac of this model")
-        if optimizer.layers != supported_layers(self):
-            raise ValueError(f"optimizer: trains other layers than {self.name!r} has; must be a Kfac of this model")
-        if log_likelihood is None and len(self.outputs) != 1:
-            raise ValueError(
-                f"loss={loss!r}: {self.name!r} has {len(self.outputs)} outputs; must have one, or come with "
-                "log_likelihood"
-            )
-        likelihood = Likelihood(log_likelihood, mean_kl) if log_likelihood else likelihood_of(loss)
-        self._log_likelihood: LogLikelihood = likelihood.log_likelihood
-        self._mean_kl: Callable | None = likelihood.mean_kl
-        super().compile(None, loss, metrics=metrics, weighted_metrics=weighted_metrics, jit_compile=False)
-        self.optimizer = optimizer
+        optimizer = Kfac(self) if optimizer == "kfac" else optimizer
+        self._check_optimizer(optimizer)
+        if jit_compile not in ("auto", False):
+            raise ValueError(f"jit_compile={jit_compile!r}: K-FAC's update is no XLA graph; must be 'auto' or False")
+        if mean_kl is not None and log_likelihood is None:
+            raise ValueError("mean_kl: must come with log_likelihood")
+        _check_loss(loss, loss_weights, log_likelihood is not None)
+        self._steps = whole_number("steps_per_execution", steps_per_execution, 1)
+        self._given = Likelihood(log_likelihood, mean_kl) if log_likelihood else None
+        super().compile(
+            None,
+            loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=bool(run_eagerly),
+            steps_per_execution=self._steps,
+            jit_compile=False,
+        )
+        self.optimizer: Any = optimizer
 
-    def get_compile_config(self) -> None:
-        """None: a `Kfac` belongs to one model and owns a thread."""
+    def _check_optimizer(self, optimizer: Any) -> None:
+        if not isinstance(optimizer, Kfac):
+            raise TypeError(f"optimizer={optimizer!r}: must be a Kfac of this model, or 'kfac'")
+        if optimizer.layers != layers_of(factorizations(self)):
+            raise ValueError(f"optimizer: trains other layers than {self.name!r} has; must be a Kfac of this model")
+        if any(layer.compute_dtype == "float16" for layer in optimizer.layers):
+            raise ValueError("dtype='mixed_float16': K-FAC does not scale the loss; must be mixed_bfloat16 or float32")
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    @property
+    def kfac_state(self) -> KfacState:
+        """What this model's files keep of its optimizer."""
+        return KfacState(getattr(self, "optimizer", None))
+
+    def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
+        """As `keras.Model.save`; a legacy .h5 file has architecture and weights, without the optimizer."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            kwargs.setdefault("include_optimizer", False)
+        super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """What `compile` was called with; None where that was a likelihood, which files do not keep."""
+        if not isinstance(getattr(self, "optimizer", None), Kfac) or self._given:
+            return None
+        return super().get_compile_config() | {"optimizer": self.optimizer.get_config()}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as `get_compile_config` says, with an optimizer of this model."""
+        arguments = keras.saving.deserialize_keras_object({**config, "optimizer": None})
+        self.compile(**arguments | {"optimizer": Kfac.from_config(config["optimizer"], self)})
+
+    # -- training -----------------------------------------------------------------------------------------------------
 
     def make_train_function(self, force: bool = False) -> None:
-        self.train_function = lambda iterator: self.train_step(next(iterator))
+        self.train_function = self._train_on
+
+    def _train_on(self, iterator: Iterator) -> dict[str, tf.Tensor]:
+        logs = self.train_step(next(iterator))
+        for _ in range(self._steps - 1):
+            try:
+                data = next(iterator)
+            except StopIteration:
+                break
+            logs = self.train_step(data)
+        return logs
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One update on a batch (x, y, sample_weight); returns the metrics since they were reset."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        divergence = Divergence(self._training_outputs, self._mean_kl) if self._mean_kl else None
-        result = self.optimizer.minimize(
-            self._objective, x, y, sample_weight, divergence=divergence, loss=self._loss_alone
-        )
+        with _running_eagerly(self.run_eagerly):
+            result = self.optimizer.minimize(
+                self._objective, x, y, sample_weight, divergence=self._divergence(), loss=self._loss_alone
+            )
         self._count(x, y, result["outputs"], sample_weight, result["loss"])
         return self.get_metrics_result()
 
-    def _objective(self, x: Any, y: tf.Tensor, sample_weight: tf.Tensor | None) -> Objective:
-        outputs = self(x, training=True)
-        loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
-        return Objective(loss, self._log_likelihood(outputs, self.optimizer.generator), {"outputs": outputs})
+    def _divergence(self) -> Divergence | None:
+        if self._given is None:
+            return Divergence(self._judged_outputs, terms.mean_kl)
+        return Divergence(self._training_outputs, self._given.mean_kl) if self._given.mean_kl else None
 
-    def _training_outputs(self, x: Any, y: tf.Tensor, sample_weight: tf.Tensor | None) -> Any:
+    def _objective(self, x: Any, y: Any, sample_weight: Any) -> Objective:
+        outputs = self(x, training=True)
+        rows = tf.shape(tf.nest.flatten(outputs)[0])[0]
+        generator = self.optimizer.generator
+        if self._given:
+            loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
+            return Objective(loss, self._given.log_likelihood(outputs, generator), {"outputs": outputs}, rows)
+
+        def compute() -> tf.Tensor:
+            return self.compute_loss(x, y, outputs, sample_weight, training=True)
+
+        loss, found = terms.loss_with_terms(self, compute)
+        judged = terms.judged(found)
+        log_likelihood = terms.log_likelihood(judged, generator)
+        return Objective(loss, log_likelihood, {"outputs": outputs}, rows, terms.row_weights(judged))
+
+    def _training_outputs(self, x: Any, y: Any, sample_weight: Any) -> Any:
         """The outputs as in training, without a change to the state of a BatchNormalization or Dropout."""
         trainable = [variable.value for variable in self.trainable_variables]
         others = [variable.value for variable in self.non_trainable_variables]
         return self.stateless_call(trainable, others, x, training=True)[0]
 
-    def _loss_alone(self, x: Any, y: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
-        return self.compute_loss(x, y, self._training_outputs(x, y, sample_weight), sample_weight, training=True)
+    def _judged_outputs(self, x: Any, y: Any, sample_weight: Any) -> terms.Judged:
+        """The outputs as in training, and what the loss says of them."""
+        outputs = self._training_outputs(x, y, sample_weight)
+
+        def compute() -> tf.Tensor:
+            return self.compute_loss(x, y, outputs, sample_weight, training=True)
+
+        with terms.without_counting(self):
+            _, found = terms.loss_with_terms(self, compute)
+        return terms.judged(found)
+
+    def _loss_alone(self, x: Any, y: Any, sample_weight: Any) -> tf.Tensor:
+        outputs = self._training_outputs(x, y, sample_weight)
+        with terms.without_counting(self):
+            return self.compute_loss(x, y, outputs, sample_weight, training=True)
 
     @tf.function(reduce_retracing=True)
-    def _count(self, x: Any, y: tf.Tensor, outputs: Any, sample_weight: tf.Tensor | None, loss: tf.Tensor) -> None:
+    def _count(self, x: Any, y: Any, outputs: Any, sample_weight: Any, loss: tf.Tensor) -> None:
         """Takes a batch into the metrics."""
         rows = tf.shape(tf.nest.flatten(outputs)[0])[0]
         self.metrics[0].update_state(loss, sample_weight=rows)  # that of the loss
         self.compute_metrics(x, y, outputs, sample_weight)
+
+
+@keras.saving.register_keras_serializable("baselines_acktr")
+class FunctionalKfacModel(KfacModel, Functional):
+    """What `KfacModel(inputs, outputs)` makes."""
+
+
+@keras.saving.register_keras_serializable("baselines_acktr")
+class WrappedKfacModel(KfacModel):
+    """What `KfacModel(model)` makes: it computes what the model does, with its weights."""
+
+    def __init__(self, model: keras.Model, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.built = model.built
+
+    def build(self, input_shape: Any) -> None:
+        if not self.model.built:
+            self.model.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return self.model(inputs, training=training)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"model": keras.saving.serialize_keras_object(self.model), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> WrappedKfacModel:
+        model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
+        return cls(model, name=config["name"])
+
+
+def _check_loss(loss: Any, loss_weights: Any, has_likelihood: bool) -> None:
+    losses = [one for one in keras.tree.flatten(loss) if one is not None]
+    if not losses and not has_likelihood:
+        raise ValueError("loss=None: must be given, or come with log_likelihood")
+    for one in losses:
+        if getattr(one, "reduction", "") in (None, "none"):
+            raise ValueError(f"loss={one!r}: its reduction is {one.reduction!r}; must be one that gives a number")
+    for weight in keras.tree.flatten(loss_weights):
+        if weight is not None:
+            real_number("loss_weights", weight, minimum=0)
+
+
+@contextlib.contextmanager
+def _running_eagerly(eagerly: bool) -> Iterator[None]:
+    """Within the context TensorFlow's functions run operation by operation, where that is wanted."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(before or eagerly)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -56,3 +57,22 @@ class Number:
             f"below {self._below:g}" if self._below < math.inf else "",
         ]
         return "a finite number " + " and ".join(text for text in limits if text)
+
+
+class Rate(Number):
+    """A number that may also be a schedule of Keras, which `follow` asks for the value of each update."""
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        schedule = value if isinstance(value, keras.optimizers.schedules.LearningRateSchedule) else None
+        super().__set__(instance, value if schedule is None else schedule(0))
+        setattr(instance, f"{self._attribute}_schedule", schedule)
+
+    def schedule(self, instance: Any) -> Any:
+        """The schedule that was assigned last, or None."""
+        return getattr(instance, f"{self._attribute}_schedule")
+
+    def follow(self, instance: Any, updates: int) -> None:
+        """Sets the number to what its schedule, if it has one, says after so many updates."""
+        schedule = self.schedule(instance)
+        if schedule is not None:
+            super().__set__(instance, schedule(updates))

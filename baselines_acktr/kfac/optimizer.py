@@ -13,22 +13,32 @@ One update of `Kfac` is, in this order:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from baselines_acktr.kfac.arguments import (
+    form_of,
+    inverter_of,
+    one_line_errors,
+    real_number,
+    refuse,
+    seed_of,
+    whole_number,
+)
 from baselines_acktr.kfac.batch_fisher import BatchFisher, Divergence, RanksFisher
 from baselines_acktr.kfac.blocks import KroneckerBlock
 from baselines_acktr.kfac.curvature import Curvature, first_not_finite
 from baselines_acktr.kfac.damping import adapted_damping
-from baselines_acktr.kfac.distributed import Group, OwnRows, symmetric, triangle
-from baselines_acktr.kfac.factors import join
+from baselines_acktr.kfac.distributed import Group, OwnRows
+from baselines_acktr.kfac.forms import Form
 from baselines_acktr.kfac.graphs import Graphs
-from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Form, Inverter
-from baselines_acktr.kfac.numbers import Number
+from baselines_acktr.kfac.inverses import Inverter
+from baselines_acktr.kfac.keras_optimizer import KerasOptimizer
+from baselines_acktr.kfac.numbers import Number, Rate
 from baselines_acktr.kfac.quadratic_model import (
     Fisher,
     KlParts,
@@ -39,10 +49,12 @@ from baselines_acktr.kfac.quadratic_model import (
     step_with_last,
 )
 from baselines_acktr.kfac.steps import Metrics, Move, heavy_ball, model_step
-from baselines_acktr.kfac.taps import supported_layers, tap_layers
+from baselines_acktr.kfac.taps import factorizations, layers_of, tap_layers
+from baselines_acktr.kfac.uses import Uses
 
 _LOG = logging.getLogger(__name__)
 Loss = tuple[tf.Tensor, Metrics]
+NO_SETTINGS = "self", "model", "group", "others"  # of the constructor's arguments
 
 
 class Objective(NamedTuple):
@@ -54,26 +66,32 @@ class Objective(NamedTuple):
         Its gradients give the Fisher; only layer calls that it depends on count, so it may be taken on fewer rows
         than the loss by calling the model on those rows apart.
       metrics: further tensors to hand back.
+      rows: how many rows the log-likelihood is the sum of; scalar. None: as many as each layer is called on, which
+        layers without Kronecker factors do not say.
+      row_weights: how much each of these rows counts, [B], where the log-likelihood has weights; None: all the same.
     """
 
     loss: tf.Tensor
     log_likelihood: tf.Tensor
     metrics: dict[str, tf.Tensor] = {}  # noqa: RUF012 (read only)
+    rows: tf.Tensor | None = None
+    row_weights: tf.Tensor | None = None
 
 
 Derivatives = tuple[Metrics, Vector, list[tf.Tensor]]  # metrics, gradient, factors
 
 
-class Kfac:
+class Kfac(KerasOptimizer):
     """Trains a Keras model by natural gradient with Kronecker-factored curvature.
 
     Use it as a context manager (or call `close`): it owns a background thread. `learning_rate` (eta_max), `delta`,
     `damping`, `momentum` and `decay` may be assigned to at any time, as a schedule wants: nothing is traced again.
 
     Args:
-      model: a built Keras model whose trainable weights are in Dense, Conv1D, Conv2D, normalization or FreeVector
-        layers. Through a BatchNormalization rows depend on each other, which the Fisher's factors leave out.
-      learning_rate: eta_max, the longest step; 1 is the whole step of the quadratic model.
+      model: a built Keras model. Through a BatchNormalization rows depend on each other, which the Fisher's factors
+        leave out.
+      learning_rate: eta_max, the longest step; 1 is the whole step of the quadratic model. A number, or a schedule of
+        Keras.
       delta: radius of the trust region, in nats.
       damping: Tikhonov damping lambda; where it is adapted, that of the first updates.
       momentum: without a `divergence`, heavy ball after the trust region:
@@ -92,23 +110,26 @@ class Kfac:
       inverse_interval: updates from one snapshot of the factors to the next; fewer at the start, where the averages
         change fast: a tenth of the updates so far.
       max_sites: sites of a convolution's output that the factors are estimated from; 0 takes all.
-      form: how factors are damped and inverted; `CholeskyForm()` or `EigenForm()`.
-      inverter: where; `BackgroundInverter()` or `InlineInverter()`.
-      seed: of the random draws (sampled targets through `generator`, sites).
+      form: how factors are damped and inverted; `CholeskyForm()` or "cholesky", `EigenForm()` or "eigen".
+      inverter: where; `BackgroundInverter()` or "background", `InlineInverter()` or "inline".
+      seed: of the random draws (sampled targets through `generator`, sites); None draws one.
       group: ranks that each train their copy of the model on their part of every batch, each on the same number of
         rows; None for a single process. Then every call of `minimize` is made by all of them. What a
         BatchNormalization averages over batches stays each rank's own.
+      strict: refuse a layer that has no Kronecker factors, computes in mixed precision or has a constraint. Otherwise
+        it is trained with the diagonal of its Fisher, factors in its weights' type, and steps that are followed by the
+        constraint.
+      diagonal: names of layers whose block shall be the diagonal of their Fisher: such as use a kernel in two places.
 
     Raises:
       UnsupportedLayerError: naming a layer (and its type) that K-FAC cannot handle.
       ValueError: if the model has no weights yet or a number is out of range.
     """
 
-    learning_rate = Number(minimum=0)
+    learning_rate = Rate(minimum=0)
     delta = Number(minimum=0)
     damping = Number(above=0)
     momentum = Number(minimum=0, below=1)
-    built = True  # what Keras' callbacks ask of a model's optimizer
 
     def __init__(
         self,
@@ -126,35 +147,41 @@ class Kfac:
         factor_interval: int = 1,
         inverse_interval: int = 1,
         max_sites: int = 0,
-        form: Form | None = None,
-        inverter: Inverter | None = None,
-        seed: int = 0,
+        form: Form | str | None = None,
+        inverter: Inverter | str | None = None,
+        seed: int | None = 0,
         group: Group | None = None,
+        strict: bool = False,
+        diagonal: Sequence[str] = (),
+        **others: Any,
     ) -> None:
-        _check_at_least(1, factor_interval=factor_interval, inverse_interval=inverse_interval, iterations=iterations)
-        _check_at_least(0, max_sites=max_sites, damping_interval=damping_interval, min_damping=min_damping, blend=blend)
-        if blend >= 1:
-            raise ValueError(f"blend={blend}: must be at least 0 and below 1")
+        settings = {name: value for name, value in locals().items() if name not in NO_SETTINGS}
+        refuse(others, list(settings))
+        self._settings = settings
+        seed = settings["seed"] = seed_of(seed)
         self._draws = tf.random.Generator.from_seed(seed)
         self.generator: Any = self._draws
         self._group = group if group and group.size > 1 else None
         if self._group:
             self.generator = OwnRows(self._draws, self._group)
         self.curvature = Curvature(
-            supported_layers(model),
+            factorizations(model, strict=strict, diagonals=diagonal),
             decay=decay,
-            factor_interval=factor_interval,
-            inverse_interval=inverse_interval,
-            max_sites=max_sites,
-            form=form or CholeskyForm(),
-            inverter=inverter or BackgroundInverter(),
+            factor_interval=whole_number("factor_interval", factor_interval, 1),
+            inverse_interval=whole_number("inverse_interval", inverse_interval, 1),
+            max_sites=whole_number("max_sites", max_sites, 0),
+            form=form_of(form),
+            inverter=inverter_of(inverter),
             draws=self._draws,
             group=self._group,
         )
         self.dtype = self.curvature.dtype
         self.learning_rate, self.delta, self.damping, self.momentum = learning_rate, delta, damping, momentum
-        self._iterations, self._blend, self._uses_last_step = iterations, blend, momentum > 0
-        self._damping_interval, self._min_damping = damping_interval, min_damping
+        self._iterations = whole_number("iterations", iterations, 1)
+        self._blend = real_number("blend", blend, minimum=0, below=1)
+        self._uses_last_step = momentum > 0
+        self._damping_interval = whole_number("damping_interval", damping_interval, 0)
+        self._min_damping = real_number("min_damping", min_damping, minimum=0)
         self._skipped_updates, self._bad_gradient = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
         self._last_factor = tf.Variable(0, dtype=self.dtype, trainable=False)  # of the velocity, in the last move
         self._warned = 0  # skipped updates and statistics that a warning was given for
@@ -165,7 +192,7 @@ class Kfac:
     @property
     def layers(self) -> list[keras.layers.Layer]:
         """The layers that it trains."""
-        return self.curvature.layers
+        return layers_of(self.curvature.factorizations)
 
     @property
     def blocks(self) -> list[KroneckerBlock]:
@@ -220,7 +247,9 @@ class Kfac:
         """
         if not tf.executing_eagerly():
             raise RuntimeError("Kfac.minimize cannot be part of a tf.function; Kfac.advance can")
-        metrics, gradient = self.differentiate(objective, *batch)
+        Kfac.learning_rate.follow(self, self._step)
+        with one_line_errors():
+            metrics, gradient = self.differentiate(objective, *batch)
         self.refresh_inverses()
         metrics |= self.follow(gradient, *batch, divergence=divergence)
         self._step += 1
@@ -278,19 +307,22 @@ class Kfac:
 
     def _differentiate(self, objective: Callable[..., Objective], *batch: Any) -> Derivatives:
         """Metrics, gradient of the loss as matrices and factors, from one forward and two backward passes."""
-        with tf.GradientTape(persistent=True) as tape, tap_layers(self.layers) as taps:
-            loss, log_likelihood, metrics = objective(*batch)
+        found = self.curvature.factorizations
+        uses = Uses(found)
+        with tf.GradientTape(persistent=True) as tape, tap_layers(found) as taps, uses.watching():
+            loss, log_likelihood, metrics, rows, row_weights = objective(*batch)
+        uses.check(taps, log_likelihood)
         gradient = self._gradient(tape, loss)
         at_outputs = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
-        factors = self.curvature.factors(taps, at_outputs)
+        factors = self.curvature.factors(taps, at_outputs, rows, row_weights)
         if self._group:
-            factors = [triangle(factor) for factor in factors]
+            factors = self.curvature.pack(factors)
         return {**metrics, "loss": loss}, gradient, factors
 
     def _differentiate_alone(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Vector]:
         """Metrics and gradient of an objective, without its factors."""
         with tf.GradientTape() as tape:
-            loss, _, metrics = objective(*batch)
+            loss, _, metrics, *_ = objective(*batch)
         return {**metrics, "loss": loss}, self._gradient(tape, loss)
 
     def _differentiate_loss(self, function: Callable[..., Loss], *batch: Any) -> tuple[Metrics, Vector]:
@@ -303,13 +335,13 @@ class Kfac:
         """The gradient of each layer as a matrix [I, O]."""
         weights = [block.weights for block in self.blocks]
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return [join(parts) for parts in gradients]
+        return [block.join(parts) for block, parts in zip(self.blocks, gradients, strict=True)]
 
     def _observe(self, derivatives: Derivatives) -> tuple[Metrics, Vector]:
         """Takes a batch's factors into the running averages; returns the rest."""
         metrics, gradient, factors = derivatives
         if self._group:
-            factors = [symmetric(factor) for factor in factors]
+            factors = self.curvature.unpack(factors)
         self.curvature.observe(factors)
         return metrics, gradient
 
@@ -415,7 +447,7 @@ class Kfac:
         texts = []
         if int(self._skipped_updates):
             index = int(self._bad_gradient)
-            what = "D^T F D" if index < 0 else f"the gradient of layer {self.layers[index].name!r}"
+            what = "D^T F D" if index < 0 else f"the gradient of layer {self.blocks[index].layer.name!r}"
             texts.append(f"{what} was not finite")
         if self.curvature.counters["skipped_statistics"]:
             texts.append(f"{self.curvature.last_bad_factor} was not finite")
@@ -464,9 +496,3 @@ class Kfac:
 
     def __exit__(self, *exception) -> None:
         self.close()
-
-
-def _check_at_least(minimum: int, **values: float) -> None:
-    for name, value in values.items():
-        if not (np.isfinite(value) and value >= minimum):
-            raise ValueError(f"{name}={value}: must be a finite number and at least {minimum}")

@@ -123,6 +123,7 @@ def make_kfac(
         "inverter": INVERTERS[config.inverses](),
         "seed": seed,
         "group": comm,
+        "strict": True,
     }
     try:
         return Kfac(model, **arguments | changes)

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.kfac.factors import kronecker_factors
-from baselines_acktr.kfac.taps import supported_layers, tap_layers
+from baselines_acktr.kfac.factors import Sampling
+from baselines_acktr.kfac.taps import factorizations, tap_layers
 
 
 def sequential(*layers: keras.layers.Layer, input_shape: tuple[int, ...], seed: int = 0) -> keras.Sequential:
@@ -27,17 +27,18 @@ def normal(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def factors_of(model, log_likelihood, *inputs, max_sites: int = 0, seed: int = 0):
-    """Kronecker factors (A, S) of every layer for the gradient of `log_likelihood(model(*inputs))`."""
-    layers = supported_layers(model)
+def factors_of(model, log_likelihood, *inputs, max_sites: int = 0, seed: int = 0, **sampling):
+    """Kronecker factors (A, S) of every block for the gradient of `log_likelihood(model(*inputs))`."""
+    found = factorizations(model)
     generator = tf.random.Generator.from_seed(seed)
-    with tf.GradientTape(persistent=True) as tape, tap_layers(layers) as taps:
+    with tf.GradientTape(persistent=True) as tape, tap_layers(found) as taps:
         value = log_likelihood(model(*inputs))
     gradients = tape.gradient(value, [tap.outputs for tap in taps])
+    pairs = [pair for pair in zip(taps, gradients, strict=True) if pair[1] is not None]
     factors = []
-    for layer in layers:
-        calls = [(t, g) for t, g in zip(taps, gradients, strict=True) if t.layer is layer]
-        a, s = kronecker_factors([t for t, _ in calls], [g for _, g in calls], max_sites, generator)
+    for one in found:
+        calls = [(tap, gradient) for tap, gradient in pairs if tap.factorization is one]
+        a, s = one.factors(calls, Sampling(max_sites, generator, **sampling))
         factors.append((a.numpy(), s.numpy()))
     return factors
 

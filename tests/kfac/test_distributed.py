@@ -13,6 +13,7 @@ from baselines_acktr.kfac.distributed import OwnRows, SharedInverter, averaged, 
 from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Factors, InlineInverter, Snapshot
 
 SIZES = [(5, 3), (4, 2), (2, 2)]
+SHAPES = [((rows, rows), (columns, columns)) for rows, columns in SIZES]
 
 
 class Threads:
@@ -105,7 +106,7 @@ def test_shared_inverses_are_those_of_one_process_and_come_in_the_same_poll_ever
     expected = alone.poll().inverses
 
     def invert(group):
-        with SharedInverter(kind(), group, form, SIZES, np.float64) as inverter:
+        with SharedInverter(kind(), group, form, SHAPES, np.float64) as inverter:
             inverter.submit(snapshot(), form, 0.1)
             for poll in range(10_000):
                 if (refresh := inverter.poll()) is not None:
@@ -121,7 +122,7 @@ def test_shared_inverses_are_those_of_one_process_and_come_in_the_same_poll_ever
 
 def test_one_bad_factor_fails_the_refresh_of_all_ranks():
     def invert(group):
-        inverter = SharedInverter(InlineInverter(), group, CholeskyForm(), SIZES, np.float64)
+        inverter = SharedInverter(InlineInverter(), group, CholeskyForm(), SHAPES, np.float64)
         inverter.submit(snapshot(bad=1), CholeskyForm(), 0.1)
         return inverter.poll()
 

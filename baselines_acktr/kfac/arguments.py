@@ -1,0 +1,110 @@
+"""Arguments of the optimizer as people write them, checked: every mistake is one line that says what is allowed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import numbers
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from baselines_acktr.kfac.forms import CholeskyForm, EigenForm, Form
+from baselines_acktr.kfac.inverses import INVERTERS, Inverter
+from baselines_acktr.kfac.layers.base import UnsupportedLayerError
+
+FORMS: dict[str, type[Form]] = {"cholesky": CholeskyForm, "eigen": EigenForm}
+
+# Arguments of Keras' optimizers that K-FAC does not have, and what to do instead.
+INSTEAD = {
+    "clipnorm": "a step's length is bounded by delta and learning_rate",
+    "clipvalue": "a step's length is bounded by delta and learning_rate",
+    "global_clipnorm": "a step's length is bounded by delta and learning_rate",
+    "weight_decay": "give layers a kernel_regularizer, which is part of the loss",
+    "gradient_accumulation_steps": "K-FAC's step is of one batch: make the batches larger",
+    "use_ema": "K-FAC keeps no average of the weights: a callback can",
+    "ema_momentum": "K-FAC keeps no average of the weights: a callback can",
+    "ema_overwrite_frequency": "K-FAC keeps no average of the weights: a callback can",
+    "loss_scale_factor": "K-FAC does not scale the loss: use mixed_bfloat16",
+    "epsilon": "its part is played by damping",
+    "beta_1": "its part is played by momentum",
+    "beta_2": "its part is played by decay",
+    "nesterov": "the exact quadratic model chooses the part of the last step",
+    "name": "an optimizer needs none here",
+}
+
+
+def refuse(others: Mapping[str, Any], known: list[str]) -> None:
+    """Raises a TypeError that names the first of some arguments that there are not, with what to use instead."""
+    for name, value in others.items():
+        reason = INSTEAD.get(name, f"there is no such argument; must be one of {', '.join(known)}")
+        raise TypeError(f"{name}={value!r}: {reason}")
+
+
+def form_of(value: Any) -> Form:
+    """The form that an argument `form` stands for: one itself, its name, or None for the default."""
+    if value is None:
+        return CholeskyForm()
+    if isinstance(value, str) and value in FORMS:
+        return FORMS[value]()
+    if isinstance(value, Form):
+        return value
+    raise _wrong("form", value, f"{_names(FORMS)}, CholeskyForm() or EigenForm(rank)")
+
+
+def inverter_of(value: Any) -> Inverter:
+    """The inverter that an argument `inverter` stands for: one itself, its name, or None for the default."""
+    if value is None:
+        return INVERTERS["background"]()
+    if isinstance(value, str) and value in INVERTERS:
+        return INVERTERS[value]()
+    if isinstance(value, Inverter):
+        return value
+    raise _wrong("inverter", value, f"{_names(INVERTERS)}, BackgroundInverter() or InlineInverter()")
+
+
+def whole_number(name: str, value: Any, minimum: int) -> int:
+    """An argument that must be a whole number of at least `minimum`."""
+    is_whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer()
+    if not is_whole or value < minimum:
+        raise _wrong(name, value, f"a whole number, at least {minimum}")
+    return int(value)
+
+
+def real_number(name: str, value: Any, minimum: float = -math.inf, below: float = math.inf) -> float:
+    """An argument that must be a finite number of at least `minimum` and below `below`."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_real or not minimum <= value < below:
+        limits = f"at least {minimum:g}" if below == math.inf else f"at least {minimum:g} and below {below:g}"
+        raise _wrong(name, value, f"a finite number, {limits}")
+    return float(value)
+
+
+def seed_of(value: Any) -> int:
+    """An argument `seed`; None draws one, as Keras' optimizers do."""
+    if value is None:
+        return int(keras.random.randint((), 0, 2**31 - 1))
+    return whole_number("seed", value, 0)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Within the context an error of ours in a function that TensorFlow traces comes as its own line alone."""
+    kinds = {kind.__name__: kind for kind in (ValueError, TypeError, UnsupportedLayerError)}
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        kind, _, line = lines[-1].strip().partition(": ") if lines else ("", "", "")
+        if kind not in kinds or lines[0] != "in user code:":
+            raise
+        raise kinds[kind](line) from error
+
+
+def _names(table: Mapping[str, Any]) -> str:
+    return ", ".join(repr(name) for name in table)
+
+
+def _wrong(name: str, value: Any, allowed: str) -> ValueError:
+    return ValueError(f"{name}={value!r}: must be {allowed}")

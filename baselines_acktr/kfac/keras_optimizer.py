@@ -1,0 +1,70 @@
+"""What Keras asks of a model's optimizer, beside its steps: configuration, variables, how many updates there were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from baselines_acktr.kfac.forms import EigenForm, Form
+from baselines_acktr.kfac.inverses import INVERTERS, Inverter
+
+ASSIGNED = "learning_rate", "delta", "damping", "momentum", "decay"  # numbers that may have been assigned to
+
+
+class KerasOptimizer:
+    """A mixin for `Kfac`, whose constructor fills `_settings` with the arguments that it was given."""
+
+    built = True  # what Keras' callbacks ask of a model's optimizer
+    _settings: dict[str, Any]
+    _step: int
+
+    @property
+    def iterations(self) -> int:
+        """How many updates there were (Keras' name)."""
+        return self._step
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All that updates change but the model's weights."""
+        return list(self._variables().values())
+
+    def _variables(self) -> dict[str, tf.Variable]:
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as they are now, in values that JSON has; not the model, nor the ranks."""
+        config = dict(self._settings)
+        for name in ASSIGNED:
+            config[name] = float(getattr(self, name))
+        schedule = type(self).learning_rate.schedule(self)  # type: ignore[attr-defined]
+        if schedule is not None:
+            config["learning_rate"] = keras.optimizers.schedules.serialize(schedule)
+        config["form"] = _form_config(config["form"])
+        config["inverter"] = _inverter_name(config["inverter"])
+        config["diagonal"] = list(config["diagonal"])
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], model: keras.Model) -> Any:
+        """An optimizer of a model with the arguments that `get_config` returned."""
+        arguments = dict(config)
+        if isinstance(arguments["learning_rate"], Mapping):
+            arguments["learning_rate"] = keras.optimizers.schedules.deserialize(arguments["learning_rate"])
+        if isinstance(arguments["form"], Mapping):
+            arguments["form"] = EigenForm(**arguments["form"])
+        return cls(model, **arguments)  # type: ignore[call-arg]
+
+
+def _form_config(form: Form | str | None) -> Any:
+    if isinstance(form, EigenForm):
+        return {"rank": form.rank}
+    return form if isinstance(form, str) else "cholesky"
+
+
+def _inverter_name(inverter: Inverter | str | None) -> str:
+    if inverter is None or isinstance(inverter, str):
+        return inverter or "background"
+    return next(name for name, kind in INVERTERS.items() if isinstance(inverter, kind))
