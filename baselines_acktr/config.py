@@ -304,7 +304,7 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     lr: float = changed(
         ScheduleConfig,
         "lr",
-        3.0,
+        1.5,
         source=TUNED,
         help="largest step eta_max at first; 1 is the natural gradient of the policy",
     )
@@ -316,7 +316,7 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
         above=0,
     )
     lam: float = changed(SharedConfig, "lam", 0.95, source=TUNED + "; " + PAPER + ": 1")
-    damping: float = changed(KfacConfig, "damping", 2e-4, source=TUNED)
+    damping: float = changed(KfacConfig, "damping", 5e-4, source=TUNED)
     fisher_rows: int = changed(KfacConfig, "fisher_rows", 128, source=TUNED)
     fisher_sites: int = changed(KfacConfig, "fisher_sites", 32, source=TUNED)
     factor_interval: int = changed(KfacConfig, "factor_interval", 2, source=TUNED)

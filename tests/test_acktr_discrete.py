@@ -275,7 +275,7 @@ def test_training_goes_on_from_a_checkpoint_with_its_counters_and_schedule(tmp_p
     rates = []
     model = train(updates=6, load_path=path, callback=lambda m: rates.append(float(m.optimizer.learning_rate)))
     assert (model.timesteps, model.updates) == (480, 6)
-    np.testing.assert_allclose(rates, [3 * (1 - k / 6) for k in (3, 4, 5)], rtol=1e-6)
+    np.testing.assert_allclose(rates, [1.5 * (1 - k / 6) for k in (3, 4, 5)], rtol=1e-6)
 
 
 def test_finished_checkpoint_is_not_trained_further(tmp_path):
