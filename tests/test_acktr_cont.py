@@ -338,7 +338,7 @@ def test_same_seed_in_two_processes_gives_bit_identical_states():
 def test_one_trace_for_the_whole_run():
     model = train(updates=5)
     for optimizer in (model.optimizer, model.value_function.optimizer):
-        for function in optimizer._graphs.values():
+        for function in optimizer._graphs.functions:
             assert function.experimental_get_tracing_count() == 1
 
 
@@ -348,7 +348,7 @@ def test_batches_of_many_lengths_are_traced_twice_only():
     for steps in (5, 6, 4, 5, 9, 7):
         model.update(make_rollout(model, steps), 10**9)
     for optimizer in (model.optimizer, model.value_function.optimizer):
-        for function in optimizer._graphs.values():
+        for function in optimizer._graphs.functions:
             assert function.experimental_get_tracing_count() == 2
 
 

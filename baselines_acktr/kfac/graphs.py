@@ -32,8 +32,10 @@ class Graphs:
         self._group = group
         self._graphs: dict[tuple, Callable] = {}
 
-    def __len__(self) -> int:
-        return len(self._graphs)
+    @property
+    def functions(self) -> list[Callable]:
+        """All graphs so far."""
+        return list(self._graphs.values())
 
     def call(self, compute: Callable, function: Any, *batch: Any, then: Callable = unchanged) -> Any:
         """`then(mean over the ranks of compute(function, *batch))`.

@@ -418,7 +418,7 @@ def check_folder(argument: str, path: str, folder: str, longest: str = "") -> No
         folder = os.path.dirname(folder)
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.lstat(os.path.join(path, longest))  # raises where a name is too long
+            os.lstat(os.path.join(path, longest) if longest else path)  # raises where a name is too long
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
