@@ -17,7 +17,6 @@ from baselines_acktr.kfac.arguments import real_number, whole_number
 from baselines_acktr.kfac.batch_fisher import Divergence
 from baselines_acktr.kfac.likelihoods import KNOWN, SiteLikelihood, site_likelihood
 from baselines_acktr.kfac.optimizer import Kfac, Objective
-from baselines_acktr.kfac.taps import factorizations, layers_of
 
 LogLikelihood = Callable[[tf.Tensor, Any], tf.Tensor]
 
@@ -181,8 +180,9 @@ class KfacModel(keras.Model):
     def _check_optimizer(self, optimizer: Any) -> None:
         if not isinstance(optimizer, Kfac):
             raise TypeError(f"optimizer={optimizer!r}: must be a Kfac of this model, or 'kfac'")
-        if optimizer.layers != layers_of(factorizations(self)):
-            raise ValueError(f"optimizer: trains other layers than {self.name!r} has; must be a Kfac of this model")
+        trained = {id(variable) for one in optimizer.curvature.factorizations for variable in one.variables}
+        if trained != {id(variable) for variable in self.trainable_variables}:
+            raise ValueError(f"optimizer: trains other weights than {self.name!r} has; must be a Kfac of this model")
         if any(layer.compute_dtype == "float16" for layer in optimizer.layers):
             raise ValueError("dtype='mixed_float16': K-FAC does not scale the loss; must be mixed_bfloat16 or float32")
 

@@ -49,7 +49,7 @@ from baselines_acktr.kfac.quadratic_model import (
     step_with_last,
 )
 from baselines_acktr.kfac.steps import Metrics, Move, heavy_ball, model_step
-from baselines_acktr.kfac.taps import factorizations, layers_of, tap_layers
+from baselines_acktr.kfac.taps import factorizations, layers_of, tap_layers, tell_diagonals
 from baselines_acktr.kfac.uses import Uses
 
 _LOG = logging.getLogger(__name__)
@@ -175,6 +175,7 @@ class Kfac(KerasOptimizer):
             draws=self._draws,
             group=self._group,
         )
+        tell_diagonals(self.curvature.factorizations)
         self.dtype = self.curvature.dtype
         self.learning_rate, self.delta, self.damping, self.momentum = learning_rate, delta, damping, momentum
         self._iterations = whole_number("iterations", iterations, 1)
@@ -413,7 +414,8 @@ class Kfac(KerasOptimizer):
     def _adapt_damping(self, loss: Callable, batch: tuple, metrics: Metrics) -> None:
         """Sets lambda by how much of the foretold decrease of the loss came true (Martens & Grosse 2015, 6.5)."""
         after = float(self._graphs.call(self._loss_of, loss, *batch))
-        ratio = np.divide(float(metrics["loss"]) - after, float(metrics["model_decrease"]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.divide(float(metrics["loss"]) - after, float(metrics["model_decrease"]))
         self.damping = adapted_damping(float(self.damping), float(ratio), self._damping_interval, self._min_damping)
 
     def _loss_of(self, function: Callable, *batch: Any) -> tf.Tensor:

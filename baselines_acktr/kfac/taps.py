@@ -15,6 +15,7 @@ import keras
 
 from baselines_acktr.kfac.layers import TYPES, Factorization, FreeVector, Tap, diagonal, factorizations_of
 from baselines_acktr.kfac.layers.base import UnsupportedLayerError
+from baselines_acktr.kfac.layers.diagonal import DiagonalFactorization
 
 __all__ = ["FreeVector", "Tap", "UnsupportedLayerError", "factorizations", "supported_layers", "tap_layers"]
 
@@ -26,8 +27,7 @@ def factorizations(model: keras.Model, *, strict: bool = False, diagonals: Seque
 
     Args:
       model: a built Keras model.
-      strict: refuse layers of unknown types, mixed precision and constraints. Otherwise a log line names the layers
-        whose block is a diagonal.
+      strict: refuse layers of unknown types, mixed precision and constraints.
       diagonals: names of further layers whose block shall be one.
 
     Raises:
@@ -54,11 +54,18 @@ def factorizations(model: keras.Model, *, strict: bool = False, diagonals: Seque
             if taken.isdisjoint(id(variable) for variable in one.variables):
                 taken |= {id(variable) for variable in one.variables}
                 found.append(one)
+    others = [variable for variable in model.trainable_variables if id(variable) not in taken]
+    if others:
+        found.append(DiagonalFactorization(model, others))
     _check(found, strict)
+    return found
+
+
+def tell_diagonals(found: Sequence[Factorization]) -> None:
+    """Says in one log line which layers have a diagonal block because their type is not known; nothing if none has."""
     unknown = [f"{one.layer.name} ({type(one.layer).__name__})" for one in found if not one.is_known_type]
     if unknown:
         _LOG.info("K-FAC takes the diagonal of the Fisher alone of these layers: %s", ", ".join(unknown))
-    return found
 
 
 def _has_cell(known: list[Factorization]) -> bool:

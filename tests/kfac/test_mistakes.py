@@ -137,7 +137,7 @@ MSE = keras.losses.MeanSquaredError
     [
         (lambda model: "adam", {}, "optimizer='adam': must be a Kfac of this model, or 'kfac'"),
         (lambda model: keras.optimizers.Adam(), {}, "must be a Kfac of this model, or 'kfac'"),
-        (lambda model: Kfac(classifier()), {}, "optimizer: trains other layers than"),
+        (lambda model: Kfac(classifier()), {}, "optimizer: trains other weights than"),
         (Kfac, {"jit_compile": True}, "jit_compile=True: K-FAC's update is no XLA graph; must be 'auto' or False"),
         (Kfac, {"steps_per_execution": 0}, "steps_per_execution=0: must be a whole number, at least 1"),
         (Kfac, {"steps_per_execution": 1.5}, "steps_per_execution=1.5: must be a whole number, at least 1"),
