@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras.src.models.functional import Functional
-from keras.src.saving.keras_saveable import KerasSaveable
 
 from baselines_acktr.kfac import terms
 from baselines_acktr.kfac.arguments import real_number, whole_number
@@ -50,7 +48,7 @@ def likelihood_of(loss: str | keras.Loss | Callable) -> Likelihood:
     if likelihood is None:
         raise ValueError(f"loss={loss!r}: has no likelihood here; must be one of {KNOWN}, or come with log_likelihood")
     reduction = getattr(found, "reduction", "sum_over_batch_size")
-    if reduction != "sum_over_batch_size":
+    if reduction not in ("sum_over_batch_size", "mean"):
         raise ValueError(f"loss={loss!r}: its reduction is {reduction!r}; must be 'sum_over_batch_size'")
     return _of_rows(likelihood)
 
@@ -62,34 +60,6 @@ def _of_rows(likelihood: SiteLikelihood) -> Likelihood:
         return tf.reduce_sum(sites) / tf.sqrt(count)
 
     return Likelihood(log_likelihood, lambda old, new: tf.reduce_mean(likelihood.kl(old, new)))
-
-
-class KfacState(KerasSaveable):
-    """What a model's files keep of its `Kfac`: factors, inverses, momentum, damping, counters, random generator."""
-
-    def __init__(self, optimizer: Any) -> None:
-        self._optimizer = optimizer
-
-    def _obj_type(self) -> str:
-        return "Optimizer"
-
-    def save_own_variables(self, store: Any) -> None:
-        """Writes them, where the model is compiled with a `Kfac`."""
-        if isinstance(self._optimizer, Kfac):
-            for name, array in self._optimizer.state().items():
-                store[name.replace("/", ":")] = array
-
-    def load_own_variables(self, store: Any) -> None:
-        """Reads them, where the model is compiled with a `Kfac` and the file has them."""
-        names = list(store.keys())
-        if not isinstance(self._optimizer, Kfac) or not names:
-            return
-        try:
-            self._optimizer.set_state({name.replace(":", "/"): np.asarray(store[name]) for name in names})
-        except (KeyError, ValueError) as error:
-            raise ValueError(
-                f"the file's state of Kfac is that of another model or other arguments: {error}"
-            ) from error
 
 
 @keras.saving.register_keras_serializable("baselines_acktr")
@@ -189,9 +159,10 @@ class KfacModel(keras.Model):
     # -- files --------------------------------------------------------------------------------------------------------
 
     @property
-    def kfac_state(self) -> KfacState:
-        """What this model's files keep of its optimizer."""
-        return KfacState(getattr(self, "optimizer", None))
+    def kfac_state(self) -> Any:
+        """What this model's files keep of its optimizer; None where it is not compiled with a `Kfac`."""
+        optimizer = getattr(self, "optimizer", None)
+        return optimizer.saved_state if isinstance(optimizer, Kfac) else None
 
     def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any) -> None:
         """As `keras.Model.save`; a legacy .h5 file has architecture and weights, without the optimizer."""
@@ -322,6 +293,8 @@ def _check_loss(loss: Any, loss_weights: Any, has_likelihood: bool) -> None:
     if not losses and not has_likelihood:
         raise ValueError("loss=None: must be given, or come with log_likelihood")
     for one in losses:
+        if isinstance(one, str) and one.lower() not in ("crossentropy", "ce"):  # which Keras chooses by the targets
+            keras.losses.get(one)  # raises a ValueError for what is no loss
         if getattr(one, "reduction", "") in (None, "none"):
             raise ValueError(f"loss={one!r}: its reduction is {one.reduction!r}; must be one that gives a number")
     for weight in keras.tree.flatten(loss_weights):

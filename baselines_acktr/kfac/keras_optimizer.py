@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from keras.src.saving.keras_saveable import KerasSaveable
 
 from baselines_acktr.kfac.forms import EigenForm, Form
 from baselines_acktr.kfac.inverses import INVERTERS, Inverter
 
 ASSIGNED = "learning_rate", "delta", "damping", "momentum", "decay"  # numbers that may have been assigned to
+
+
+class SavedState(KerasSaveable):
+    """What a model's files keep of its `Kfac`: factors, inverses, momentum, damping, counters, random generator."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def _obj_type(self) -> str:
+        return "Optimizer"
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes them into a store of Keras."""
+        for name, array in self._optimizer.state().items():
+            store[name.replace("/", ":")] = array
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads them; nothing where the file has none. Raises a ValueError where they do not fit."""
+        arrays = {name.replace(":", "/"): np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118
+        if not arrays:
+            return
+        try:
+            self._optimizer.set_state(arrays)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"the file's Kfac is that of another model or has other arguments: {error}") from error
 
 
 class KerasOptimizer:
@@ -20,6 +48,11 @@ class KerasOptimizer:
     built = True  # what Keras' callbacks ask of a model's optimizer
     _settings: dict[str, Any]
     _step: int
+
+    @functools.cached_property
+    def saved_state(self) -> SavedState:
+        """What Keras' files keep."""
+        return SavedState(self)
 
     @property
     def iterations(self) -> int:

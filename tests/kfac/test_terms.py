@@ -154,8 +154,12 @@ def custom(y_true, y_pred):
 )
 def test_weights_masks_and_reductions_reach_the_curvature(loss, sample_weight, mask):
     model = compiled(loss)
-    is_sparse = isinstance(loss, losses.SparseCategoricalCrossentropy)
-    targets = tf.constant(LABELS if is_sparse else np.eye(CLASSES)[LABELS])
+    if isinstance(loss, losses.SparseCategoricalCrossentropy):
+        targets = tf.constant(LABELS)
+    elif isinstance(loss, losses.CategoricalCrossentropy):  # of classes on axis 1
+        targets = tf.constant(np.moveaxis(np.eye(STEPS)[np.zeros((ROWS, CLASSES), int)], -1, 1))
+    else:
+        targets = tf.constant(np.eye(CLASSES)[LABELS])
     weight = None if sample_weight is None else tf.constant(sample_weight)
 
     def with_mask(outputs):
