@@ -73,7 +73,11 @@ def loss_with_terms(model: keras.Model, compute: Callable[[], tf.Tensor]) -> tup
             "log_likelihood"
         )
     weights = [1.0 if one.loss_weights is None else float(one.loss_weights) for one in compiled]
-    return loss, [Term(*call, weight=weight) for call, weight in zip(calls, weights, strict=True)]
+    terms = [
+        Term(one, targets, outputs, sample_weight, weight)
+        for (one, targets, outputs, sample_weight), weight in zip(calls, weights, strict=True)
+    ]
+    return loss, terms
 
 
 @contextlib.contextmanager
