@@ -23,7 +23,7 @@ from baselines_acktr.kfac.lapack import NotPositiveDefiniteError
 
 
 class NoInverseError(ArithmeticError):
-    """There are no inverses at all yet, and the first factors have none."""
+    """The very first factors could not be inverted, so there are no older inverses to go on with."""
 
 
 class Factors(NamedTuple):

@@ -1,6 +1,6 @@
 """run.json: what is needed to repeat a run (command, settings and their origins, seed, versions, source).
 
-A new run in the log folder of another one first moves that one's logs out of its way.
+When a new run starts in a log folder that is in use already, the logs of the earlier run are renamed first.
 """
 
 from __future__ import annotations
