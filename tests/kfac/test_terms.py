@@ -122,7 +122,7 @@ def compiled(loss, outputs: int = 1, **options) -> keras.Model:
 
 LOGITS = normal(ROWS, STEPS, CLASSES)
 LABELS = np.array([[0, 1], [2, 3], [1, 1]])
-BY_ROW, BY_SITE = np.array([0.5, 0.0, 2.0]), np.array([[1.0, 0.0], [0.5, 2.0], [0.0, 0.0]])
+BY_ROW, BY_SITE = np.array([[0.5], [0.0], [2.0]]), np.array([[1.0, 0.0], [0.5, 2.0], [0.0, 0.0]])
 
 
 def sparse(**options):
@@ -197,8 +197,8 @@ def test_a_row_of_weight_zero_has_no_gradient_and_others_the_root_of_theirs():
 
     plain, _ = gradients(None)
     weighted, row_weights = gradients(weight)
-    np.testing.assert_allclose(weighted, plain * np.sqrt(BY_ROW)[:, None, None], rtol=1e-10)
-    np.testing.assert_allclose(row_weights / row_weights[0], BY_ROW / BY_ROW[0], rtol=1e-10)
+    np.testing.assert_allclose(weighted, plain * np.sqrt(BY_ROW)[..., None], rtol=1e-10)
+    np.testing.assert_allclose(row_weights / row_weights[0], BY_ROW[:, 0] / BY_ROW[0], rtol=1e-10)
 
 
 def test_several_outputs_add_up_with_their_weights():
