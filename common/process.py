@@ -104,6 +104,8 @@ def require_temporary_files() -> None:
         with tempfile.TemporaryFile() as file:
             file.write(bytes(_TEMPORARY_BYTES))
     except OSError as error:
+        if error.errno == errno.EFBIG:  # a limit on the size of files, which TensorFlow's small ones keep
+            return
         folder = tempfile.tempdir or os.environ.get("TMPDIR", "/tmp")
         raise UserError(f"TMPDIR={folder}: no room for the files that TensorFlow makes: {error.strerror}") from error
 

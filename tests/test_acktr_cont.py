@@ -173,14 +173,14 @@ def test_trust_region_and_desired_kl_fall_over_the_run(monkeypatch):
 
 @pytest.mark.parametrize("observations", [OBSERVATIONS, PICTURES], ids=["vectors", "pictures"])
 def test_the_exact_trust_region_makes_steps_whose_kl_is_delta(observations):
-    options = {"delta": 1e-4, "desired_kl": 0.0, "klschedule": "constant", "lr": 10.0, "momentum": 0.0}
+    options = {"delta": 2e-5, "desired_kl": 0.0, "klschedule": "constant", "lr": 10.0, "momentum": 0.0}
     model = make_model(observations, trust_region="exact", hidden_sizes=(12,), **options)
     for seed in range(3):
         rollout = make_rollout(model, seed=seed)
         measurements = Measurements(model, rollout)
         model.update(rollout, 10**9)
         kl = measurements.after_update()["kl"]
-        assert kl == pytest.approx(1e-4, rel=0.15)
+        assert kl == pytest.approx(2e-5, rel=0.15)
 
 
 def test_the_fisher_takes_rows_at_random():

@@ -492,7 +492,7 @@ gym.register("BrokenReward-v0", Broken, kwargs={"reward": np.inf})
 
 
 def test_first_factors_without_an_inverse_are_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("baselines_acktr.kfac.inverses.spd_inverse", lambda matrix: np.full_like(matrix, np.nan))
+    monkeypatch.setattr("baselines_acktr.kfac.forms.spd_inverse", lambda matrix: np.full_like(matrix, np.nan))
     argv = ["--env=Lights-v0", *SMALL, "--inverse_form=cholesky", "--num_timesteps=20", f"--log_path={tmp_path}"]
     assert run.main(argv) == 1
     last = capsys.readouterr().err.strip().split("\n")[-1]

@@ -23,6 +23,7 @@ class PlainDescent:
 
     def __init__(self, model: Model) -> None:
         self.learning_rate = 0.0  # assigned in every update, and of no influence here
+        self.generator = tf.random.Generator.from_seed(0)  # of the draws of a log-likelihood that nothing asks for
         self._model = model
 
     def minimize(self, objective: Any, *batch: np.ndarray, divergence: Any) -> dict[str, Any]:

@@ -311,3 +311,9 @@ def _running_eagerly(eagerly: bool) -> Iterator[None]:
         yield
     finally:
         tf.config.run_functions_eagerly(before)
+
+
+# Legacy .h5 files name classes without their package.
+keras.saving.get_custom_objects().update(
+    {model_class.__name__: model_class for model_class in (FunctionalKfacModel, WrappedKfacModel)}
+)

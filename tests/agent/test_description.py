@@ -56,7 +56,7 @@ def test_descriptions_survive_the_file(tmp_path):
             r"observation space Box\(\[84, 84, 4\], uint8\), asked for",
         ),
         ({"network": "mlp"}, "network cnn, asked for mlp"),
-        ({"config": {"hidden_sizes": (64,)}}, r"hidden_sizes \[\], asked for \[64\]"),
+        ({"config": {"hidden_sizes": (64,)}}, r"hidden_sizes \[512\], asked for \[64\]"),
     ],
 )
 def test_what_differs_from_the_training_is_named(asked, message):

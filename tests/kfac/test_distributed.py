@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from baselines_acktr.kfac.distributed import OwnRows, SharedInverter, averaged, owners, symmetric, triangle
-from baselines_acktr.kfac.inverses import BackgroundInverter, CholeskyForm, Factors, InlineInverter, Snapshot
+from baselines_acktr.kfac.forms import CholeskyForm
+from baselines_acktr.kfac.inverses import BackgroundInverter, Factors, InlineInverter, Snapshot
 
 SIZES = [(5, 3), (4, 2), (2, 2)]
 SHAPES = [((rows, rows), (columns, columns)) for rows, columns in SIZES]

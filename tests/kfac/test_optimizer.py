@@ -326,8 +326,8 @@ def test_advancing_is_minimizing_with_the_inverses_that_there_are(in_a_graph):
         expected = optimizer.minimize(objective, *batch)
 
     def loss(*batch):
-        loss, _, metrics = objective_of_twin(*batch)
-        return loss, metrics
+        found = objective_of_twin(*batch)
+        return found.loss, found.metrics
 
     def three_updates():
         for _ in range(2):

@@ -73,8 +73,8 @@ def test_a_longer_run_follows_the_schedule_of_its_new_length(tmp_path):
     lines = rows(tmp_path / "progress.csv")
     assert [row["nupdates"] for row in lines] == ["1", "4", "8", "12", "16", "20", "24", "28", "30"]
     rates = [float(row["lr"]) for row in lines]
-    assert rates[2] == pytest.approx(3.0 * (1 - 7 / 20))
-    assert rates[3] == pytest.approx(3.0 * (1 - 11 / 30))
+    assert rates[2] == pytest.approx(1.5 * (1 - 7 / 20))
+    assert rates[3] == pytest.approx(1.5 * (1 - 11 / 30))
 
 
 A2C = ["--alg=a2c", "--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--log_interval=1", "--log_format=csv"]
