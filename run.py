@@ -121,7 +121,7 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
 
         from baselines_acktr.session import loop  # late: TensorFlow
 
-        plan = loop.Run(
+        plan = loop.Training(
             options.num_timesteps,
             logger,
             options.log_interval,

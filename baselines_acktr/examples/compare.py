@@ -21,7 +21,7 @@ from common.options import one_of, option, validate
 from common.process import quiet_tensorflow
 
 if TYPE_CHECKING:
-    from baselines_acktr.examples.race import Run
+    from baselines_acktr.examples.race import RaceResult
 
 PROGRAM = "python -m baselines_acktr.examples.compare"
 ROW = "{:12s} {:9s} {:>8s} {:>8s} {:>8s} {:>8s}   {}"
@@ -71,7 +71,7 @@ def compare(options: CompareOptions) -> None:
         from baselines_acktr.examples.race import median_updates, tune
 
     print(HEADING)
-    all_runs: list[Run] = []
+    all_runs: list[RaceResult] = []
     for name in options.problems:
         for optimizer in options.optimizers:
             found = tune(PROBLEMS[name](), optimizer, options.seeds)
@@ -81,7 +81,7 @@ def compare(options: CompareOptions) -> None:
                 pd.DataFrame(all_runs).round({"seconds": 3}).to_csv(options.out, index=False)
 
 
-def line(runs: Sequence[Run], updates: float) -> str:
+def line(runs: Sequence[RaceResult], updates: float) -> str:
     """Formats a row of the table.
 
     Args:

@@ -18,7 +18,7 @@ LOOKS = 50  # up to update 2 LOOKS the metric is evaluated after every update, t
 SLACK = 1.5  # a run is given up after this multiple of the updates that the best learning rate so far needs
 
 
-class Run(NamedTuple):
+class RaceResult(NamedTuple):
     """One run, until the problem is solved or given up.
 
     Attributes:
@@ -40,7 +40,7 @@ class Run(NamedTuple):
     solved: bool
 
 
-def race(problem: Problem, optimizer: str, rate: float | None, seed: int, limit: int) -> Run:
+def race(problem: Problem, optimizer: str, rate: float | None, seed: int, limit: int) -> RaceResult:
     """Trains a new model until the problem is solved, for at most `limit` updates.
 
     Args:
@@ -71,7 +71,7 @@ def race(problem: Problem, optimizer: str, rate: float | None, seed: int, limit:
                 break
 
     learning_rate = float("nan") if rate is None else rate
-    return Run(problem.name, optimizer, learning_rate, seed, update, seconds, solved)
+    return RaceResult(problem.name, optimizer, learning_rate, seed, update, seconds, solved)
 
 
 def _warm_up(trainer: Trainer, model: keras.Model, problem: Problem) -> None:
@@ -87,7 +87,7 @@ def _warm_up(trainer: Trainer, model: keras.Model, problem: Problem) -> None:
     trainer.set_state(state)
 
 
-def tune(problem: Problem, optimizer: str, seeds: Sequence[int]) -> list[list[Run]]:
+def tune(problem: Problem, optimizer: str, seeds: Sequence[int]) -> list[list[RaceResult]]:
     """Runs every seed at learning rates of the optimizer's grid, and returns the runs by rate, best rate first.
 
     The search goes up from the middle of the grid, then down, each time until a rate is worse than the best so far.
@@ -113,7 +113,7 @@ def tune(problem: Problem, optimizer: str, seeds: Sequence[int]) -> list[list[Ru
     return sorted(found, key=median_updates)
 
 
-def median_updates(runs: list[Run]) -> float:
+def median_updates(runs: list[RaceResult]) -> float:
     """Returns the median over seeds of the updates to the target. It is infinite if at least half of the runs fail."""
     updates = sorted(run.updates if run.solved else np.inf for run in runs)
     return float(updates[len(updates) // 2])

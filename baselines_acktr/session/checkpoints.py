@@ -31,7 +31,7 @@ T = TypeVar("T")
 Content = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays and meta, as for `array_file.save`
 
 
-class Snapshot(NamedTuple):
+class RunState(NamedTuple):
     """A copy of all that the rest of a run depends on.
 
     Attributes:
@@ -141,7 +141,7 @@ class CheckpointManager:
             return updates % self._interval == 0
         return time.monotonic() - self._last >= SECONDS
 
-    def save(self, snapshot: Snapshot, wait: bool = False) -> None:
+    def save(self, snapshot: RunState, wait: bool = False) -> None:
         """Writes a checkpoint, on another thread unless `wait`; waits for the one before it."""
         self.close()
         self._last = time.monotonic()
@@ -181,7 +181,7 @@ class CheckpointManager:
             except UserError:
                 continue
 
-    def _write(self, snapshot: Snapshot) -> None:
+    def _write(self, snapshot: RunState) -> None:
         before = self._kept[-1].timesteps if self._kept else 0
         milestone = bool(self._every) and snapshot.timesteps // self._every > before // self._every
         score = None if math.isnan(snapshot.score) else snapshot.score

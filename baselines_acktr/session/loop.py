@@ -38,7 +38,7 @@ WINDOW = 30.0  # seconds that the speed is a mean of
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Training:
     """How long to train, and what to write on the way.
 
     Attributes:
@@ -154,7 +154,7 @@ def learn(
     start(
         model,
         env,
-        Run(total_timesteps, logger, log_interval, save_path, keeper, callback, sync_check_interval, resumed),
+        Training(total_timesteps, logger, log_interval, save_path, keeper, callback, sync_check_interval, resumed),
     )
     return model
 
@@ -168,7 +168,7 @@ def seed_global_generators(seed: int, comm: Communicator) -> None:
         keras.utils.set_random_seed(rank_seed(seed, comm.rank))
 
 
-def start(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
+def start(model: Agent, env: gym.vector.VectorEnv, run: Training) -> None:
     """Trains a model, new or restored, and ends its background threads; raises as `learn`."""
     model.env_arguments = getattr(env, "arguments", {})
     with contextlib.closing(model):
@@ -178,7 +178,7 @@ def start(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
             raise RunFailedError(str(error)) from error
 
 
-def train(model: Agent, env: gym.vector.VectorEnv, run: Run) -> None:
+def train(model: Agent, env: gym.vector.VectorEnv, run: Training) -> None:
     """Trains `model` on `env` until `run.total_timesteps`, counting what it had already done."""
     comm = model.comm
     batch = model.config.batch_size(env.num_envs * comm.size)

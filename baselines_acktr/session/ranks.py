@@ -10,7 +10,7 @@ import numpy as np
 
 from baselines_acktr.agent.agent import MISFITS, Agent
 from baselines_acktr.learning.rollouts import EPISODES, Runner
-from baselines_acktr.session.checkpoints import Content, Snapshot
+from baselines_acktr.session.checkpoints import Content, RunState
 from common.errors import RunFailedError, UserError, brief
 from common.logger import Logger
 from common.mpi import Communicator
@@ -60,7 +60,7 @@ def check_in_sync(model: Agent) -> None:
         raise error
 
 
-def snapshot(model: Agent, runner: Runner, logger: Logger | None, now: Progress) -> Snapshot | None:
+def snapshot(model: Agent, runner: Runner, logger: Logger | None, now: Progress) -> RunState | None:
     """Copies all that the rest of the run depends on. Rank 0 returns it for all ranks; the others return None."""
     arrays = with_prefix("runner", runner.state()) | with_prefix("random", get_global_state())
     arrays |= with_prefix("own", model.own_state())
@@ -72,7 +72,7 @@ def snapshot(model: Agent, runner: Runner, logger: Logger | None, now: Progress)
         together |= with_prefix(f"rank{rank}", part)
     meta: dict[str, Any] = {"logs": [positions for _, positions in parts]}
     score = now.reward if now.remembered >= EPISODES else math.nan
-    return Snapshot(model.updates, model.timesteps, score, model.content(), (together, meta))
+    return RunState(model.updates, model.timesteps, score, model.content(), (together, meta))
 
 
 def restore(model: Agent, runner: Runner, logger: Logger | None, content: Content | None) -> None:

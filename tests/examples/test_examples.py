@@ -8,7 +8,7 @@ import tensorflow as tf
 from baselines_acktr.examples import compare, digits
 from baselines_acktr.examples.cost import NETWORKS, milliseconds
 from baselines_acktr.examples.problems import BERNOULLI, CATEGORICAL, GAUSSIAN, PROBLEMS, excess_cross_entropy
-from baselines_acktr.examples.race import Run, median_updates, race, tune
+from baselines_acktr.examples.race import RaceResult, median_updates, race, tune
 from baselines_acktr.examples.rivals import RIVALS
 
 OUTPUTS = np.random.default_rng(0).normal(size=(2, 3))
@@ -100,8 +100,8 @@ def test_a_run_does_not_feel_the_warm_up_before_it(name, monkeypatch):
     np.testing.assert_array_equal(weights, others)
 
 
-def run(updates: int, solved: bool = True) -> Run:
-    return Run("digits", "Adam", 0.01, 0, updates, 1.0, solved)
+def run(updates: int, solved: bool = True) -> RaceResult:
+    return RaceResult("digits", "Adam", 0.01, 0, updates, 1.0, solved)
 
 
 def test_a_median_is_infinite_where_most_seeds_are_given_up():
@@ -114,7 +114,7 @@ def test_a_median_is_infinite_where_most_seeds_are_given_up():
 def test_the_grid_is_followed_until_it_gets_worse_on_either_side(best, monkeypatch):
     def fake(problem, optimizer, rate, seed, limit):
         updates = int(20 + 100 * abs(np.log10(rate / best)))
-        return Run("digits", optimizer, rate, seed, updates, 1.0, updates <= limit)
+        return RaceResult("digits", optimizer, rate, seed, updates, 1.0, updates <= limit)
 
     monkeypatch.setattr("baselines_acktr.examples.race.race", fake)
     tried = [runs[0].learning_rate for runs in tune(PROBLEMS["digits"](), "Adam", [0])]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from baselines_acktr.session import checkpoints
-from baselines_acktr.session.checkpoints import CheckpointManager, Snapshot, newest
+from baselines_acktr.session.checkpoints import CheckpointManager, RunState, newest
 from common import array_file
 from common.errors import UserError
 
@@ -21,11 +21,11 @@ NAN = float("nan")
 FULL = pytest.mark.reliability
 
 
-def snapshot(updates: int, score: float = NAN, size: int = 10) -> Snapshot:
+def snapshot(updates: int, score: float = NAN, size: int = 10) -> RunState:
     """One whose numbers all are the number of updates."""
     model = {"a": np.full(size, float(updates)), "b": np.full(size, float(updates))}
     counters = {"updates": updates, "timesteps": 100 * updates}
-    return Snapshot(updates, 100 * updates, score, (model, {"counters": counters}), ({"c": model["a"]}, {"log": {}}))
+    return RunState(updates, 100 * updates, score, (model, {"counters": counters}), ({"c": model["a"]}, {"log": {}}))
 
 
 def save(folder: Path, *updates: int, scores: dict[int, float] | None = None, **options) -> CheckpointManager:
