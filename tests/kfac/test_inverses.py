@@ -7,7 +7,8 @@ import tensorflow as tf
 from kfac_helpers import normal
 
 from baselines_acktr.kfac import BackgroundInverter, CholeskyForm, EigenForm, InlineInverter
-from baselines_acktr.kfac.inverses import Factors, Form, Snapshot, invert_all
+from baselines_acktr.kfac.forms import Form
+from baselines_acktr.kfac.inverses import Factors, Snapshot, invert_all
 from baselines_acktr.kfac.lapack import NotPositiveDefiniteError, spd_inverse
 
 
