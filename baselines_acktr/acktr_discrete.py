@@ -25,7 +25,7 @@ from baselines_acktr.agent.networks import Builder
 from baselines_acktr.agent.policies import SharedPolicy, SharedValueFunction
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Divergence, Objective, gaussian_kl, gaussian_log_likelihood
-from baselines_acktr.learning.batches import Batch, fisher_part, make_batch
+from baselines_acktr.learning.batches import Batch, fisher_part, held_out_part, make_batch
 from baselines_acktr.learning.critic_deviation import CriticDeviation
 from baselines_acktr.learning.losses import actor_loss, value_loss
 from baselines_acktr.learning.optimizers import make_kfac
@@ -67,7 +67,8 @@ class Model(Agent):
         self.deviation = CriticDeviation(self.network.compute_dtype)
 
         self.optimizer = make_kfac(self.network, config, seed, comm)
-        self.divergence = Divergence(self.fisher_outputs, self.joint_kl)
+        held_out = self.held_out_outputs if config.fisher_rows else None
+        self.divergence = Divergence(self.fisher_outputs, self.joint_kl, held_out)
         self.parts = {
             "parameters": Weights(self.network),
             "sampler": self.policy.sampler,
@@ -146,6 +147,10 @@ class Model(Agent):
     def fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """The policy's parameters [F, P] and values [F] on the F rows that the Fisher is estimated from."""
         return self.network(fisher_part(observations, self._fisher_rows()))
+
+    def held_out_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same on as many other rows, by which the trust region measures a step."""
+        return self.network(held_out_part(observations, self._fisher_rows()))
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""

@@ -45,6 +45,7 @@ from baselines_acktr.kfac.quadratic_model import (
     Step,
     Vector,
     conjugate_gradient,
+    seen_by,
     step_along,
     step_with_last,
 )
@@ -79,6 +80,12 @@ class Objective(NamedTuple):
 
 
 Derivatives = tuple[Metrics, Vector, list[tf.Tensor]]  # metrics, gradient, factors
+
+
+def _rows_of(divergence: Divergence) -> list[Divergence]:
+    """The divergence on its rows, and on those that are held out, if some are."""
+    elsewhere = divergence.elsewhere()
+    return [divergence, elsewhere] if elsewhere else [divergence]
 
 
 class Kfac(KerasOptimizer):
@@ -300,8 +307,10 @@ class Kfac(KerasOptimizer):
         if divergence is None:
             return self._follow_kfac(gradient)
         if self._group:
-            fisher = RanksFisher(self._graphs, self._own_graphs, divergence, self.blocks, batch)
-            return self._follow_model(fisher, gradient)
+            fishers = [
+                RanksFisher(self._graphs, self._own_graphs, part, self.blocks, batch) for part in _rows_of(divergence)
+            ]
+            return self._follow_model(fishers, gradient)
         return self._graphs.call(self._follow_batch, divergence, gradient, *batch)
 
     # -- gradient and factors -----------------------------------------------------------------------------------------
@@ -367,11 +376,19 @@ class Kfac(KerasOptimizer):
 
     def _follow_batch(self, divergence: Divergence, gradient: Vector, *batch: Any) -> Metrics:
         """`_follow_model` for the batch of a single process: all of it is one graph."""
-        return self._follow_model(BatchFisher(divergence, self.blocks, batch), gradient)
+        fishers = [BatchFisher(part, self.blocks, batch) for part in _rows_of(divergence)]
+        return self._follow_model(fishers, gradient)
 
     @tf.autograph.experimental.do_not_convert
-    def _follow_model(self, fisher: Fisher, gradient: Vector) -> Metrics:
-        """A step towards the minimum of the exact quadratic model."""
+    def _follow_model(self, fishers: Sequence[Fisher], gradient: Vector) -> Metrics:
+        """A step towards the minimum of the exact quadratic model.
+
+        Args:
+          fishers: that of the rows which the direction is fitted to, and that of those which measure it, the same
+            unless some are held out.
+          gradient: of the loss.
+        """
+        fisher, measure = fishers[0], fishers[-1]
         found = conjugate_gradient(
             fisher,
             self.curvature.precondition,
@@ -386,7 +403,9 @@ class Kfac(KerasOptimizer):
         else:
             step = step_along(fisher, found, gradient)
 
-        return self._follow_step(step, fisher.parts(step.tangents), gradient)
+        if measure is not fisher:
+            step = seen_by(measure, step)
+        return self._follow_step(step, measure.parts(step.tangents), gradient)
 
     @tf.function
     def _follow_step(self, step: Step, kl_parts: KlParts, gradient: Vector) -> Metrics:

@@ -50,3 +50,8 @@ def make_batch(
 def fisher_part(observations: tf.Tensor, rows: int) -> tf.Tensor:
     """The first so many rows of a batch whose order is random, or all of them for 0: the Fisher is estimated there."""
     return observations[:rows] if rows else observations
+
+
+def held_out_part(observations: tf.Tensor, rows: int) -> tf.Tensor:
+    """The last so many rows of the batch: others than those of `fisher_part` where it has twice as many."""
+    return observations[-rows:]

@@ -329,6 +329,30 @@ def test_the_trust_region_is_that_of_the_exact_fisher(delta, learning_rate):
     np.testing.assert_allclose(metrics["model_kl"], delta, rtol=1e-9)
 
 
+def measured_step(elsewhere: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """A step of a linear model within 1e-5 nats, the dense Fisher of the rows held out, and the KL that is reported."""
+    model, optimizer, _, _, x = regression(delta=1e-5)
+
+    def objective(x):
+        outputs = model(x)
+        likelihood = tf.reduce_sum(outputs * normal(8, 2, seed=5))
+        return Objective(gaussian_kl(normal(8, 2, seed=3), outputs), likelihood)
+
+    held_out = None if elsewhere is None else lambda x: model(elsewhere)
+    fisher = None if elsewhere is None else dense_fisher(model, optimizer.blocks, gaussian_kl, elsewhere)
+    before = weights(optimizer)
+    metrics = optimizer.minimize(objective, x, divergence=Divergence(model, gaussian_kl, held_out))
+    return before - weights(optimizer), fisher, float(metrics["model_kl"])
+
+
+def test_held_out_rows_measure_a_step_and_leave_its_direction():
+    alone, _, _ = measured_step(None)
+    step, fisher, kl = measured_step(3 * normal(5, 4, seed=7))
+    np.testing.assert_allclose(step / np.linalg.norm(step), alone / np.linalg.norm(alone), rtol=1e-9)
+    np.testing.assert_allclose(0.5 * step @ fisher @ step, 1e-5, rtol=1e-9)
+    np.testing.assert_allclose(kl, 1e-5, rtol=1e-9)
+
+
 def test_parts_of_the_kl_are_told_apart():
     model, x = two_headed(), normal(ROWS, 6, 6, 2)
     optimizer = Kfac(model, inverter=InlineInverter(), momentum=0.0)
