@@ -67,8 +67,8 @@ class Model(Agent):
         self.deviation = CriticDeviation(self.network.compute_dtype)
 
         self.optimizer = make_kfac(self.network, config, seed, comm)
-        held_out = self.held_out_outputs if config.fisher_rows else None
-        self.divergence = Divergence(self.fisher_outputs, self.joint_kl, held_out)
+        trust_region = Divergence(self.held_out_outputs, self.trust_region_kl)
+        self.divergence = Divergence(self.fisher_outputs, self.joint_kl, trust_region)
         self.parts = {
             "parameters": Weights(self.network),
             "sampler": self.policy.sampler,
@@ -144,12 +144,19 @@ class Model(Agent):
         value_kl = gaussian_kl(old[1][:, None], new[1][:, None], self._sigma())
         return {"policy": self.policy.mean_kl(old[0], new[0]), "value": value_kl}
 
+    def trust_region_kl(
+        self, old: tuple[tf.Tensor, tf.Tensor], new: tuple[tf.Tensor, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """`joint_kl` with the critic's part times `vf_kl_coef`: what the radius `delta` is for."""
+        parts = self.joint_kl(old, new)
+        return parts | {"value": self.config.vf_kl_coef * parts["value"]}
+
     def fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """The policy's parameters [F, P] and values [F] on the F rows that the Fisher is estimated from."""
         return self.network(fisher_part(observations, self._fisher_rows()))
 
     def held_out_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same on as many other rows, by which the trust region measures a step."""
+        """The same on as many other rows, which the direction of a step was not fitted to."""
         return self.network(held_out_part(observations, self._fisher_rows()))
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:

@@ -310,7 +310,7 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     )
     delta: float = option(0.006, "radius of the trust region", unit="nats of KL", source=TUNED, above=0)
     vf_coef: float = option(
-        0.4,
+        0.3,
         "weight of the value loss; a step of 1 / vf_coef is the whole Gauss-Newton step of the critic",
         source=TUNED,
         above=0,
@@ -325,6 +325,9 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     eigen_rank: int = changed(KfacConfig, "eigen_rank", 128, source=TUNED)
     vf_fisher_coef: float = option(
         1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
+    )
+    vf_kl_coef: float = option(
+        0.25, "weight of the critic's KL in the trust region; 1 counts it like the policy's", source=TUNED, minimum=0
     )
 
 

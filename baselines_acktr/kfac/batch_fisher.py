@@ -20,18 +20,14 @@ class Divergence(NamedTuple):
         batch, or of fewer.
       mean_kl: `mean_kl(old, new)` -> mean KL(old || new) of such outputs, nats; a scalar, or {name: scalar} for the
         parts that it is the sum of.
-      held_out: as `outputs`, of other rows. A direction is fitted to the rows of `outputs`, so they say too little of
-        how far it moves the model elsewhere; with these rows the trust region measures it where it was not fitted.
-        None: by the same rows.
+      measured_by: what the trust region measures a step by, where that is another divergence. A direction is fitted to
+        the rows of `outputs`, so they say too little of how far it moves the model on others: rows that are held out
+        say it. None: this divergence itself.
     """
 
     outputs: Callable[..., Any]
     mean_kl: Callable[[Any, Any], tf.Tensor | KlParts]
-    held_out: Callable[..., Any] | None = None
-
-    def elsewhere(self) -> Divergence | None:
-        """The same divergence on the held-out rows, where there are some."""
-        return Divergence(self.held_out, self.mean_kl) if self.held_out else None
+    measured_by: Divergence | None = None
 
 
 class BatchFisher:

@@ -82,10 +82,9 @@ class Objective(NamedTuple):
 Derivatives = tuple[Metrics, Vector, list[tf.Tensor]]  # metrics, gradient, factors
 
 
-def _rows_of(divergence: Divergence) -> list[Divergence]:
-    """The divergence on its rows, and on those that are held out, if some are."""
-    elsewhere = divergence.elsewhere()
-    return [divergence, elsewhere] if elsewhere else [divergence]
+def _direction_and_measure(divergence: Divergence) -> list[Divergence]:
+    """What the direction is found by, and what its length is measured by: one and the same where nothing is said."""
+    return [divergence, divergence.measured_by] if divergence.measured_by else [divergence]
 
 
 class Kfac(KerasOptimizer):
@@ -308,7 +307,8 @@ class Kfac(KerasOptimizer):
             return self._follow_kfac(gradient)
         if self._group:
             fishers = [
-                RanksFisher(self._graphs, self._own_graphs, part, self.blocks, batch) for part in _rows_of(divergence)
+                RanksFisher(self._graphs, self._own_graphs, each, self.blocks, batch)
+                for each in _direction_and_measure(divergence)
             ]
             return self._follow_model(fishers, gradient)
         return self._graphs.call(self._follow_batch, divergence, gradient, *batch)
@@ -376,7 +376,7 @@ class Kfac(KerasOptimizer):
 
     def _follow_batch(self, divergence: Divergence, gradient: Vector, *batch: Any) -> Metrics:
         """`_follow_model` for the batch of a single process: all of it is one graph."""
-        fishers = [BatchFisher(part, self.blocks, batch) for part in _rows_of(divergence)]
+        fishers = [BatchFisher(each, self.blocks, batch) for each in _direction_and_measure(divergence)]
         return self._follow_model(fishers, gradient)
 
     @tf.autograph.experimental.do_not_convert
@@ -384,8 +384,7 @@ class Kfac(KerasOptimizer):
         """A step towards the minimum of the exact quadratic model.
 
         Args:
-          fishers: that of the rows which the direction is fitted to, and that of those which measure it, the same
-            unless some are held out.
+          fishers: what the direction is found by, and what its length is measured by; one if they are the same.
           gradient: of the loss.
         """
         fisher, measure = fishers[0], fishers[-1]

@@ -53,5 +53,5 @@ def fisher_part(observations: tf.Tensor, rows: int) -> tf.Tensor:
 
 
 def held_out_part(observations: tf.Tensor, rows: int) -> tf.Tensor:
-    """The last so many rows of the batch: others than those of `fisher_part` where it has twice as many."""
+    """The last so many rows of a batch, or all of them for 0: other rows than `fisher_part` where there are enough."""
     return observations[-rows:]

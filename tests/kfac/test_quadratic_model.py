@@ -338,7 +338,7 @@ def measured_step(elsewhere: np.ndarray | None) -> tuple[np.ndarray, np.ndarray 
         likelihood = tf.reduce_sum(outputs * normal(8, 2, seed=5))
         return Objective(gaussian_kl(normal(8, 2, seed=3), outputs), likelihood)
 
-    held_out = None if elsewhere is None else lambda x: model(elsewhere)
+    held_out = None if elsewhere is None else Divergence(lambda x: model(elsewhere), gaussian_kl)
     fisher = None if elsewhere is None else dense_fisher(model, optimizer.blocks, gaussian_kl, elsewhere)
     before = weights(optimizer)
     metrics = optimizer.minimize(objective, x, divergence=Divergence(model, gaussian_kl, held_out))
