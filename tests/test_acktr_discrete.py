@@ -129,7 +129,7 @@ def test_loss_by_hand():
     loss = model.update(rollout, 10**9)["loss"]
     sigma = model.deviation.sigma.numpy()
     expected = -advantage / sigma * log_p[rollout.actions[0, 0]] - 0.01 * entropy
-    expected += 0.2 * 0.5 * ((rollout.rewards[0, 0] - value) / sigma) ** 2
+    expected += model.config.vf_coef * 0.5 * ((rollout.rewards[0, 0] - value) / sigma) ** 2
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
@@ -195,6 +195,21 @@ def test_the_quadratic_model_foretells_the_exact_kl_of_small_steps(float64):
         after = log_probabilities(model, observations)
         kl = (np.exp(before) * (before - after)).sum(axis=1).mean()
         np.testing.assert_allclose(metrics["quadratic_kl"], kl, rtol=0.01)
+
+
+def test_the_trust_region_measures_a_step_on_the_last_rows_and_counts_a_part_of_the_critics_kl(float64):
+    model, twin = make_model(fisher_rows=8, delta=1e-12, vf_kl_coef=0.25), make_model()
+    rollout = make_rollout(model)
+    last = rollout.observations.reshape(-1, 3)[twin.row_order(24)[-8:]]
+    before = [tensor.numpy() for tensor in model.network(last)]
+    metrics = model.update(rollout, 10**9)
+    logits, values = (tensor.numpy() for tensor in model.network(last))
+
+    log_old, log_new = (x - np.log(np.exp(x).sum(axis=1, keepdims=True)) for x in (before[0], logits))
+    policy = (np.exp(log_old) * (log_old - log_new)).sum(axis=1).mean()
+    critic = 0.5 * np.mean((values - before[1]) ** 2) / float(model.deviation.sigma) ** 2
+    np.testing.assert_allclose(metrics["quadratic_kl"], policy, rtol=0.01)
+    np.testing.assert_allclose(policy + 0.25 * critic, 1e-12, rtol=0.01)
 
 
 @pytest.mark.parametrize(("error", "sigma"), [(0.1, 1.0), (1.0, 1.0), (20.0, 20.0)])
