@@ -29,7 +29,7 @@ from common.vec_env.workers import (
     WorkerError,
     kill_at_end,
     of_environments,
-    require_descriptors,
+    require_room,
     serve_parent,
     starting,
     stop,
@@ -65,7 +65,7 @@ class SubprocVectorEnv(AsyncVectorEnv):
         self.timeout = max(step_timeout, START_TIMEOUT)
         self._failed = False
         self.processes = []
-        require_descriptors(len(env_fns))
+        require_room(len(env_fns))
         multiprocessing.get_context(START_METHOD).set_forkserver_preload([__name__])  # imports Gymnasium once for all
 
         with _system_errors(), self._killed_unless_started(), contextlib.ExitStack() as self._starting:

@@ -15,6 +15,7 @@ import pickle
 import selectors
 import signal
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -24,13 +25,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
-from common.errors import RunFailedError, UserError
+from common.errors import RunFailedError, UserError, brief
 
 START_METHOD = "forkserver"
 START_TIMEOUT = 300.0  # seconds for a worker to build its environment
 CLOSE_TIMEOUT = 2.0  # seconds until a worker that does not close is killed
 _DESCRIPTORS = 3  # file descriptors of the parent per worker: a pipe, and two that tell whether it is alive
 _DESCRIPTORS_OF_SERVER = 16  # for the fork server, and for files that are open for a moment
+_LONGEST_FOLDER = 107 - len("/pymp-12345678/listener-12345678")  # a socket's name has at most 107 bytes
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in Linux
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -129,7 +131,7 @@ class Workers:
           arguments: arguments of each worker.
           names: name of each worker, for error messages.
         """
-        require_descriptors(len(arguments))
+        require_room(len(arguments))
         context: Any = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload([preload])
 
@@ -267,12 +269,18 @@ def _undisturbed() -> Iterator[None]:
             signal.raise_signal(caught)
 
 
-def require_descriptors(workers: int) -> None:
-    """Checks that this process may open as many files as it needs to start `workers` worker processes.
+def require_room(workers: int) -> None:
+    """Checks that this process may open as many files as `workers` worker processes need, and name their socket.
 
     Raises:
-      UserError: the limit on open files is too low.
+      UserError: the limit on open files is too low, or the name of the folder for temporary files is too long.
     """
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > _LONGEST_FOLDER:
+        raise UserError(
+            f"TMPDIR={brief(folder)}: has {len(os.fsencode(folder))} bytes, too many for the socket that worker "
+            f"processes are started by; must have at most {_LONGEST_FOLDER}"
+        )
     opened: list[int] = []
     try:
         for _ in range(_DESCRIPTORS * workers + _DESCRIPTORS_OF_SERVER):

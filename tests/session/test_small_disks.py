@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from repository import PYTHONPATH, ROOT
 
 from baselines_acktr.session import checkpoints
+from common.errors import UserError
+from common.vec_env.workers import require_room
 
 FLAGS = ["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8", "--nsteps=5", "--num_timesteps=50"]
 FLAGS += ["--seed=1", "--save_interval=1", "--log_interval=1", "--log_format=csv"]
@@ -71,6 +74,17 @@ def test_too_few_open_files_for_the_workers_are_one_line_before_any_is_started(e
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert_one_line(done, 2, "ulimit -n: too few open files for ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("length", [75, 76])
+def test_a_folder_for_temporary_files_with_too_long_a_name_for_a_socket_is_named(tmp_path, monkeypatch, length):
+    folder = (str(tmp_path) + "/" + 100 * "f")[:length]
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    if length == 75:
+        require_room(1)
+        return
+    with pytest.raises(UserError, match=r"^TMPDIR=.*: has 76 bytes, .* must have at most 75$"):
+        require_room(1)
 
 
 def test_what_the_system_refuses_in_the_middle_of_a_run_is_one_line(capsys):
