@@ -14,23 +14,13 @@ from pathlib import Path
 
 from baselines_acktr.session import environments, log_folder
 from baselines_acktr.session.next_steps import next_steps
-from baselines_acktr.session.settings import FLAGS
 from baselines_acktr.session.setup import set_up
 from baselines_acktr.session.showing import after_update, replay
+from baselines_acktr.session.usage import help_text, usage
 from common import cli
 from common.errors import RunFailedError, UserError, one_line
 from common.mpi import ALONE, Communicator, connect
 from common.process import Interruption, end_at_signals, output_closed, tolerant_output
-
-DESCRIPTION = "Trains and replays agents."
-USAGE = """usage: python run.py --env=ID [--flag=value ...]
-
-Train ACKTR on Seaquest and keep the result:
-  python run.py --alg=acktr --env=SeaquestNoFrameskip-v4 --num_timesteps=1e7 --save_path=models/seaquest
-Watch it:
-  python run.py --load_path=models/seaquest --play --video=seaquest.mp4
-All flags:
-  python run.py --help"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv:
-        print(USAGE, file=sys.stderr)
+        print(usage(), file=sys.stderr)
         return 2
     try:
         if (topic := cli.help_topic(argv)) is not None:
-            print(FLAGS.help("python run.py", "--env=ID [--flag=value ...]", DESCRIPTION, topic))
+            print(help_text(argv, topic))
             return 0
         if "--version" in argv:
             from baselines_acktr.session import run_info  # late: NumPy
@@ -150,6 +140,11 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
     return 0
 
 
-if __name__ == "__main__":
+def command() -> int:
+    """Runs the command line of this process, as the installed command `acktr` does; returns the exit code."""
     end_at_signals()
-    sys.exit(main())
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(command())

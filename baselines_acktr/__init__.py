@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,3 +31,22 @@ def load(path: str, trust: bool = False) -> Agent:
     from baselines_acktr.session.loading import load_model  # late: TensorFlow
 
     return load_model(path, trust)
+
+
+def _require_own_common() -> None:
+    """Raises `ImportError` where another package takes the name of this project's `common`."""
+    spec = importlib.util.find_spec("common")
+    places = [Path(place).resolve() for place in (spec.submodule_search_locations or [spec.origin or ""])] if spec else []
+    own = Path(__file__).resolve().parents[1] / "common"
+    if own in places:
+        return
+
+    problem = f"baselines_acktr needs its own package common, of {own}, and Python finds {places[0] if places else 'none'}"
+    advice = "rename yours, or start Python in another folder"
+    if sys.argv[:1] == ["-m"]:  # such as python -m baselines_acktr.paper: nothing is there yet that could print a line
+        print(f"{problem}: {advice}", file=sys.stderr)
+        sys.exit(2)
+    raise ImportError(f"{problem}: {advice}")
+
+
+_require_own_common()

@@ -154,7 +154,13 @@ def _rendering_errors() -> Iterator[None]:
     try:
         yield
     except gym.error.DependencyNotInstalled as error:
-        raise UserError(f"this environment cannot be shown: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"this environment cannot be shown: {reason}{_extra(reason)}") from error
+
+
+def _extra(reason: str) -> str:
+    """Names the extra of this project that brings a missing package, where one does."""
+    return ", or here pip install '.[classic-control]'" if "pygame" in reason else ""
 
 
 @contextlib.contextmanager

@@ -10,18 +10,17 @@ import argparse
 import dataclasses
 import decimal
 import math
-import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from common import flag_help
 from common.errors import UserError, closest
-from common.options import Option, limits, one_of
+from common.flag_help import inner
 
 HELP_FLAGS = ("-h", "--help")
 _MAX_INT = 2**63 - 1
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-_METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: "true|false"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,11 +61,11 @@ class Flags:
         """Returns the words that belong to no flag, and what `parse` returns."""
         kinds, fields = self._kinds(), self._fields()
         words, flags = self._normalise(argv)
-        typed = vars(_parser(fields, kinds).parse_args(flags))
+        typed = vars(_parser(fields).parse_args(flags))
         return words, {name: convert(name, _number(text, fields[name]), kinds[name]) for name, text in typed.items()}
 
     def help(self, prog: str, usage: str, description: str, topic: str = "") -> str:
-        """Returns the help text: one entry per flag and group with its unit, default, limits and source.
+        """Returns the whole help text: one entry per flag and group with its unit, default, limits and source.
 
         Args:
           prog, usage, description: of the program.
@@ -75,17 +74,27 @@ class Flags:
         Raises:
           UserError: there is no such flag.
         """
-        only = self._known(f"--{topic.lstrip('-')}") if topic else None
-        formatter = _formatter(prog)
-        if only is None:
-            formatter.add_usage(f"{prog} {usage}", [], [])
-            formatter.add_text(description)
+        wanted = self._known(f"--{topic.lstrip('-')}") if topic else None
+        groups = {}
         for title, group in self.groups.items():
-            fields = {f.name: f for f in dataclasses.fields(group) if only in (None, f.name)}
-            formatter.start_section(title)
-            formatter.add_arguments(_parser(fields, _kinds(group))._actions)
-            formatter.end_section()
-        return formatter.format_help()
+            fields = [field for field in dataclasses.fields(group) if wanted in (None, field.name)]
+            if fields:
+                groups[title] = fields
+
+        text = flag_help.details(groups, self._kinds(), prog)
+        return text if topic else f"usage: {prog} {usage}\n\n{description}\n\n{text}"
+
+    def overview(self, prog: str, usage: str, titles: Sequence[str]) -> str:
+        """Returns a help text for one screen: the flags of the first group by topic, those of others in short.
+
+        Args:
+          prog, usage: of the program.
+          titles: of the groups to show. Their flags are named with their defaults.
+        """
+        first, *_ = self.groups
+        topics = flag_help.by_topic(dataclasses.fields(self.groups[first]), first)
+        short = {title: dataclasses.fields(self.groups[title]) for title in titles}
+        return f"usage: {prog} {usage}\n{flag_help.overview(topics)}\n{flag_help.names_and_defaults(short)}"
 
     def _normalise(self, argv: Sequence[str]) -> tuple[list[str], list[str]]:
         """Returns the words that belong to no flag, and every flag as one known `--name=value`."""
@@ -99,7 +108,7 @@ class Flags:
             name, equals, value = token.partition("=")
             flag = self._known(name)
             if not equals:
-                value = _detached_value(flag, tokens, _inner(kinds[flag]) is bool)
+                value = _detached_value(flag, tokens, inner(kinds[flag]) is bool)
             flags.append(f"--{flag}={value}")
         return words, flags
 
@@ -142,14 +151,10 @@ def _kinds(group: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(group)}
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.HelpFormatter(prog, max_help_position=30, width=110)
-
-
-def _parser(fields: Mapping[str, dataclasses.Field[Any]], kinds: Mapping[str, Any]) -> argparse.ArgumentParser:
+def _parser(names: Iterable[str]) -> argparse.ArgumentParser:
     parser = _Parser(argument_default=argparse.SUPPRESS, allow_abbrev=False, add_help=False)
-    for name, field in fields.items():
-        parser.add_argument(f"--{name}", metavar=_metavar(kinds[name]), help=_describe(field))
+    for name in names:
+        parser.add_argument(f"--{name}")
     return parser
 
 
@@ -194,7 +199,7 @@ def convert(name: str, text: str, kind: Any) -> Any:
     Raises:
       UserError: naming the flag, the text and what is allowed.
     """
-    kind = _inner(kind)
+    kind = inner(kind)
     if typing.get_origin(kind) is tuple:
         convert_part = _CONVERTERS[typing.get_args(kind)[0]]
         parts = (
@@ -256,40 +261,6 @@ def _detached_value(name: str, tokens: list[str], is_bool: bool) -> str:
     if not follows:
         raise UserError(f"--{name}: its value is missing; write --{name}=VALUE")
     return tokens.pop(0)
-
-
-def _inner(kind: Any) -> Any:
-    """Returns X for the type `X | None`, any other type as it is."""
-    if isinstance(kind, types.UnionType):
-        return next(option for option in typing.get_args(kind) if option is not type(None))
-    return kind
-
-
-def _metavar(kind: Any) -> str:
-    kind = _inner(kind)
-    if typing.get_origin(kind) is tuple:
-        return "A,B,..." if typing.get_args(kind)[0] is str else "N,N,..."
-    return _METAVARS[kind]
-
-
-def _describe(field: dataclasses.Field[Any]) -> str:
-    spec: Option = field.metadata["option"]
-    facts = [f"unit: {spec.unit}" if spec.unit else "", _default(field.default), _allowed(spec), spec.source or ""]
-    return f"{spec.help} [{'; '.join(fact for fact in facts if fact)}]".replace("%", "%%").replace(" []", "")
-
-
-def _default(value: Any) -> str:
-    if value is None or value in ((), ""):
-        return ""
-    if isinstance(value, bool):
-        return f"default {str(value).lower()}"
-    return f"default {','.join(map(str, value)) if isinstance(value, tuple) else value}"
-
-
-def _allowed(spec: Option) -> str:
-    if spec.choices is not None:
-        return one_of(spec.choices)
-    return f"{limits(spec)}; 0 is {spec.zero}" if spec.zero else limits(spec)
 
 
 def _show(text: str) -> str:

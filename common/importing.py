@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 import traceback
+from pathlib import Path
 from types import ModuleType
 
 from common.errors import UserError
@@ -35,7 +36,18 @@ def import_named(module: str, argument: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        raise UserError(f"{argument}: cannot import module {module} ({_reason(error)})") from error
+        raise UserError(f"{argument}: cannot import module {module} ({_reason(error)}){_taken(module)}") from error
+
+
+def _taken(module: str) -> str:
+    """Says where a package of the current folder has the name of one of this project's, which Python finds first."""
+    package = module.partition(".")[0]
+    here = Path(package).resolve()
+    found = sys.modules.get(package)
+    places = [Path(place).resolve() for place in getattr(found, "__path__", ())]
+    if not places or here in places or not (here.is_dir() or here.with_suffix(".py").is_file()):
+        return ""
+    return f"; Python takes {package} from {places[0]}, so the one in this folder needs another name"
 
 
 def _reason(error: Exception) -> str:

@@ -25,6 +25,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     zero: str | None = None
+    topic: str | None = None
 
 
 def option(default: Any, help: str, **details: Any) -> Any:
@@ -34,8 +35,9 @@ def option(default: Any, help: str, **details: Any) -> Any:
       default: the default value.
       help: one sentence.
       **details: the other fields of `Option`: `unit`, `source` (paper section or code it comes from), `choices`,
-        the limits `above` and `below` (exclusive), `minimum` and `maximum` (inclusive), and `zero`, the word that the
-        command line takes for 0, such as "off" or "all".
+        the limits `above` and `below` (exclusive), `minimum` and `maximum` (inclusive), `zero`, the word that the
+        command line takes for 0, such as "off" or "all", and `topic`, the title of the part of the help that begins
+        with this field.
     """
     return dataclasses.field(default=default, metadata={"option": Option(help, **details)})
 

@@ -170,10 +170,10 @@ def tolerant_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def say_waiting(what: str) -> None:
-    """Says on a terminal what takes a while."""
+def tell_terminal(line: str) -> None:
+    """Says on a terminal, and nowhere else, what is going on."""
     if sys.stderr.isatty():
-        print(f"{what} ...", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
 def output_closed() -> int:

@@ -148,7 +148,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_a_missing_graphics_package_is_a_users_error():
-    with pytest.raises(UserError, match="pygame is not installed"):
+    with pytest.raises(UserError, match=r"pygame is not installed, or here pip install '\.\[classic-control\]'"):
         require_frames(make(3, missing=True))
     require_frames(make(3))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from baselines_acktr.session.settings import Settings
+from common.process import tell_terminal
 
 if TYPE_CHECKING:  # Gymnasium is imported late: --help is instant
     from common.vec_env.wrappers import SeededVectorEnv
@@ -19,6 +20,8 @@ def training_env(settings: Settings, rank: int = 0) -> SeededVectorEnv:
     options = settings.options
     if options.num_timesteps == 0:
         return make_env(settings, num_env=1)
+    if rank == 0:
+        tell_terminal(f"starting {settings.num_env} environments ...")
     return make_env(settings, settings.num_env, backend=options.env_backend, log_dir=settings.log_path, rank=rank)
 
 

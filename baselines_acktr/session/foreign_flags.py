@@ -5,19 +5,81 @@ Those that only have another name here are `config.SYNONYMS`.
 
 from __future__ import annotations
 
-_LOGS = "--log_format=+tensorboard writes TensorBoard files, which Weights & Biases reads"
+_ON_POLICY = "The learners here are on-policy: there is no replay buffer, and each batch is used once."
+_NOT_PPO = "It belongs to PPO: here --delta (acktr) or --max_kl (trpo) says how far an update may go."
+_GPU = "TensorFlow takes a GPU where there is one; CUDA_VISIBLE_DEVICES=-1 before the command hides it."
+_TUNING = "There is no search for hyperparameters: start run.py from a program that has one, such as Optuna."
+_SCHEDULE = "Rates fall linearly by default; --lrschedule=constant keeps them."
+_RETRO = "Games of Gym Retro are not supported."
+_STANDARDISED = "Learners for continuous actions always standardise their observations; others do not."
 
 FOREIGN_FLAGS = {
+    # OpenAI Baselines
     "env_type": "It is not needed: the id in --env says enough.",
-    "extra_import": "Write the module into the id: --env=module:Id.",
-    "gamestate": "Games of Gym Retro are not supported.",
-    "nprocs": "Several processes are started by mpirun -n N python run.py ...",
+    "gamestate": _RETRO,
     "is_async": "Inverses are computed in the background unless --inverses=inline is given.",
-    "track": f"There is no such tracking; {_LOGS}.",
-    "wandb": f"There is no such tracking; {_LOGS}.",
-    "config": "There are no files of flags; --load_path and --resume bring those of an earlier run.",
-    "env_kwargs": "Register the environment with its arguments, gymnasium.register(..., kwargs={...}).",
-    "normalize": "Learners for continuous actions always standardise their observations; others do not.",
-    "device": "TensorFlow takes a GPU where there is one; CUDA_VISIBLE_DEVICES=-1 before the command hides it.",
+    "nprocs": "Several processes are started by mpirun -n N python run.py ...",
+    "extra_import": "Write the module into the id: --env=module:Id.",
+    "kfac_update": "--inverse_interval says how often inverses are refreshed.",
+    "cold_iter": "There is no cold phase: the first update is one of K-FAC, too.",
+    "lr_schedule": _SCHEDULE,
+    "anneal_lr": _SCHEDULE,
+    "linear_schedule": _SCHEDULE,
+    # Stable-Baselines3 and its Zoo
+    "n_epochs": _NOT_PPO,
+    "update_epochs": _NOT_PPO,
+    "noptepochs": _NOT_PPO,
+    "nminibatches": _NOT_PPO,
+    "num_minibatches": _NOT_PPO,
+    "clip_range": _NOT_PPO,
+    "clip_coef": _NOT_PPO,
+    "cliprange": _NOT_PPO,
+    "buffer_size": _ON_POLICY,
+    "replay_buffer_size": _ON_POLICY,
+    "learning_starts": _ON_POLICY,
+    "train_freq": _ON_POLICY,
+    "gradient_steps": _ON_POLICY,
+    "tau": _ON_POLICY,
+    "exploration_fraction": _ON_POLICY,
+    "target_update_interval": _ON_POLICY,
+    "normalize": _STANDARDISED,
+    "norm_obs": _STANDARDISED,
+    "norm_reward": "Rewards are not scaled by what has been seen; --reward_scale multiplies them by a constant.",
+    "use_sde": "There is no state-dependent exploration; --log_std_init sets the first noise.",
+    "use_rms_prop": "a2c has RMSProp, acktr K-FAC; there is no other optimizer to choose.",
+    "optimizer": "a2c has RMSProp, acktr K-FAC; there is no other optimizer to choose.",
+    "vec_env": "--env_backend says how environments run: native, subproc or sync.",
+    "vec_env_type": "--env_backend says how environments run: native, subproc or sync.",
+    "env_wrapper": "Register the environment with its wrappers, gymnasium.register(..., additional_wrappers=...).",
+    "conf_file": "--config=FILE takes a YAML file of flags.",
+    "conf": "--config=FILE takes a YAML file of flags.",
+    "hyperparams": "Each hyperparameter is a flag of its own, such as --lr=0.5; --config=FILE takes a file of them.",
+    "optimize_hyperparameters": _TUNING,
+    "n_trials": _TUNING,
+    "sampler": _TUNING,
+    "progress": "On a terminal there is always a progress bar.",
+    "progress_bar": "On a terminal there is always a progress bar.",
+    "verbose": "--log_format=stdout,csv and --log_interval say what is shown.",
     "eval_freq": "Scores in the log are those of training; --load_path=FILE --play plays a checkpoint.",
+    # CleanRL and trackers
+    "track": "--log_format=+wandb writes to Weights & Biases.",
+    "wandb": "--log_format=+wandb writes to Weights & Biases.",
+    "wandb_project_name": "--log_format=+wandb takes the variable WANDB_PROJECT.",
+    "wandb_project": "--log_format=+wandb takes the variable WANDB_PROJECT.",
+    "wandb_entity": "--log_format=+wandb takes the variable WANDB_ENTITY.",
+    "tensorboard": "--log_format=+tensorboard writes TensorBoard files.",
+    "mlflow": "MLflow is not supported; --log_format=+tensorboard,+wandb writes for others.",
+    "exp_name": "--log_path names the folder of the run.",
+    "run_name": "--log_path names the folder of the run.",
+    "torch_deterministic": "--inverses=inline makes a run reproducible to the bit, with the same --seed.",
+    "deterministic_torch": "--inverses=inline makes a run reproducible to the bit, with the same --seed.",
+    "upload_model": "Nothing is uploaded; --save_path=FILE writes the model.",
+    # devices
+    "device": _GPU,
+    "cuda": _GPU,
+    "gpu": _GPU,
+    "no_cuda": _GPU,
+    "num_gpus": "Several GPUs are used by several processes, mpirun -n N python run.py ..., one each.",
+    "num_threads": "TF_NUM_INTRAOP_THREADS=N before the command sets how many threads an operation has.",
+    "n_jobs": "--num_env environments run side by side; mpirun -n N starts several processes.",
 }

@@ -57,7 +57,7 @@ def open_logger(
     except OSError as error:
         logger.close()
         raise UserError(f"--log_path={settings.log_path}: run.json cannot be written: {error.strerror}") from error
-    print(f"logging to {logger.folder}; the first update compiles, which may take a minute", flush=True)
+    print(f"logging to {logger.folder}; the first update compiles, which may take a minute ...", flush=True)
     return logger
 
 

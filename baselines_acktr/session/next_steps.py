@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from baselines_acktr.session.settings import Settings
+from baselines_acktr.session.usage import program
 
 
 def next_steps(settings: Settings) -> list[str]:
@@ -16,12 +17,12 @@ def next_steps(settings: Settings) -> list[str]:
     if model is None:
         lines = ["the model was not kept; --save_path=FILE keeps it"]
     else:
-        watch = _command("python run.py", f"--load_path={options.save_path or logs}", *_named(settings), "--play")
+        watch = _command(program(), f"--load_path={options.save_path or logs}", *_named(settings), "--play")
         lines = [f"the model is in {model}", f"watch it:     {watch}"]
     if options.keep:
         longer = f"--num_timesteps={2 * options.num_timesteps}"
         lines.append(
-            f"train longer: {_command('python run.py', f'--log_path={logs}', *_named(settings), '--resume', longer)}"
+            f"train longer: {_command(program(), f'--log_path={logs}', *_named(settings), '--resume', longer)}"
         )
     plot = _command("python -m common.plots", logs, f"--out={Path(logs, 'scores.png')}")
     return [*lines, f"plot scores:  {plot}"]

@@ -54,11 +54,11 @@ class RunOptions:
         f"environments in each MPI rank; by default {describe_num_env()}",
         minimum=1,
     )
-    env_backend: str = option("auto", "how they run", choices=("auto", "native", "subproc", "sync"))
+    env_backend: str = option("auto", "how they run", choices=("auto", "native", "subproc", "sync"), topic="environments")
     pixels: bool = option(False, "a MuJoCo task seen in 42x42 pictures instead of from its state")
     frame_stack: int = option(4, "frames in one observation of an Atari game", unit="frames", minimum=1)
     reward_scale: float = option(1.0, "factor of the rewards that are learned from", above=0)
-    log_path: str | None = option(None, "log folder; by default OPENAI_LOGDIR or a new temporary one")
+    log_path: str | None = option(None, "log folder; by default OPENAI_LOGDIR or a new temporary one", topic="log and checkpoints")
     log_format: tuple[str, ...] = option(
         (), "stdout,log,csv,json,tensorboard; by default OPENAI_LOG_FORMAT, to which +tensorboard adds one"
     )
@@ -76,26 +76,34 @@ class RunOptions:
         None,
         "checkpoint to go on from, or a log folder: its newest; it brings alg, env, frame_stack, reward_scale, pixels, "
         "network and hyperparameters",
+        topic="an earlier model or run",
     )
     resume: bool = option(False, "go on with the run in the log folder, exactly as if it had not been interrupted")
     trust: bool = option(
         False, "import the modules that a checkpoint names for its environment and network, which runs their code"
     )
-    play: bool = option(False, "replay the model after training")
+    play: bool = option(False, "replay the model after training", topic="replay and videos")
     play_episodes: int | None = option(None, "games to replay; by default one in each environment", minimum=1)
     greedy: bool = option(False, "replay the most likely actions instead of sampled ones")
     video: str | None = option(None, "replay into this .mp4 or .gif file instead of a window")
     save_video_interval: int = option(0, "timesteps between two videos of training", minimum=0, zero="off")
     save_video_length: int = option(200, "steps of such a video", minimum=1)
-    kfac_clip: float | None = option(None, "of Baselines: another way to give --delta, which is half of it", above=0)
+    kfac_clip: float | None = option(
+        None, "of Baselines: another way to give --delta, which is half of it", above=0, topic="names of Baselines"
+    )
 
     def __post_init__(self) -> None:
         validate(self)
 
 
+def group_title(alg: str, kind: str) -> str:
+    """Returns the title of the group of flags that the algorithm's learner for `kind` of actions has."""
+    return f"{alg} with {kind} actions"
+
+
 FLAGS = cli.Flags(
     {"the run": RunOptions}
-    | {f"{alg} with {kind} actions": learner.config_class for (alg, kind), learner in LEARNERS.items()},
+    | {group_title(*key): learner.config_class for key, learner in LEARNERS.items()},
     SYNONYMS,
     FOREIGN_FLAGS,
 )

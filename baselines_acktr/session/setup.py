@@ -20,9 +20,9 @@ from common.process import (
     quiet_tensorflow,
     raise_descriptor_limit,
     require_temporary_files,
-    say_waiting,
     shield_resource_tracker,
     suit_tensorflow,
+    tell_terminal,
 )
 
 if TYPE_CHECKING:  # TensorFlow and Gymnasium are imported late: --help is instant and environment workers stay small
@@ -39,6 +39,8 @@ def set_up(argv: Sequence[str], comm: Communicator, stack: contextlib.ExitStack)
     settled, locked = comm.on_root(lambda: prepare(argv, stack))
     if comm.size > 1:  # which may be in other folders
         settled = settled.with_log_path(comm.on_root(lambda: os.path.abspath(settled.log_path)))
+    if comm.rank == 0 and settled.options.num_timesteps:
+        tell_terminal(f"log folder: {settled.log_path}")
     settings, model = comm.everywhere(lambda: probe(settled, comm))
     return settings, locked, model
 
@@ -106,7 +108,7 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Age
         observations = env.single_observation_space
         suit_tensorflow(observations)
         if "tensorflow" not in sys.modules and comm.rank == 0:
-            say_waiting("loading TensorFlow")
+            tell_terminal("loading TensorFlow, which takes some seconds ...")
         with quiet_tensorflow():
             model_class = LEARNERS[options.alg, kind].import_class()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from repository import ROOT
 import run
 from baselines_acktr.agent.description import check_compatible
 from baselines_acktr.agent.network_names import BUILT_IN
+from baselines_acktr.config import SYNONYMS
 from baselines_acktr.session.foreign_flags import FOREIGN_FLAGS
 from baselines_acktr.session.learners import DISCRETE
 from baselines_acktr.session.next_steps import next_steps
-from baselines_acktr.session.settings import FLAGS, Settings, settle
+from baselines_acktr.session.settings import FLAGS, RunOptions, Settings, settle
 from common import array_file
 from common.errors import UserError
 from common.importing import import_named
@@ -53,14 +55,18 @@ def test_a_flag_of_another_program_is_answered_with_what_to_do_here(capfd, flag)
     )
 
 
-HABITS = "env_type extra_import gamestate nprocs is_async track wandb config env_kwargs normalize device eval_freq"
-
-
-@pytest.mark.parametrize("flag", HABITS.split())
-def test_reported_habits_are_among_them_and_name_no_flag_that_is_not_there(flag):
+@pytest.mark.parametrize("flag", FOREIGN_FLAGS)
+def test_the_answer_names_no_flag_that_is_not_there(flag):
     words = FOREIGN_FLAGS[flag].replace("=", " ").split()
     named = [word.strip(".:;,") for word in words if word.startswith("--")]
-    assert all(name.removeprefix("--") in FLAGS.parse_with_words([])[0] or FLAGS._known(name) for name in named)
+    assert all(FLAGS._known(name) for name in named)
+
+
+def test_what_people_are_used_to_type_is_answered():
+    reported = "env_type extra_import gamestate nprocs is_async track wandb normalize device eval_freq"
+    assert set(reported.split()) <= FOREIGN_FLAGS.keys()
+    assert len(FOREIGN_FLAGS) + len(SYNONYMS) > 100
+    assert not (FOREIGN_FLAGS.keys() | SYNONYMS.keys()) & FLAGS.parse([]).keys()
 
 
 @pytest.mark.parametrize(
@@ -102,6 +108,37 @@ def test_an_algorithm_in_capitals_is_answered_with_the_right_spelling(capfd, alg
 @pytest.mark.parametrize("version", ["v2", "v3"])
 def test_an_old_mujoco_task_is_answered_with_the_one_of_today(capfd, version):
     assert line_of(capfd, f"--env=HalfCheetah-{version}").endswith("Did you mean HalfCheetah-v5?")
+
+
+@pytest.mark.parametrize("alg", ["acktr", "a2c", "trpo"])
+@pytest.mark.parametrize("columns", [80, 100, 120])
+def test_help_is_a_screen_or_two_as_wide_as_the_terminal(capsys, monkeypatch, alg, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run.main([f"--alg={alg}", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 80
+    assert max(map(len, lines)) <= columns
+
+    text = "\n".join(lines)
+    titles = {title for title in FLAGS.groups if f"\n{title}:" in text}
+    assert titles == {f"{alg} with discrete actions", f"{alg} with continuous actions"}
+    shown = {name for title, group in FLAGS.groups.items() if title in titles for name in fields_of(group)}
+    assert all(f"--{name}" in text for name in shown | fields_of(RunOptions))
+
+
+def fields_of(group: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(group)}
+
+
+def test_help_for_all_flags_has_every_learner_with_sources_and_limits(capsys):
+    assert run.main(["--help=all"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n{title}:" in text for title in FLAGS.groups)
+    assert text.count("--lr NUMBER") == 4 and "Wu et al. 2017" in text
+
+
+def test_help_for_an_algorithm_that_is_not_there_is_one_line(capfd):
+    assert line_of(capfd, "--alg=A2C", "--help").endswith("Did you mean a2c?")
 
 
 def test_help_for_one_flag_is_that_flag_alone(capsys):
@@ -222,6 +259,43 @@ def test_a_folder_that_has_been_deleted_is_one_line(tmp_path):
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "run.py: the current folder has been deleted; change to one that exists\n"
+
+
+@pytest.mark.parametrize("place", ["common/__init__.py", "common.py"])
+def test_a_package_of_ones_own_with_the_name_of_ours_is_said_in_one_line(tmp_path, place):
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    line = f"baselines_acktr needs its own package common, of {ROOT}/common, and Python finds {tmp_path}/common"
+
+    command = [sys.executable, "-m", "baselines_acktr.paper", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith(line)
+
+    command = [sys.executable, "-c", "import baselines_acktr"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith(f"ImportError: {line}")
+
+
+def test_an_environment_in_a_package_with_the_name_of_ours_is_said_in_one_line(tmp_path):
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "games.py").touch()
+    done = run_py("--env=common.games:Mine-v0", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("run.py: --env=common.games:Mine-v0: cannot import module common.games")
+    assert f"Python takes common from {ROOT}/common, so the one in this folder needs another name" in done.stderr
+
+
+def test_the_installed_command_is_run_py(monkeypatch, capsys):
+    lines = (ROOT / "setup.cfg").read_text().splitlines()
+    assert "    acktr = run:command" in lines
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/acktr", "--help=env"])
+    monkeypatch.setattr(run, "end_at_signals", lambda: None)
+    assert run.command() == 0
+    assert "--env TEXT" in capsys.readouterr().out
+    assert any("acktr --load_path=a --play" in line for line in next_steps(settled(save_path="a")))
 
 
 LONG = "x" * 300
