@@ -36,12 +36,16 @@ def load(path: str, trust: bool = False) -> Agent:
 def _require_own_common() -> None:
     """Raises `ImportError` where another package takes the name of this project's `common`."""
     spec = importlib.util.find_spec("common")
-    places = [Path(place).resolve() for place in (spec.submodule_search_locations or [spec.origin or ""])] if spec else []
+    places = (
+        [Path(place).resolve() for place in (spec.submodule_search_locations or [spec.origin or ""])] if spec else []
+    )
     own = Path(__file__).resolve().parents[1] / "common"
     if own in places:
         return
 
-    problem = f"baselines_acktr needs its own package common, of {own}, and Python finds {places[0] if places else 'none'}"
+    problem = (
+        f"baselines_acktr needs its own package common, of {own}, and Python finds {places[0] if places else 'none'}"
+    )
     advice = "rename yours, or start Python in another folder"
     if sys.argv[:1] == ["-m"]:  # such as python -m baselines_acktr.paper: nothing is there yet that could print a line
         print(f"{problem}: {advice}", file=sys.stderr)

@@ -7,6 +7,7 @@ declares is of the size of the arrays in the file, and these are finite.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,11 +19,23 @@ from baselines_acktr.config import HIDDEN_SIZES, PIXEL_CONVOLUTIONS, DisjointCon
 from common import cli
 from common.atomic_file import StrPath
 from common.errors import UserError, brief
-from common.fields import BOOL, OBJECT, Field, check_fields, is_number, is_text, is_whole, printable_text, whole_number
+from common.fields import (
+    BOOL,
+    MAX_TEXT,
+    OBJECT,
+    Field,
+    check_fields,
+    is_number,
+    is_text,
+    is_whole,
+    printable_text,
+    whole_number,
+)
 
 MAX_OBSERVATION = 2**24  # numbers of an observation
 _MAX_ACTIONS = 2**20
 _MAX_RANK = 8  # of a space
+_MAX_KWARGS = 50  # arguments that an environment is made with
 _MAX_STACK = 64  # frames of an observation of a game
 _DTYPES = {"bool", "float16", "float32", "float64"} | {f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)}
 
@@ -74,6 +87,12 @@ def _is_bound(value: Any) -> bool:
     return isinstance(value, bool) or is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
+def _is_kwargs(value: Any) -> bool:
+    """Whether a value may be the arguments of an environment."""
+    names = isinstance(value, dict) and all(is_text(name) and name.isidentifier() for name in value)
+    return names and len(value) <= _MAX_KWARGS and len(json.dumps(value)) <= _MAX_KWARGS * MAX_TEXT
+
+
 _MODEL = {
     "algorithm": printable_text(),
     "env_id": Field(lambda value: value is None or is_text(value), "printable text or null"),
@@ -91,6 +110,7 @@ _ENV_ARGUMENTS = {
     "frame_stack": whole_number(1, required=False),
     "reward_scale": Field(lambda value: is_number(value) and value > 0, "a finite number above 0", required=False),
     "pixels": BOOL._replace(required=False),
+    "env_kwargs": Field(_is_kwargs, "an object of at most 50 arguments, names with values", required=False),
 }
 
 

@@ -37,6 +37,7 @@ def make_env(settings: Settings, num_env: int, **details: Any) -> SeededVectorEn
         frame_stack=options.frame_stack,
         reward_scale=options.reward_scale,
         pixels=options.pixels,
+        env_kwargs=settings.env_kwargs,
         **details,
     )
 

@@ -31,7 +31,9 @@ def next_steps(settings: Settings) -> list[str]:
 def _named(settings: Settings) -> list[str]:
     """Returns the flags whose modules a checkpoint alone does not import."""
     names = {"env": settings.env, "network": settings.network}
-    return [f"--{flag}={name}" for flag, name in names.items() if ":" in name]
+    modules = [f"--{flag}={name}" for flag, name in names.items() if ":" in name]
+    kwargs = settings.options.env_kwargs
+    return [*modules, f"--env_kwargs={kwargs}"] if kwargs else modules
 
 
 def _command(program: str, *words: str) -> str:

@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from baselines_acktr.agent.network_names import BUILT_IN, unknown_network
 from baselines_acktr.config import ARCHITECTURE, SYNONYMS
+from baselines_acktr.session import config_file
 from baselines_acktr.session.foreign_flags import FOREIGN_FLAGS
 from baselines_acktr.session.learners import ALGORITHMS, LEARNERS, describe_num_env
-from common import cli
+from baselines_acktr.session.tuned import tuned_for
+from common import assignments, cli
 from common.errors import UserError, brief
 from common.options import option, validate
 
 if TYPE_CHECKING:
     from baselines_acktr.session.checkpoints import SavedModel
 
-PATHS = ("log_path", "save_path", "load_path", "video")
+PATHS = ("config", "log_path", "save_path", "load_path", "video")
 NOT_RESUMED = (*PATHS, "resume", "trust")  # what a checkpoint has no say in: it may come from anybody
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
-FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "seed")
+FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "env_kwargs", "seed")
 ENVIRONMENT = {"frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
 _LONGEST_LOG = f"checkpoints/{'0' * 50}"  # file in a log folder
 T = TypeVar("T")
@@ -38,6 +40,12 @@ class RunOptions:
 
     alg: str = option("acktr", "learning algorithm, in its form for discrete or continuous actions", choices=ALGORITHMS)
     env: str | None = option(None, "id of the environment, or module:id; required unless --load_path names one")
+    config: str | None = option(
+        None, "file of flags, YAML or the run.json of another run; what is typed beside it wins"
+    )
+    tuned: bool = option(
+        True, "take what suits the environment better than the defaults, where that is known; it is said at the start"
+    )
     num_timesteps: int = option(
         1_000_000,
         "steps of all environments of all MPI ranks together; 0, and --play --load_path: no training",
@@ -54,11 +62,16 @@ class RunOptions:
         f"environments in each MPI rank; by default {describe_num_env()}",
         minimum=1,
     )
-    env_backend: str = option("auto", "how they run", choices=("auto", "native", "subproc", "sync"), topic="environments")
+    env_backend: str = option(
+        "auto", "how they run", choices=("auto", "native", "subproc", "sync"), topic="environments"
+    )
     pixels: bool = option(False, "a MuJoCo task seen in 42x42 pictures instead of from its state")
     frame_stack: int = option(4, "frames in one observation of an Atari game", unit="frames", minimum=1)
+    env_kwargs: str = option("", "arguments that the environment is made with, name=value,name=value or a JSON object")
     reward_scale: float = option(1.0, "factor of the rewards that are learned from", above=0)
-    log_path: str | None = option(None, "log folder; by default OPENAI_LOGDIR or a new temporary one", topic="log and checkpoints")
+    log_path: str | None = option(
+        None, "log folder; by default OPENAI_LOGDIR or a new temporary one", topic="log and checkpoints"
+    )
     log_format: tuple[str, ...] = option(
         (), "stdout,log,csv,json,tensorboard; by default OPENAI_LOG_FORMAT, to which +tensorboard adds one"
     )
@@ -102,8 +115,7 @@ def group_title(alg: str, kind: str) -> str:
 
 
 FLAGS = cli.Flags(
-    {"the run": RunOptions}
-    | {group_title(*key): learner.config_class for key, learner in LEARNERS.items()},
+    {"the run": RunOptions} | {group_title(*key): learner.config_class for key, learner in LEARNERS.items()},
     SYNONYMS,
     FOREIGN_FLAGS,
 )
@@ -118,9 +130,10 @@ class Settings:
 
     Attributes:
       options: the run's flags, as typed or from the checkpoint.
-      origins: {name of a flag: "default", "replay", "checkpoint", "environment preset", "drawn" or "command line"}.
+      origins: {name of a flag: "default", "replay", "checkpoint", "environment preset", "tuned", "drawn", "config file"
+        or "command line"}.
       trained: timesteps that the checkpoint has behind it.
-      layers: (origin, hyperparameters), those of the checkpoint and those that were typed.
+      layers: (origin, hyperparameters): those that suit the environment, of the checkpoint, of --config, typed ones.
       saved: the checkpoint's model, until it is restored.
       config: the learner's hyperparameters, once `with_learner` has settled them.
     """
@@ -156,6 +169,10 @@ class Settings:
     def network(self) -> str:
         return _settled(self.options.network)
 
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        return _env_kwargs({"env_kwargs": self.options.env_kwargs})
+
     def values(self) -> dict[str, Any]:
         """Returns {name of a flag: its value}."""
         return dataclasses.asdict(self.options) | dataclasses.asdict(self.config)
@@ -172,9 +189,11 @@ class Settings:
         """
         config_class = LEARNERS[self.options.alg, kind].config_class
         names = {field.name for field in dataclasses.fields(config_class)}
-        for name in dict(self.layers)["command line"]:
+        layers = dict(self.layers)
+        for name in (*layers["command line"], *layers["config file"]):
             if name not in names:
-                raise UserError(f"--{name}: {self.options.alg} with {kind} actions does not have it")
+                where = "" if name in layers["command line"] else f"--config={self.options.config}: "
+                raise UserError(f"{where}--{name}: {self.options.alg} with {kind} actions does not have it")
         config, origins = settle_config(config_class, ("environment preset", preset), *self.layers)
         return dataclasses.replace(self, config=config, origins={**self.origins, **origins})
 
@@ -182,7 +201,8 @@ class Settings:
         """Returns the hyperparameters that the checkpoint, where there is one, is too old to have."""
         loaded = dict(self.layers)["checkpoint"]
         names = [field.name for field in dataclasses.fields(self.config)]
-        return [n for n in names if n not in loaded and self.origins[n] != "command line"] if loaded else []
+        given = ("command line", "config file")
+        return [n for n in names if n not in loaded and self.origins[n] not in given] if loaded else []
 
     def with_log_path(self, path: str) -> Settings:
         """Returns the settings with the same log folder, named otherwise."""
@@ -222,7 +242,9 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     Raises:
       UserError: a value outside its limits, a checkpoint that cannot be read, or a flag that contradicts it.
     """
-    typed = _without_alias({n: os.path.expanduser(v) if n in PATHS else v for n, v in typed.items()})
+    typed = {n: os.path.expanduser(v) if n in PATHS else v for n, v in typed.items()}
+    filed = _of_config_file(typed)
+    typed = _with_one_form(filed | typed)
     typed, resumed, saved = _resumed(typed)
     if "load_path" in typed and saved is None:
         from baselines_acktr.session import checkpoints  # late: NumPy
@@ -240,7 +262,7 @@ def settle(typed: Mapping[str, Any]) -> Settings:
         ("drawn", drawn),
         ("checkpoint", brought),
     )
-    values, origins = cli.resolve(*layers, ("command line", cli.only(RunOptions, typed)))
+    values, origins = cli.resolve(*layers, *_by_origin(cli.only(RunOptions, typed), filed))
     options = RunOptions(**values)
     _check_network(options)
     typed = {name: value for name, value in typed.items() if name not in values}
@@ -249,7 +271,36 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     if options.env is None:
         raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
     trained = meta.get("counters", {}).get("timesteps", 0)
-    return Settings(options, origins, trained, (("checkpoint", loaded), ("command line", typed)), saved)
+    suiting = tuned_for(options.alg, options.env) if options.tuned and not saved else None
+    tuned = ("tuned", suiting.values if suiting else {})
+    return Settings(options, origins, trained, (tuned, ("checkpoint", loaded), *_by_origin(typed, filed)), saved)
+
+
+def _of_config_file(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of the file that --config names, but for those that were typed; {} without one.
+
+    Raises:
+      UserError: the file cannot be used, or has the name of a module that the user has neither typed nor allowed.
+    """
+    path = typed.get("config")
+    if path is None:
+        return {}
+    found = config_file.read(path, FLAGS)
+    filed = {name: value for name, value in found.items() if name not in typed}
+    for name in ("env", "network"):
+        if ":" in filed.get(name, "") and not typed.get("trust"):
+            raise UserError(
+                f"--config={brief(path)}: its {name} is {brief(filed[name])}, which would run code of that module: if "
+                f"you trust it, give --{name}={brief(filed[name])}, or --trust"
+            )
+    return filed
+
+
+def _by_origin(given: Mapping[str, Any], filed: Mapping[str, Any]) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Returns what was given as two layers of settings, of the file of --config and typed."""
+    of_file = {name: value for name, value in given.items() if name in filed}
+    typed = {name: value for name, value in given.items() if name not in filed}
+    return ("config file", of_file), ("command line", typed)
 
 
 def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], SavedModel | None]:
@@ -299,6 +350,12 @@ def _require_trust(path: str, brought: Mapping[str, Any], typed: Mapping[str, An
     env_id, network = brought.get("env", ""), brought.get("network", "")
     if "env" not in typed and schema.known_here(env_id) != env_id:
         schema.require_trust(path, "environment", env_id, "--env")
+    if "env_kwargs" not in typed and any(isinstance(v, str | list) for v in _env_kwargs(brought).values()):
+        kwargs = brought["env_kwargs"]
+        raise UserError(
+            f"checkpoint {path}: its environment is made with {brief(kwargs)}: if you trust it, give "
+            f"--env_kwargs={brief(kwargs)}, or --trust"
+        )
     if "network" not in typed and not (networks and networks.is_registered(network)):
         schema.require_trust(path, "network", network, "--network")
 
@@ -365,8 +422,16 @@ def _check_hyperparameters(alg: str, loaded: Mapping[str, Any], typed: Mapping[s
     raise errors[0]
 
 
-def _without_alias(typed: dict[str, Any]) -> dict[str, Any]:
-    """Returns the typed flags with --kfac_clip turned into --delta."""
+def _env_kwargs(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments that an environment is made with by options, which may not say any."""
+    text = options.get("env_kwargs", "")
+    return assignments.parse(text, "--env_kwargs") if text else {}
+
+
+def _with_one_form(typed: dict[str, Any]) -> dict[str, Any]:
+    """Returns the given flags with --kfac_clip turned into --delta, and --env_kwargs in the form that is compared."""
+    if "env_kwargs" in typed:
+        typed = {**typed, "env_kwargs": assignments.unparse(_env_kwargs(typed))}
     if "kfac_clip" not in typed:
         return typed
     if "delta" in typed:
@@ -401,6 +466,7 @@ def _options_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     env_id = found.get("env_id", meta.get("env_id"))  # the first has the module, too
     names = {"alg": meta.get("algorithm"), "env": env_id, "network": meta.get("network")}
     names |= {name: found[name] for name, kind in ENVIRONMENT.items() if isinstance(found.get(name), kind)}
+    names["env_kwargs"] = assignments.unparse(found.get("env_kwargs", {}))
     return {name: value for name, value in names.items() if value is not None}
 
 

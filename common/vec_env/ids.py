@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
 
-from common.errors import UserError, closest
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from common.errors import UserError, brief, closest
 from common.importing import import_named
 
 
@@ -41,6 +46,24 @@ def find_spec(env_id: str) -> EnvSpec:
         raise UserError(f"--env={env_id}: no such environment is registered.{closest(name, allowed, cutoff=0.5)}")
 
     return gym.registry[name]
+
+
+def with_kwargs(spec: EnvSpec, kwargs: Mapping[str, Any]) -> EnvSpec:
+    """Returns the specification of the same environment made with further arguments.
+
+    Raises:
+      UserError: the environment has no such argument.
+    """
+    if not kwargs:
+        return spec
+    entry = spec.entry_point
+    creator: Any = load_env_creator(entry) if isinstance(entry, str) else entry
+    parameters = inspect.signature(creator).parameters
+    names = [name for name in parameters if name != "render_mode"]
+    for name in kwargs:
+        if name not in names and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+            raise UserError(f"--env_kwargs: {spec.id} has no argument {brief(name)}.{closest(name, names)}")
+    return dataclasses.replace(spec, kwargs={**spec.kwargs, **kwargs})
 
 
 def is_atari(spec: EnvSpec) -> bool:

@@ -7,7 +7,7 @@ import math
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from numbers import Integral, Real
 from pathlib import Path
@@ -17,12 +17,12 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from common.errors import RunFailedError, UserError, closest
+from common.errors import RunFailedError, UserError, brief, closest
 from common.importing import import_named
 from common.random_state import rank_seed
 from common.vec_env.door import CheckedEnv
 from common.vec_env.env_state import ResumableEnv
-from common.vec_env.ids import find_spec, is_atari, newer_version, skips_at_random, split_module
+from common.vec_env.ids import find_spec, is_atari, newer_version, skips_at_random, split_module, with_kwargs
 from common.vec_env.rendering import ensure_offscreen_rendering, follow_body
 from common.vec_env.workers import EnvironmentFailedError
 from common.vec_env.wrappers import (
@@ -61,6 +61,7 @@ def make_vec_env(
     step_timeout: float = 300.0,
     atari_preprocessing: bool = True,
     pixels: bool = False,
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> SeededVectorEnv:
     """Builds a vector environment of `num_env` environments that follows the contract of `common.vec_env`.
 
@@ -89,12 +90,13 @@ def make_vec_env(
       step_timeout: seconds after which a worker process that does not answer is an error.
       atari_preprocessing: whether to preprocess Atari games. Without it the native backend cannot be used.
       pixels: observe rendered frames of a native MuJoCo task instead of its own observations.
+      env_kwargs: {name: value} of arguments that the environment is made with, beside those it is registered with.
 
     Raises:
       UserError: an unknown id or backend, a missing dependency, or a number out of range.
     """
     _check(num_env, frame_stack, reward_scale, seed, step_timeout)
-    spec = find_spec(env_id)
+    spec = with_kwargs(find_spec(env_id), env_kwargs or {})
     preprocess = is_atari(spec) and atari_preprocessing and spec.kwargs.get("obs_type") != "ram"
     native_atari = preprocess and _is_native_game(spec)
     native_mujoco = _is_mujoco(spec) and _is_native_task(spec)
@@ -116,7 +118,7 @@ def make_vec_env(
         module, _ = split_module(env_id)
         atari_stack = frame_stack if preprocess else 0
         factory = functools.partial(make_env, spec, module, render_mode, atari_stack, backend == "sync")
-        with _construction_errors(spec, env_id):
+        with _construction_errors(spec, env_id, env_kwargs or {}):
             env = _make_batch(factory, num_env, backend, step_timeout, offscreen)
 
     env.unwrapped.spec = spec
@@ -125,6 +127,8 @@ def make_vec_env(
 
     first_seed = None if seed is None else rank_seed(seed, rank)
     arguments = {"env_id": env_id, "frame_stack": frame_stack, "reward_scale": reward_scale, "pixels": pixels}
+    if env_kwargs:
+        arguments["env_kwargs"] = dict(env_kwargs)
     return SeededVectorEnv(env, first_seed, reward_scale, arguments)
 
 
@@ -269,9 +273,13 @@ def _make_batch(
 
 
 @contextmanager
-def _construction_errors(spec: EnvSpec, env_id: str) -> Iterator[None]:
+def _construction_errors(spec: EnvSpec, env_id: str, env_kwargs: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
+    except TypeError as error:
+        if not any(f"unexpected keyword argument '{name}'" in str(error) for name in env_kwargs):
+            raise EnvironmentFailedError(f"--env={env_id}: cannot be made:\n{traceback.format_exc()}") from error
+        raise UserError(f"--env_kwargs: {env_id}: {brief(error, 300)}") from error
     except ModuleNotFoundError as error:
         raise UserError(f"--env={env_id}: {error}; try pip install {error.name}") from error
     except (ImportError, gym.error.Error) as error:
