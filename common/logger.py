@@ -1,4 +1,4 @@
-"""Writes the numbers of a run: table on the terminal, log.txt, progress.csv, progress.json, TensorBoard.
+"""Writes the numbers of a run: table on the terminal, log.txt, progress.csv, progress.json, TensorBoard and others.
 
 Folder and formats come from the arguments or from the environment variables OPENAI_LOGDIR, OPENAI_LOG_FORMAT and
 OPENAI_LOG_FORMAT_MPI (ranks above 0). Files that exist are continued, never truncated.
@@ -31,8 +31,10 @@ from tqdm import tqdm
 from common.appended_file import AppendedFile, require_regular
 from common.atomic_file import write_text
 from common.errors import UserError, closest
+from common.tensorboard_output import EventFile, tag
+from common.wandb_output import Tracker, require_wandb
 
-FORMATS = ("stdout", "log", "csv", "json", "tensorboard")
+FORMATS = ("stdout", "log", "csv", "json", "tensorboard", "wandb")
 Row = Mapping[str, float | int | str]
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # without tqdm's own speed
 _log = logging.getLogger(__name__)
@@ -70,7 +72,7 @@ class TableOutput(Output):
         table = rich.table.Table(box=self._box, show_header=False)
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True, max_width=30)
-        for key in sorted(row):
+        for key in sorted(key for key in row if not _is_idle(key, row[key])):
             table.add_row(rich.text.Text(key), rich.text.Text(readable(row[key])))
         with tqdm.external_write_mode(file=self._stream):
             self._console.print(table)
@@ -78,6 +80,11 @@ class TableOutput(Output):
 
     def close(self) -> None:
         """Nothing: the terminal is not its own."""
+
+
+def _is_idle(key: str, value: float | int | str) -> bool:
+    """Whether a key counts what was skipped, and nothing was."""
+    return "skipped_" in key and value == 0
 
 
 class TextOutput(TableOutput):
@@ -166,28 +173,42 @@ class JsonOutput(Output):
         self._file.close()
 
 
-class TensorBoardOutput(Output):
-    """Scalars for TensorBoard, by timestep; text is left out. Writing them does not need TensorBoard itself."""
+class ScalarOutput(Output):
+    """The numbers of each report by timestep, in groups, for a program that draws them; text is left out.
 
-    def __init__(self, folder: Path) -> None:
-        import tensorflow as tf  # late: it takes seconds
+    Args:
+      target: takes {tag: number}.
+    """
 
-        self._tf = tf
-        self._writer = tf.summary.create_file_writer(str(folder))
-        self._metadata = tf.compat.v1.SummaryMetadata(
-            plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
-        )
+    def __init__(self, target: EventFile | Tracker) -> None:
+        self._target = target
 
     def write(self, row: Row, step: int) -> None:
-        with self._writer.as_default():
-            for key, value in row.items():
-                if not isinstance(value, str):
-                    number = self._tf.constant(value, self._tf.float32)
-                    self._tf.summary.write(key, number, step=step, metadata=self._metadata)
-        self._writer.flush()
+        self._target.add({tag(key): float(value) for key, value in row.items() if not isinstance(value, str)}, step)
 
     def close(self) -> None:
-        self._writer.close()
+        self._target.close()
+
+
+class TensorBoardOutput(ScalarOutput):
+    """Scalars for TensorBoard. Writing them does not need TensorBoard itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = EventFile(folder)
+        self._step = 0
+        super().__init__(self._file)
+
+    def write(self, row: Row, step: int) -> None:
+        super().write(row, step)
+        self._step = step
+
+    def position(self) -> int:
+        return self._step
+
+    def cut(self, position: int) -> None:
+        if position:
+            self._file.restart(position + 1)
+            self._step = position
 
 
 class Logger:
@@ -299,6 +320,8 @@ def _names(text: str) -> tuple[str, ...]:
 def check_formats(formats: Sequence[str], argument: str = "formats") -> None:
     """Raises `UserError` for a name that is not in `FORMATS`; `argument` is where it comes from."""
     for name in formats:
+        if name == "wandb":
+            require_wandb(argument)
         if name not in FORMATS:
             raise UserError(f"{argument}={name}: must be of {', '.join(FORMATS)}.{closest(name, FORMATS)}")
 
@@ -322,6 +345,8 @@ def _open_output(name: str, folder: Path, suffix: str) -> Output:
             return CsvOutput(folder / f"progress{suffix}.csv")
         case "json":
             return JsonOutput(folder / f"progress{suffix}.json")
+        case "wandb":
+            return ScalarOutput(Tracker(folder))
         case _:
             return TensorBoardOutput(folder / f"tb{suffix}")
 

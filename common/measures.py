@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.errors import UserError
+from common.errors import UserError, brief
 
 _RESAMPLES = 2000
 
@@ -128,6 +128,32 @@ def interval(
         rng=np.random.default_rng(0),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def pointwise_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the 95 % bootstrap confidence interval of the mean over several runs at each point, as `interval` does.
+
+    Args:
+      values: [runs, points], of at least two runs.
+
+    Returns:
+      Lower and upper ends, [points] each. Of two runs these are the runs themselves, and of few runs the interval is
+      too narrow: resampling knows nothing of runs that were not made.
+    """
+    chosen = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))  # [resamples, runs]
+    times = np.stack([np.bincount(runs, minlength=len(values)) for runs in chosen])  # [resamples, runs]
+    means = times @ values / len(values)  # [resamples, points]
+    low, high = np.percentile(means, (2.5, 97.5), axis=0)
+    return low, high
+
+
+def environment_of(folder: str | Path) -> str:
+    """Returns the id of the environment of a run as its first monitor file has it, "" where that says none."""
+    for path in sorted(Path(folder).expanduser().glob("*.monitor.csv"))[:1]:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            found = re.search(r'"env_id":\s*"([^"]*)"', file.readline())
+        return brief(found[1]) if found else ""
+    return ""
 
 
 def _read_monitor(path: Path) -> pd.DataFrame:

@@ -4,7 +4,7 @@ python -m common.plots logs/pong-1 logs/pong-2 --out=pong.png
 python -m common.plots logs/pong-1 logs/pong-2 --threshold=9.3
 
 Runs whose folders differ only in a trailing `-<seed>` or `-seed<k>` count as seeds of one experiment. Their curve is
-the mean over the seeds, and the band around it spans from the lowest to the highest seed.
+the mean over the seeds, and the band around it is the 95 % interval of that mean (bootstrap over the seeds).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pandas as pd
 
 from common import cli
 from common.errors import UserError
-from common.measures import first_episode_above, load_monitor
+from common.measures import environment_of, first_episode_above, load_monitor, pointwise_interval
 from common.options import option, validate
 
 if TYPE_CHECKING:  # matplotlib is only imported where a figure is drawn
@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # matplotlib is only imported where a figure is drawn
 AXES = ("timesteps", "episodes", "seconds")
 _SEED = re.compile(r"[-_](seed)?\d+$")
 _POINTS = 500
+_TITLED = 3  # environments that a title has room for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +43,11 @@ class PlotOptions:
     out: str | None = option(None, "image file to write, for example curves.png")
     xaxis: str = option("timesteps", "horizontal axis", choices=AXES)
     window: int = option(100, "games in the running mean", unit="episodes", minimum=1)
-    title: str | None = option(None, "title of the figure")
+    title: str | None = option(None, "title of the figure; by default the environments")
     panels: bool = option(False, "draw each experiment in a panel of its own")
-    threshold: float | None = option(None, "print when the mean of the next games first reaches this score")
+    threshold: float | None = option(
+        None, "print when the mean of the next games first reaches this score, and draw it dashed"
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -95,7 +98,7 @@ def curve(games: pd.DataFrame, axis: str, window: int) -> pd.Series:
 
 
 def band(curves: Sequence[pd.Series]) -> pd.DataFrame:
-    """Returns mean, lowest and highest value over several curves.
+    """Returns the mean over several curves and its 95 % interval.
 
     Args:
       curves: scores indexed by position on the axis, one curve per seed.
@@ -108,12 +111,9 @@ def band(curves: Sequence[pd.Series]) -> pd.DataFrame:
     grid = np.linspace(left, max(left, right), _POINTS)
     values = np.stack([np.interp(grid, c.index, c.to_numpy()) for c in curves])  # [seeds, points]
 
-    columns = {
-        "mean": values.mean(axis=0),
-        "low": values.min(axis=0),
-        "high": values.max(axis=0),
-    }
-    return pd.DataFrame(columns, index=grid)
+    mean = values.mean(axis=0)  # [points]
+    low, high = pointwise_interval(values) if len(values) > 1 else (mean, mean)
+    return pd.DataFrame({"mean": mean, "low": low, "high": high}, index=grid)
 
 
 @contextlib.contextmanager
@@ -173,22 +173,31 @@ def plot(runs: Mapping[str, Sequence[pd.DataFrame]], path: str | Path, options: 
             axes = panels[i % len(panels)]
             draw_curves(axes, label, [curve(games, options.xaxis, options.window) for games in seeds])
             axes.set(xlabel=options.xaxis, ylabel=f"score, mean of {options.window} games")
+            if options.panels:
+                axes.set_title(label)
 
         for axes in panels:
+            if options.threshold is not None:
+                draw_level(axes, options.threshold, f"threshold {options.threshold:g}", color="black")
             axes.grid(alpha=0.3)
-            axes.legend()
+            axes.legend(fontsize="small")
 
 
 def draw_curves(axes: Axes, label: str, curves: Sequence[pd.Series], **style: Any) -> None:
-    """Draws one experiment: the mean over its curves, and a band from the lowest to the highest seed."""
+    """Draws one experiment: the mean over its curves, and its 95 % interval where there are several seeds."""
     lines = band(curves)
     several = len(curves) > 1
     if several:
-        label = f"{label} ({len(curves)} seeds)"
+        label = f"{label} ({len(curves)} seeds, 95 %)"
 
     (line,) = axes.plot(lines.index, lines["mean"], label=label, **style)
     if several:
         axes.fill_between(lines.index, lines["low"], lines["high"], color=line.get_color(), alpha=0.2)
+
+
+def draw_level(axes: Axes, score: float, label: str, color: str) -> None:
+    """Draws a score as a dashed line, which the legend names."""
+    axes.axhline(score, color=color, linestyle="--", linewidth=0.8, label=label)
 
 
 def summary(runs: Mapping[str, pd.DataFrame], threshold: float | None, window: int) -> pd.DataFrame:
@@ -227,7 +236,10 @@ def _run(folders: Sequence[Path], options: PlotOptions) -> None:
         groups = {}
         for name, group in group_runs(folders).items():
             groups[name] = [games[folder] for folder in group]
-        plot(groups, Path(options.out).expanduser(), options)
+        environments = sorted({environment_of(folder) for folder in folders} - {""})
+        title = options.title or (", ".join(environments) if len(environments) <= _TITLED else None)
+        plot(groups, Path(options.out).expanduser(), dataclasses.replace(options, title=title))
+        print(f"drawn in {options.out}", file=sys.stderr)
 
     print(summary({str(folder): games[folder] for folder in folders}, options.threshold, options.window).to_string())
 

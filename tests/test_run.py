@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from common import array_file
 from common.measures import load_monitor
 from common.process import Interruption, num_processes, quiet_tensorflow
 
+DOCUMENTED_KEYS = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "log.md").read_text()))
 SMALL = ["--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--inverses=inline", "--log_interval=1"]
 
 
@@ -145,7 +147,7 @@ def test_without_arguments_the_usage_has_an_example(capsys):
         (["--env=Lights-v0", "--play", "--video=a.avi"], "--video=a.avi: must end in .mp4 or .gif"),
         (
             ["--env=Lights-v0", "--log_format=cvs"],
-            "--log_format=cvs: must be of stdout, log, csv, json, tensorboard. Did you mean csv?",
+            "--log_format=cvs: must be of stdout, log, csv, json, tensorboard, wandb. Did you mean csv?",
         ),
         (["--env=Lights-v0", "--num_timesteps=nan"], "--num_timesteps=nan: must be a whole number"),
         (["--env=Lights-v0", "--num_timesteps=159"], "--num_timesteps=159: must be 0, or at least one batch"),
@@ -189,6 +191,7 @@ def test_a_run_leaves_checkpoint_logs_monitor_files_and_videos(trained):
     logs = {"0.0.monitor.csv", "0.1.monitor.csv", "log.txt", "progress.csv", "run.json"}
     assert names == logs | {"checkpoints", "model", "videos"}
     steps = [line.split(",") for line in (trained / "progress.csv").read_text().splitlines()]
+    assert set(steps[0]) <= DOCUMENTED_KEYS
     column = steps[0].index("total_timesteps")
     assert [row[column] for row in steps[1:]] == ["10", "20", "30"]
     assert load_monitor(trained)["score"].eq(4).all()
@@ -439,6 +442,7 @@ def test_continuous_actions_are_trained_continued_and_played(tmp_path, capsys):
     path, logs = str(tmp_path / "model"), f"--log_path={tmp_path}"
     assert run.main([*CONTINUOUS_RUN, "--num_timesteps=60", "--seed=1", f"--save_path={path}", logs]) == 0
     assert json.loads((tmp_path / "run.json").read_text())["settings"]["timesteps_per_batch"]["value"] == 20
+    assert set(pd.read_csv(tmp_path / "progress.csv")) <= DOCUMENTED_KEYS
     more = [f"--load_path={path}", "--num_env=2", "--num_timesteps=100", f"--save_path={path}", logs, "--play"]
     assert run.main(more) == 0
     assert array_file.load_meta(path)["counters"]["timesteps"] == 100
@@ -459,6 +463,7 @@ def test_the_other_algorithms_are_trained_continued_and_played(tmp_path, capsys,
     argv = [f"--alg={alg}", f"--env={env_id}", "--num_env=2", *COMPARED_RUNS[alg, env_id]]
     assert run.main([*argv, "--num_timesteps=60", "--seed=1", f"--save_path={path}", logs]) == 0
     assert array_file.load_meta(path)["algorithm"] == alg
+    assert set(pd.read_csv(tmp_path / "progress.csv")) <= DOCUMENTED_KEYS
     more = [f"--load_path={path}", "--num_env=2", "--num_timesteps=100", f"--save_path={path}", logs, "--play"]
     assert run.main(more) == 0  # the algorithm comes with the checkpoint
     assert array_file.load_meta(path)["counters"]["timesteps"] == 100

@@ -13,7 +13,7 @@ from baselines_acktr.paper import published
 from baselines_acktr.paper.items import Item
 from baselines_acktr.paper.plan import Run
 from baselines_acktr.paper.results import Games
-from common.plots import curve, draw_curves, figure
+from common.plots import curve, draw_curves, draw_level, figure
 
 if TYPE_CHECKING:  # matplotlib is only imported where a figure is drawn
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def _draw_panel(axes: Axes, item: Item, name: str, axis: str, task: str, runs: S
 
         paper = published.reward(name, task, line)
         if not math.isnan(paper):
-            axes.axhline(paper, color=f"C{i}", linestyle="--", linewidth=0.8)
+            draw_level(axes, paper, f"{line}, the paper", color=f"C{i}")
 
     axes.set(title=runs[0].env, xlabel=axis, ylabel=f"score, mean of {item.window} episodes")
     axes.grid(alpha=0.3)

@@ -73,7 +73,7 @@ class RunOptions:
         None, "log folder; by default OPENAI_LOGDIR or a new temporary one", topic="log and checkpoints"
     )
     log_format: tuple[str, ...] = option(
-        (), "stdout,log,csv,json,tensorboard; by default OPENAI_LOG_FORMAT, to which +tensorboard adds one"
+        (), "stdout,log,csv,json,tensorboard,wandb; by default OPENAI_LOG_FORMAT, to which +tensorboard adds one"
     )
     log_interval: int = option(100, "updates between two reports", unit="updates", minimum=1)
     save_path: str | None = option(None, "file to save the model to at the end")

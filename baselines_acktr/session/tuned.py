@@ -16,7 +16,9 @@ class Tuned(NamedTuple):
 
 
 TUNED = {
-    ("acktr", "CartPole-v1"): Tuned({"lr": 3.0, "damping": 2e-4}, "docs/settings.md"),
+    ("acktr", "CartPole-v1"): Tuned(
+        {"lr": 3.0, "damping": 2e-4, "delta": 0.012, "vf_coef": 0.2, "vf_kl_coef": 1.0}, "docs/settings.md"
+    ),
 }
 
 

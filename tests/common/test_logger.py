@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -102,21 +103,71 @@ def test_readable_numbers(value, text):
     assert logging.readable(value) == text
 
 
-def test_tensorboard_events_hold_the_scalars_at_their_step(tmp_path):
-    import tensorflow as tf
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """{tag: step and value of each event} as TensorBoard's own reader finds them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_finds_scalars_in_groups_at_their_steps(tmp_path):
+    keys = ("eprewmean", "fps", "policy_loss", "evaluation_score")
     with Logger(tmp_path, ["tensorboard"]) as log:
-        log.log({"loss": 0.5, "note": "text"})
-        log.dump(640)
-    (path,) = (tmp_path / "tb").iterdir()
-    records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-    events = [tf.compat.v1.Event.FromString(record) for record in records]
-    values = [
-        (event.step, value.tag, float(tf.make_ndarray(value.tensor)))
-        for event in events
-        for value in event.summary.value
-    ]
-    assert values == [(640, "loss", 0.5)]
+        for step in (640, 1280):
+            log.log({key: step / 2 for key in keys} | {"note": "text"})
+            log.dump(step)
+    tags = ("rollout/eprewmean", "time/fps", "train/policy_loss", "eval/evaluation_score")
+    assert scalars(tmp_path / "tb") == {tag: [(640, 320), (1280, 640)] for tag in tags}
+
+
+def test_tensorboard_forgets_what_a_resumed_run_does_again(tmp_path):
+    with Logger(tmp_path, ["tensorboard"]) as log:
+        for step in (1, 2, 3):
+            log.log({"loss": step})
+            log.dump(step)
+            if step == 2:
+                positions = log.positions()
+    time.sleep(1.1)  # readers take the files in the order of the seconds in their names
+    with Logger(tmp_path, ["tensorboard"]) as log:
+        log.cut(positions)
+        log.log({"loss": 30})
+        log.dump(3)
+    assert scalars(tmp_path / "tb") == {"train/loss": [(1, 1), (2, 2), (3, 30)]}
+
+
+def test_weights_and_biases_gets_numbers_and_settings_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {"lr": {"value": 0.5, "from": "default"}}}))
+    ids = []
+    for step in (640, 1280):
+        with Logger(tmp_path, ["wandb"]) as log:
+            log.log({"eprewmean": 1.5, "loss": step, "note": "text"})
+            log.dump(step)
+            run = log._outputs["wandb"]._target._run
+            ids.append(run.id)
+        assert (run.summary["rollout/eprewmean"], run.summary["train/loss"]) == (1.5, step)
+        assert run.config["lr"] == 0.5 and "train/note" not in run.summary
+    assert ids[0] == ids[1]
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
+
+
+def test_weights_and_biases_that_is_not_installed_is_one_line_with_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^formats=wandb: .* is not installed; .*pip install '\.\[wandb\]'$"):
+        Logger(tmp_path / "new", ["wandb"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_counts_of_what_was_skipped_are_shown_once_something_was(tmp_path, capsys):
+    write(tmp_path, "stdout,csv", {"skipped_updates": 0, "vf_skipped_updates": 0, "loss": 0, "episodes": 0})
+    shown = capsys.readouterr().out
+    assert "skipped" not in shown and "loss" in shown and "episodes" in shown
+    assert rows(tmp_path / "progress.csv")[0]["skipped_updates"] == "0"
+    write(tmp_path, "stdout", {"skipped_updates": 1})
+    assert "skipped_updates" in capsys.readouterr().out
 
 
 def test_an_unknown_format_is_named_with_the_closest(tmp_path):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from monitor_helpers import monitor
+from repository import ROOT
 
 from common import measures, plots
 
@@ -27,12 +31,55 @@ def test_the_curve_is_the_running_mean(tmp_path):
     assert curve.to_dict() == {10: 0, 20: 1, 30: 3}
 
 
-def test_the_band_goes_from_lowest_to_highest_seed_where_all_have_data(tmp_path):
+def test_the_band_of_two_seeds_goes_from_one_to_the_other_where_both_have_data(tmp_path):
     low = plots.curve(measures.load_monitor(run_of(tmp_path / "a", [0, 0, 0, 0])), "episodes", 1)
     high = plots.curve(measures.load_monitor(run_of(tmp_path / "b", [2, 2, 2])), "episodes", 1)
     band = plots.band([low, high])
     assert (band.index[0], band.index[-1]) == (1, 3)
     assert (band["low"] == 0).all() and (band["high"] == 2).all() and (band["mean"] == 1).all()
+
+
+def test_the_band_of_several_seeds_is_the_interval_of_their_mean_at_each_point():
+    values = np.random.default_rng(1).normal(size=(5, 3)) * [1, 10, 0.1] + [0, 100, -7]
+    low, high = measures.pointwise_interval(values)
+    for point in range(3):
+        expected = measures.interval([values[:, point]])
+        spread = np.ptp(values[:, point])
+        assert low[point] == pytest.approx(expected[0], abs=0.03 * spread)
+        assert high[point] == pytest.approx(expected[1], abs=0.03 * spread)
+        assert values[:, point].min() < low[point] < values[:, point].mean() < high[point] < values[:, point].max()
+
+
+def test_a_figure_has_a_title_and_names_its_dashed_line(tmp_path, monkeypatch):
+    import matplotlib.figure
+
+    drawn = []
+    monkeypatch.setattr(
+        matplotlib.figure.Figure,
+        "savefig",
+        lambda figure, *args, **options: drawn.append(
+            (
+                figure.get_suptitle(),
+                [text.get_text() for text in figure.axes[0].get_legend().get_texts()],
+                [line.get_linestyle() for line in figure.axes[0].lines],
+            )
+        ),
+    )
+    folder = str(run_of(tmp_path / "a-0", [1, 2, 3]))
+    assert plots.main([folder, f"--out={tmp_path}/x.png", "--threshold=2.5"]) == 0
+    assert plots.main([folder, f"--out={tmp_path}/x.png", "--title=Mine"]) == 0
+    assert drawn == [("X", ["a", "threshold 2.5"], ["-", "--"]), ("Mine", ["a"], ["-"])]
+
+
+def test_drawing_leaves_the_backend_of_a_notebook_alone(tmp_path):
+    folder = run_of(tmp_path / "a-0", [1, 2, 3])
+    program = (
+        "import sys, matplotlib; matplotlib.use('svg')\n"
+        "from common import plots\n"
+        f"assert plots.main(['{folder}', '--out={tmp_path}/x.png']) == 0\n"
+        "assert matplotlib.get_backend() == 'svg' and 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("axis", plots.AXES)
@@ -91,7 +138,7 @@ def test_every_experiment_has_a_panel_of_its_own(tmp_path, monkeypatch):
         run_of(tmp_path / name, [1, 2, 3])
     folders = [str(tmp_path / name) for name in ("a-0", "a-1", "b-0")]
     assert plots.main([*folders, f"--out={tmp_path}/x.png", "--panels"]) == 0
-    assert drawn == [[["a (2 seeds)"], ["b"]]]
+    assert drawn == [[["a (2 seeds, 95 %)"], ["b"]]]
 
 
 def test_experiments_of_the_same_name_are_told_apart_and_a_folder_counts_once(tmp_path, monkeypatch, capsys):

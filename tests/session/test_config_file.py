@@ -42,7 +42,8 @@ def test_where_values_came_from_is_said(tmp_path):
     path = write(tmp_path, "env: CartPole-v1\nhidden_sizes: [32, 16]\n")
     settings = settle({"config": path, "lr": 0.3}).with_learner(DISCRETE, {})
     assert sources(settings) == [
-        "tuned for CartPole-v1 (docs/settings.md; --tuned=false takes the defaults): --damping=0.0002",
+        "tuned for CartPole-v1 (docs/settings.md; --tuned=false takes the defaults): "
+        "--damping=0.0002 --delta=0.012 --vf_coef=0.2 --vf_kl_coef=1.0",
         f"from {path}: --env=CartPole-v1 --hidden_sizes=32,16",
     ]
     assert sources(settle({"env": "CartPole-v1", "tuned": False}).with_learner(DISCRETE, {})) == []

@@ -1,0 +1,83 @@
+"""Claims about the documentation: what it names is there, and its code runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from repository import PYTHONPATH, ROOT
+
+import run
+from baselines_acktr.session.settings import FLAGS, settle
+from baselines_acktr.session.tuned import TUNED
+
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_every_page_is_in_the_site():
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    missing = [page.name for page in (ROOT / "docs").glob("*.md") if f" {page.name}" not in navigation]
+    assert missing == []
+
+
+def test_an_environment_of_ones_own_is_trained_as_written(tmp_path, monkeypatch):
+    (program,) = blocks("docs/environments.md")
+    (tmp_path / "corridor.py").write_text(program)
+    monkeypatch.chdir(tmp_path)
+    small = ["--num_timesteps=40", "--num_env=2", "--hidden_sizes=8", "--log_format=csv", "--log_path=logs"]
+    assert run.main(["--env=corridor:Corridor-v0", "--env_kwargs=length=20", *small]) == 0
+    assert (tmp_path / "logs" / "progress.csv").exists()
+
+
+def test_a_network_of_ones_own_is_trained_as_written(tmp_path, monkeypatch):
+    program, registered = blocks("docs/networks.md")
+    (tmp_path / "wide.py").write_text(program)
+    monkeypatch.chdir(tmp_path)
+    small = ["--num_timesteps=40", "--num_env=2", "--log_format=csv", "--log_path=logs"]
+    assert run.main(["--env=CartPole-v1", "--network=wide:wide", *small]) == 0
+    exec(registered, {})
+
+
+@pytest.mark.parametrize("page", ["docs/from-baselines.md", "docs/from-stable-baselines.md"])
+def test_the_same_program_works_as_written(tmp_path, page):
+    (program,) = blocks(page)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "models" / "cartpole").exists()
+
+
+def test_the_file_of_flags_is_read_as_written(tmp_path):
+    (text,) = blocks("docs/settings.md", "yaml")
+    (tmp_path / "cheetah.yaml").write_text(text)
+    settings = settle({"config": str(tmp_path / "cheetah.yaml")})
+    assert settings.env == "HalfCheetah-v4" and settings.env_kwargs == {"ctrl_cost_weight": 0.05}
+
+
+def test_tuned_settings_are_those_that_the_page_has():
+    text = (ROOT / "docs" / "settings.md").read_text()
+    for (alg, env_id), tuned in TUNED.items():
+        flags = " ".join(f"--{name}={value:g}" for name, value in tuned.values.items())
+        assert f"| {alg} | {env_id} | `{flags}` |" in text
+        assert (ROOT / tuned.source).exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_commands_name_flags_that_are_there(page: Path):
+    """Those of `run.py`; in tables of other programs only what stands in the last column but notes."""
+    for command in re.findall(r"^(?:acktr|python run\.py|mpirun -n \d+ python run\.py) (.*)$", page.read_text(), re.M):
+        for flag in re.findall(r"--([a-z_]+)", command.partition("#")[0]):
+            assert flag in FLAGS._kinds() or flag in ("help", "version"), f"{page.name}: --{flag}"
