@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from baselines_acktr.session import schema
 from common import assignments, cli
 from common.errors import UserError, brief
 
@@ -40,6 +39,8 @@ def read(path: str, flags: cli.Flags) -> dict[str, Any]:
 
 
 def _of_run(path: Path, flags: cli.Flags) -> dict[str, Any]:
+    from baselines_acktr.session import schema  # late: NumPy
+
     settings = schema.settings_in_run_json(path)
     values = {name: setting["value"] for name, setting in settings.items() if name not in _RUN_ONLY}
     return _of_mapping(values, flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -376,3 +377,37 @@ def test_the_networks_that_are_known_beforehand_are_those_that_are_registered():
 
     assert {name for name in networks._BUILDERS if ":" not in name} >= set(BUILT_IN)
     assert gym.spaces.Box(0, 1, (2,)) and all(networks.is_registered(name) for name in BUILT_IN)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_hears_the_folder_first_and_then_what_is_waited_for(tmp_path, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    small = ["--num_env=2", "--num_timesteps=20", "--nsteps=5", "--hidden_sizes=8", "--log_format=csv"]
+    assert run.main(["--env=CartPole-v1", f"--log_path={tmp_path}", *small]) == 0
+
+    text = terminal.getvalue()
+    expected = [
+        f"log folder: {tmp_path}\n",
+        "tuned for CartPole-v1 (",
+        "starting 2 environments ...\n",
+        f"logging to {tmp_path}; the first update compiles, which may take a minute ...\n",
+        "20/20",
+        f"the model is in {tmp_path}/checkpoints\n",
+    ]
+    places = [text.find(line) for line in expected]
+    assert text.startswith(expected[0]) and -1 not in places and places == sorted(places), text
+
+
+def test_a_mistake_comes_before_anything_else_is_said(tmp_path, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert run.main(["--env=CartPole-v1", "--lr=-1", f"--log_path={tmp_path}"]) == 2
+    assert terminal.getvalue() == "run.py: --lr=-1.0: must be above 0\n"
