@@ -27,7 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0 done, 1 stopped by a bad number or a failed environment, 2 a
     mistake of the user, 128 + signal interrupted, or read no more (SIGPIPE)."""
     with tolerant_output():
-        return _main(argv)
+        try:
+            return _main(argv)
+        except BrokenPipeError:  # of the help, which head or less has read enough of
+            return output_closed()
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -37,12 +40,12 @@ def _main(argv: Sequence[str] | None) -> int:
         return 2
     try:
         if (topic := cli.help_topic(argv)) is not None:
-            print(help_text(argv, topic))
+            print(help_text(argv, topic), flush=True)
             return 0
         if "--version" in argv:
             from baselines_acktr.session import run_info  # late: NumPy
 
-            print(run_info.versions())
+            print(run_info.versions(), flush=True)
             return 0
         comm = connect()
     except UserError as error:

@@ -125,7 +125,7 @@ class Flags:
         found = (
             f" Did you mean {self.synonyms[name]}?"
             if name in self.synonyms
-            else closest(name, self._kinds(), cutoff=0.7)
+            else closest(name, self._kinds(), cutoff=0.65)
         )
         return found.replace("mean ", "mean --")
 

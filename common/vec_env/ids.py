@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,10 +53,18 @@ def with_kwargs(spec: EnvSpec, kwargs: Mapping[str, Any]) -> EnvSpec:
     """Returns the specification of the same environment made with further arguments.
 
     Raises:
-      UserError: the environment has no such argument.
+      UserError: the environment has no such argument, or a value is none that a checkpoint can hold.
     """
     if not kwargs:
         return spec
+    for name, value in kwargs.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"env_kwargs: {brief(name)} is {brief(repr(value))}; must be what JSON has: numbers, text, lists and "
+                "objects. gymnasium.register(..., kwargs={...}) takes others"
+            ) from error
     entry = spec.entry_point
     creator: Any = load_env_creator(entry) if isinstance(entry, str) else entry
     parameters = inspect.signature(creator).parameters

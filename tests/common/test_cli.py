@@ -55,6 +55,7 @@ def test_values_are_read_by_the_type_of_their_field(argv, expected):
     ("argument", "words"),
     [
         ("--ent_coeff=0.1", ("--ent_coeff: unknown flag.", "Did you mean --ent_coef?")),
+        ("--evn=CartPole-v1", ("--evn: unknown flag. Did you mean --env?",)),
         ("--num_timestep=1", ("--num_timestep: unknown flag.", "--num_timesteps")),
         ("--qqqq", ("--qqqq: unknown flag.", "--help")),
         ("-lr=1", ("-lr: unknown flag.", "--lr")),

@@ -111,6 +111,13 @@ def test_an_old_mujoco_task_is_answered_with_the_one_of_today(capfd, version):
     assert line_of(capfd, f"--env=HalfCheetah-{version}").endswith("Did you mean HalfCheetah-v5?")
 
 
+@pytest.mark.parametrize("reader", ["true", "head -1"])
+def test_a_reader_that_has_seen_enough_of_the_help_ends_it_quietly(reader):
+    command = f"for i in 1 2 3; do {sys.executable} run.py --help=all | {reader}; done"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("alg", ["acktr", "a2c", "trpo"])
 @pytest.mark.parametrize("columns", [80, 100, 120])
 def test_help_is_a_screen_or_two_as_wide_as_the_terminal(capsys, monkeypatch, alg, columns):

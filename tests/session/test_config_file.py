@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from hostile_files import small_model
 
@@ -190,6 +191,12 @@ def test_an_argument_that_an_environment_does_not_have_is_one_line(capfd, env, k
     assert run.main([f"--env={env}", f"--env_kwargs={kwargs}"]) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1 and message in err, err
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}, np.zeros(2)])
+def test_a_value_that_no_checkpoint_can_hold_is_refused_before_the_training(value):
+    with pytest.raises(UserError, match="env_kwargs: map_name is .*; must be what JSON has"):
+        make_vec_env("FrozenLake-v1", 1, env_kwargs={"map_name": value})
 
 
 def test_a_model_remembers_the_arguments_of_its_environment(tmp_path, capsys):
