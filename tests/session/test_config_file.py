@@ -195,7 +195,7 @@ def test_an_argument_that_an_environment_does_not_have_is_one_line(capfd, env, k
 
 @pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}, np.zeros(2)])
 def test_a_value_that_no_checkpoint_can_hold_is_refused_before_the_training(value):
-    with pytest.raises(UserError, match="env_kwargs: map_name is .*; must be what JSON has"):
+    with pytest.raises(UserError, match=r"env_kwargs: map_name is .*; must be what JSON has"):
         make_vec_env("FrozenLake-v1", 1, env_kwargs={"map_name": value})
 
 
