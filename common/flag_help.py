@@ -94,6 +94,8 @@ def terminal_width() -> int:
 def _first_clause(field: dataclasses.Field[Any]) -> str:
     spec: Option = field.metadata["option"]
     text = spec.help.partition(";")[0]
+    if spec.choices:
+        text += f": {', '.join(filter(None, spec.choices))}"
     default = spec.zero if spec.zero and field.default == 0 else _plain(field.default)
     return f"{text} [{default}]" if default and field.default is not False else text
 

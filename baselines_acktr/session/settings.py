@@ -38,13 +38,15 @@ T = TypeVar("T")
 class RunOptions:
     """The flags that are not hyperparameters."""
 
-    alg: str = option("acktr", "learning algorithm, in its form for discrete or continuous actions", choices=ALGORITHMS)
+    alg: str = option(
+        "acktr", "learning algorithm; the actions choose its form for discrete or continuous ones", choices=ALGORITHMS
+    )
     env: str | None = option(None, "id of the environment, or module:id; required unless --load_path names one")
     config: str | None = option(
-        None, "file of flags, YAML or the run.json of another run; what is typed beside it wins"
+        None, "file of flags; YAML, or the run.json of another run, and what is typed beside it wins"
     )
     tuned: bool = option(
-        True, "take what suits the environment better than the defaults, where that is known; it is said at the start"
+        True, "use settings that suit the environment; where better ones than the defaults are known, which is said"
     )
     num_timesteps: int = option(
         1_000_000,
@@ -65,9 +67,9 @@ class RunOptions:
     env_backend: str = option(
         "auto", "how they run", choices=("auto", "native", "subproc", "sync"), topic="environments"
     )
-    pixels: bool = option(False, "a MuJoCo task seen in 42x42 pictures instead of from its state")
+    pixels: bool = option(False, "a MuJoCo task seen in pictures; of 42x42, instead of from its state")
     frame_stack: int = option(4, "frames in one observation of an Atari game", unit="frames", minimum=1)
-    env_kwargs: str = option("", "arguments that the environment is made with, name=value,name=value or a JSON object")
+    env_kwargs: str = option("", "arguments of the environment; name=value,name=value or a JSON object")
     reward_scale: float = option(1.0, "factor of the rewards that are learned from", above=0)
     log_path: str | None = option(
         None, "log folder; by default OPENAI_LOGDIR or a new temporary one", topic="log and checkpoints"
@@ -81,9 +83,11 @@ class RunOptions:
         0, "updates between two checkpoints in the log folder; 0: 5 minutes", unit="updates", minimum=0
     )
     sync_check_interval: int = option(
-        100, "updates between two looks at whether all MPI ranks have the same model", minimum=0, zero="off"
+        100, "updates between two checks of MPI ranks; that all have the same model", minimum=0, zero="off"
     )
-    keep: int = option(3, "checkpoints kept in the log folder: so many last ones, and the best", minimum=0, zero="off")
+    keep: int = option(
+        3, "last checkpoints to keep in the log folder; the best one is kept, too", minimum=0, zero="off"
+    )
     keep_every: int = option(0, "timesteps between checkpoints that are kept for ever", minimum=0, zero="off")
     load_path: str | None = option(
         None,
@@ -91,9 +95,9 @@ class RunOptions:
         "network and hyperparameters",
         topic="an earlier model or run",
     )
-    resume: bool = option(False, "go on with the run in the log folder, exactly as if it had not been interrupted")
+    resume: bool = option(False, "go on with the run in the log folder; exactly as if it had not been interrupted")
     trust: bool = option(
-        False, "import the modules that a checkpoint names for its environment and network, which runs their code"
+        False, "import modules that a file names; those of its environment and network, which runs their code"
     )
     play: bool = option(False, "replay the model after training", topic="replay and videos")
     play_episodes: int | None = option(None, "games to replay; by default one in each environment", minimum=1)
@@ -101,9 +105,7 @@ class RunOptions:
     video: str | None = option(None, "replay into this .mp4 or .gif file instead of a window")
     save_video_interval: int = option(0, "timesteps between two videos of training", minimum=0, zero="off")
     save_video_length: int = option(200, "steps of such a video", minimum=1)
-    kfac_clip: float | None = option(
-        None, "of Baselines: another way to give --delta, which is half of it", above=0, topic="names of Baselines"
-    )
+    kfac_clip: float | None = option(None, "twice --delta; another way to give it", above=0, topic="names of Baselines")
 
     def __post_init__(self) -> None:
         validate(self)
