@@ -156,8 +156,8 @@ class Model(Agent):
         return self.network(fisher_part(observations, self._fisher_rows()))
 
     def held_out_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same on as many other rows, which the direction of a step was not fitted to."""
-        return self.network(held_out_part(observations, self._fisher_rows()))
+        """The same on twice as many other rows, which the direction of a step was not fitted to."""
+        return self.network(held_out_part(observations, 2 * self._fisher_rows()))
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""

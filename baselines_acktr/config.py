@@ -308,7 +308,7 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
         source=TUNED,
         help="largest step eta_max at first; 1 is the natural gradient of the policy",
     )
-    delta: float = option(0.006, "radius of the trust region", unit="nats of KL", source=TUNED, above=0)
+    delta: float = option(0.01, "radius of the trust region", unit="nats of KL", source=TUNED, above=0)
     vf_coef: float = option(
         0.3,
         "weight of the value loss; a step of 1 / vf_coef is the whole Gauss-Newton step of the critic",
