@@ -17,6 +17,7 @@ from baselines_acktr.kfac.fisher import (
 from baselines_acktr.kfac.forms import CholeskyForm, EigenForm
 from baselines_acktr.kfac.inverses import INVERTERS, BackgroundInverter, InlineInverter, NoInverseError
 from baselines_acktr.kfac.keras_model import KfacModel
+from baselines_acktr.kfac.monitor import KfacMonitor
 from baselines_acktr.kfac.optimizer import Kfac, Objective
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
 from baselines_acktr.kfac.trust_region import step_length
@@ -31,6 +32,7 @@ __all__ = [
     "InlineInverter",
     "Kfac",
     "KfacModel",
+    "KfacMonitor",
     "NoInverseError",
     "Objective",
     "UnsupportedLayerError",

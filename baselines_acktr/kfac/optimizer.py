@@ -93,6 +93,10 @@ class Kfac(KerasOptimizer):
     Use it as a context manager (or call `close`): it owns a background thread. `learning_rate` (eta_max), `delta`,
     `damping`, `momentum` and `decay` may be assigned to at any time, as a schedule wants: nothing is traced again.
 
+    Attributes:
+      last_step: what `minimize` said of the last step, such as its `step_length`; empty before the first.
+      damping_ratio: by how much of the foretold decrease the loss fell when the damping was adapted last; NaN before.
+
     Args:
       model: a built Keras model. Through a BatchNormalization rows depend on each other, which the Fisher's factors
         leave out.
@@ -191,6 +195,8 @@ class Kfac(KerasOptimizer):
         self._min_damping = real_number("min_damping", min_damping, minimum=0)
         self._skipped_updates, self._bad_gradient = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
         self._last_factor = tf.Variable(0, dtype=self.dtype, trainable=False)  # of the velocity, in the last move
+        self.last_step: Metrics = {}
+        self.damping_ratio = float("nan")
         self._warned = 0  # skipped updates and statistics that a warning was given for
         self._step = 0
         self._graphs = Graphs(self._group)
@@ -258,7 +264,8 @@ class Kfac(KerasOptimizer):
         with one_line_errors():
             metrics, gradient = self.differentiate(objective, *batch)
         self.refresh_inverses()
-        metrics |= self.follow(gradient, *batch, divergence=divergence)
+        self.last_step = self.follow(gradient, *batch, divergence=divergence)
+        metrics |= self.last_step
         self._step += 1
         if divergence and self._damping_interval and self._step % self._damping_interval == 0:
             self._adapt_damping(loss or objective, batch, metrics)
@@ -434,7 +441,10 @@ class Kfac(KerasOptimizer):
         after = float(self._graphs.call(self._loss_of, loss, *batch))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.divide(float(metrics["loss"]) - after, float(metrics["model_decrease"]))
-        self.damping = adapted_damping(float(self.damping), float(ratio), self._damping_interval, self._min_damping)
+        self.damping_ratio = float(ratio)
+        self.damping = adapted_damping(
+            float(self.damping), self.damping_ratio, self._damping_interval, self._min_damping
+        )
 
     def _loss_of(self, function: Callable, *batch: Any) -> tf.Tensor:
         result = function(*batch)
