@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROGRAM = "python -m baselines_acktr.examples.compare"
 ROW = "{:12s} {:9s} {:>8s} {:>8s} {:>8s} {:>8s}   {}"
 HEADING = ROW.format("problem", "optimizer", "rate", "updates", "seconds", "ms each", "updates by seed")
-ALL_PROBLEMS = "digits", "autoencoder", "regression"
+ALL_PROBLEMS = "digits", "autoencoder", "regression", "text", "lstm"
 ALL_OPTIMIZERS = "K-FAC", "Adam", "AdamW", "SGD", "Muon"
 
 
@@ -69,12 +69,14 @@ def compare(options: CompareOptions) -> None:
     with quiet_tensorflow():
         from baselines_acktr.examples.problems import PROBLEMS
         from baselines_acktr.examples.race import median_updates, tune
+        from baselines_acktr.examples.sequences import SEQUENCES
 
+    problems = PROBLEMS | SEQUENCES
     print(HEADING)
     all_runs: list[RaceResult] = []
     for name in options.problems:
         for optimizer in options.optimizers:
-            found = tune(PROBLEMS[name](), optimizer, options.seeds)
+            found = tune(problems[name](), optimizer, options.seeds)
             print(line(found[0], median_updates(found[0])), flush=True)
             all_runs += [run for runs in found for run in runs]
             if options.out:

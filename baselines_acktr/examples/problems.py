@@ -114,7 +114,7 @@ def _tanh_network(widths: Sequence[int], seed: int, linear: Sequence[int] = ()) 
     return keras.Sequential(layers)
 
 
-def _images() -> tuple[np.ndarray, np.ndarray]:
+def digit_images() -> tuple[np.ndarray, np.ndarray]:
     """Returns scikit-learn's digits: images [1797, 64] from 0 to 1, and labels [1797]."""
     images, labels = load_digits(return_X_y=True)
     return (images / 16).astype(np.float32), labels.astype(np.int64)  # [1797, 64], [1797]
@@ -122,7 +122,7 @@ def _images() -> tuple[np.ndarray, np.ndarray]:
 
 def digits() -> Problem:
     """Classification of the digits by a network 64-64-64-10. The metric is the loss over all images, in nats."""
-    images, labels = _images()
+    images, labels = digit_images()
     return Problem(
         name="digits",
         inputs=images,
@@ -153,7 +153,7 @@ def autoencoder() -> Problem:
 
     The metric is `excess_cross_entropy` over all images.
     """
-    images, _ = _images()
+    images, _ = digit_images()
     return Problem(
         name="autoencoder",
         inputs=images,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from baselines_acktr.kfac.forms import CholeskyForm, EigenForm, Form
 from baselines_acktr.kfac.inverses import INVERTERS, Inverter
@@ -40,6 +41,15 @@ def refuse(others: Mapping[str, Any], known: list[str]) -> None:
     for name, value in others.items():
         reason = INSTEAD.get(name, f"there is no such argument; must be one of {', '.join(known)}")
         raise TypeError(f"{name}={value!r}: {reason}")
+
+
+def refuse_replicas(strategy: tf.distribute.Strategy) -> None:
+    """Raises a ValueError that names a strategy which trains several copies of a model in this process."""
+    if strategy.num_replicas_in_sync > 1:
+        raise ValueError(
+            f"{type(strategy).__name__}: K-FAC trains one copy of a model in a process; must be a strategy of one "
+            "device, or one process for each part of a batch (docs/distributed.md)"
+        )
 
 
 def form_of(value: Any) -> Form:

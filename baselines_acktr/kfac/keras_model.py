@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras.src.models.functional import Functional
 
 from baselines_acktr.kfac import terms
-from baselines_acktr.kfac.arguments import real_number, whole_number
+from baselines_acktr.kfac.arguments import real_number, refuse_replicas, whole_number
 from baselines_acktr.kfac.batch_fisher import Divergence
 from baselines_acktr.kfac.likelihoods import KNOWN, SiteLikelihood, site_likelihood
 from baselines_acktr.kfac.optimizer import Kfac, Objective
@@ -170,6 +170,15 @@ class KfacModel(keras.Model):
             kwargs.setdefault("include_optimizer", False)
         super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
+    def get_state_tree(self, value_format: str = "backend_tensor") -> Any:
+        """As `keras.Model.get_state_tree`; raises a ValueError where the model is compiled with a `Kfac`."""
+        if self.kfac_state is not None:
+            raise ValueError(
+                "OrbaxCheckpoint: K-FAC's state is no tree of Keras variables; must be ModelCheckpoint or "
+                "BackupAndRestore"
+            )
+        return super().get_state_tree(value_format)
+
     def get_compile_config(self) -> dict[str, Any] | None:
         """What `compile` was called with; None where that was a likelihood, which files do not keep."""
         if not isinstance(getattr(self, "optimizer", None), Kfac) or self._given:
@@ -184,6 +193,7 @@ class KfacModel(keras.Model):
     # -- training -----------------------------------------------------------------------------------------------------
 
     def make_train_function(self, force: bool = False) -> None:
+        refuse_replicas(self.distribute_strategy)
         self.train_function = self._train_on
 
     def _train_on(self, iterator: Iterator) -> dict[str, tf.Tensor]:

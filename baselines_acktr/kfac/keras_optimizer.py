@@ -46,6 +46,7 @@ class KerasOptimizer:
     """A mixin for `Kfac`, whose constructor fills `_settings` with the arguments that it was given."""
 
     built = True  # what Keras' callbacks ask of a model's optimizer
+    use_ema = False
     _settings: dict[str, Any]
     _step: int
 

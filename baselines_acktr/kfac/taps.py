@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import keras
 
+from baselines_acktr.kfac.arguments import refuse_replicas
 from baselines_acktr.kfac.layers import TYPES, Factorization, FreeVector, Tap, diagonal, factorizations_of
 from baselines_acktr.kfac.layers.base import UnsupportedLayerError
 from baselines_acktr.kfac.layers.diagonal import DiagonalFactorization
@@ -32,10 +33,11 @@ def factorizations(model: keras.Model, *, strict: bool = False, diagonals: Seque
 
     Raises:
       UnsupportedLayerError: naming the first layer (and its type) that cannot be trained.
-      ValueError: if the model has no trainable weights yet, or no layer of such a name.
+      ValueError: if the model has no trainable weights yet, no layer of such a name, or several replicas.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"model={model!r}: must be a Keras model")
+    refuse_replicas(model.distribute_strategy)
     if not model.built or not model.trainable_variables:
         raise ValueError(f"model {model.name!r} has no trainable weights yet: call it once on a batch before Kfac")
     found: list[Factorization] = []

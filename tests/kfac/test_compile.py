@@ -1,0 +1,163 @@
+"""Every keyword of Keras' `compile`, and its strategies, with K-FAC: it works, or is answered in one line."""
+
+import inspect
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from kfac_helpers import normal
+from repository import ROOT
+
+from baselines_acktr.kfac import InlineInverter, Kfac, KfacModel
+
+ROWS, CLASSES = 12, 3
+X = normal(ROWS, 5).astype(np.float32)
+LABELS = np.random.default_rng(2).integers(0, CLASSES, ROWS)
+CROSS_ENTROPY = "sparse_categorical_crossentropy"
+
+
+def outputs(**options) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    hidden = keras.layers.Dense(4, "tanh")(inputs)
+    return inputs, keras.layers.Dense(CLASSES, "softmax", **options)(hidden)
+
+
+def classifier() -> KfacModel:
+    return KfacModel(*outputs())
+
+
+def kfac(model: keras.Model) -> Kfac:
+    return Kfac(model, learning_rate=0.5, inverter=InlineInverter())
+
+
+def compiled(model: KfacModel, loss=CROSS_ENTROPY, **options) -> KfacModel:
+    model.compile(kfac(model), loss, **options)
+    return model
+
+
+def trained(model: KfacModel, **options) -> np.ndarray:
+    """The weights after three updates."""
+    compiled(model, **options).fit(X, LABELS, batch_size=4, shuffle=False, verbose=0)
+    return np.concatenate([array.ravel() for array in model.get_weights()])
+
+
+def test_keywords_are_those_of_keras_in_its_order_and_all_are_in_the_docs():
+    theirs = list(inspect.signature(keras.Model.compile).parameters)
+    ours = inspect.signature(KfacModel.compile).parameters
+    assert [name for name, one in ours.items() if one.kind != inspect.Parameter.KEYWORD_ONLY] == theirs
+    table = (ROOT / "docs" / "kfac.md").read_text().split("| of `compile` | |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", table)) >= set(theirs) - {"self"}
+
+
+def test_an_output_of_loss_weight_0_is_left_alone():
+    inputs, first = outputs()
+    head = keras.layers.Dense(2, name="left_alone")
+    model = compiled(KfacModel(inputs, [first, head(inputs)]), [CROSS_ENTROPY, "mse"], loss_weights=[1, 0])
+    before, start = head.get_weights(), model.get_weights()[0]
+    model.fit(X, [LABELS, normal(ROWS, 2)], verbose=0)
+    np.testing.assert_array_equal(head.get_weights()[0], before[0])
+    assert np.abs(model.get_weights()[0] - start).max() > 1e-3
+
+
+def test_a_loss_weight_scales_the_loss_and_the_kl_of_a_step():
+    """Twice the loss has twice the gradient and twice the curvature: the damping apart, the same step."""
+    one, two = (compiled(classifier(), loss_weights=weight) for weight in (1.0, 2.0))
+    for model in one, two:
+        model.optimizer.damping = 1e-6
+    logs = [model.train_on_batch(X, LABELS, return_dict=True) for model in (one, two)]
+    np.testing.assert_allclose(logs[1]["loss"], 2 * logs[0]["loss"], rtol=1e-6)
+    kl = [float(model.optimizer.last_step["model_kl"]) for model in (one, two)]
+    np.testing.assert_allclose(kl[1], 2 * kl[0], rtol=0.05)
+
+
+def test_weighted_metrics_use_the_weights_and_metrics_do_not():
+    weights = np.linspace(0, 2, ROWS)
+    model = compiled(classifier(), metrics=["accuracy"], weighted_metrics=["accuracy"])
+    right = model.predict(X, verbose=0).argmax(axis=1) == LABELS
+    logs = model.train_on_batch(X, LABELS, sample_weight=weights, return_dict=True)
+    np.testing.assert_allclose(logs["accuracy"], right.mean(), rtol=1e-6)
+    np.testing.assert_allclose(logs["weighted_accuracy"], np.average(right, weights=weights), rtol=1e-6)
+    assert abs(logs["accuracy"] - logs["weighted_accuracy"]) > 1e-3
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_run_eagerly_runs_a_loss_of_ones_own_with_numbers(eagerly):
+    seen = []
+
+    def loss(targets, found):
+        seen.append(tf.executing_eagerly())
+        return keras.losses.sparse_categorical_crossentropy(targets, found)
+
+    trained(classifier(), loss=loss, run_eagerly=eagerly)
+    assert any(seen) == eagerly
+    assert not tf.config.functions_run_eagerly()
+
+
+def test_jit_compile_auto_and_false_and_auto_scale_loss_change_nothing():
+    expected = trained(classifier())
+    for options in {"jit_compile": False}, {"jit_compile": "auto"}, {"auto_scale_loss": False}:
+        np.testing.assert_array_equal(trained(classifier(), **options), expected)
+
+
+@pytest.mark.parametrize(("steps", "calls"), [(1, 3), (2, 2), (3, 1), (9, 1)])
+def test_steps_per_execution_makes_callbacks_rarer_and_updates_the_same(steps, calls):
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    model = compiled(classifier(), steps_per_execution=steps)
+    model.fit(X, LABELS, batch_size=4, shuffle=False, verbose=0, callbacks=[look])
+    assert len(seen) == calls
+    assert model.optimizer.iterations == 3
+
+
+STRATEGIES = """
+import keras, numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from baselines_acktr.kfac import InlineInverter, Kfac, KfacModel
+
+rows = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+
+def model():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    return KfacModel(inputs, keras.layers.Dense(3)(keras.layers.Dense(4, "tanh")(inputs)))
+
+def fit(one):
+    one.compile(Kfac(one, inverter=InlineInverter()), "mse")
+    one.fit(rows, rows[:, :3], batch_size=4, verbose=0, shuffle=False)
+    return np.concatenate([array.ravel() for array in one.get_weights()])
+
+def said(call):
+    try:
+        call()
+    except ValueError as error:
+        print(error)
+
+two, one = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), tf.distribute.MirroredStrategy(["CPU:0"])
+with two.scope():
+    said(lambda: Kfac(model()))
+    said(lambda: model().compile("kfac", "mse"))
+plain = model()
+plain.compile(Kfac(plain), "mse")
+with two.scope():
+    said(lambda: plain.fit(rows, rows[:, :3], verbose=0))
+with one.scope():
+    mirrored = fit(model())
+print("distance", np.abs(mirrored - fit(model())).max())
+"""
+
+
+def test_two_replicas_are_refused_by_name_and_one_is_as_no_strategy():
+    done = subprocess.run(
+        [sys.executable, "-c", STRATEGIES], check=True, cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    *refused, distance = done.stdout.splitlines()
+    assert len(refused) == 3
+    assert all(line.startswith("MirroredStrategy: K-FAC trains one copy of a model in a process") for line in refused)
+    assert float(distance.removeprefix("distance ")) < 1e-5
