@@ -92,6 +92,32 @@ class Curvature:
         """Whether the update after `step` others is one that estimates the factors."""
         return step < EARLY * self.factor_interval or step % self.factor_interval == 0
 
+    def factors_of_draws(
+        self,
+        taps: list[Tap],
+        tape: tf.GradientTape,
+        log_likelihood: tf.Tensor,
+        rows: tf.Tensor | None = None,
+        row_weights: tf.Tensor | None = None,
+    ) -> list[tf.Tensor]:
+        """A and S of every block on one batch, one after the other; means over the log-likelihoods.
+
+        Args:
+          taps: the calls of the layers.
+          tape: a persistent tape, that has recorded them.
+          log_likelihood: scalar, or [D].
+          rows, row_weights: as for `factors`.
+        """
+        outputs = [tap.outputs for tap in taps]
+        if not log_likelihood.shape.rank:
+            return self.factors(taps, tape.gradient(log_likelihood, outputs), rows, row_weights)
+        draws = log_likelihood.shape[0]
+        each = [
+            self.factors(taps, tape.gradient(log_likelihood, outputs, part), rows, row_weights)
+            for part in tf.unstack(tf.eye(draws, dtype=log_likelihood.dtype))
+        ]
+        return [tf.add_n(parts) / draws for parts in zip(*each, strict=True)]
+
     def factors(
         self,
         taps: list[Tap],

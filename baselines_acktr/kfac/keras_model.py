@@ -13,6 +13,7 @@ from keras.src.models.functional import Functional
 from baselines_acktr.kfac import terms
 from baselines_acktr.kfac.arguments import real_number, refuse_replicas, whole_number
 from baselines_acktr.kfac.batch_fisher import Divergence
+from baselines_acktr.kfac.fisher_kinds import fisher_kind
 from baselines_acktr.kfac.likelihoods import KNOWN, SiteLikelihood, site_likelihood
 from baselines_acktr.kfac.optimizer import Kfac, Objective
 
@@ -100,6 +101,7 @@ class KfacModel(keras.Model):
         *,
         log_likelihood: LogLikelihood | None = None,
         mean_kl: Callable[[Any, Any], tf.Tensor] | None = None,
+        fisher: str = "sampled",
     ) -> None:
         """Sets what `fit` does; arguments as for `keras.Model.compile`, in its order.
 
@@ -121,6 +123,8 @@ class KfacModel(keras.Model):
           log_likelihood: as in `Likelihood`, of all outputs; None: what the loss says.
           mean_kl: as in `Likelihood`, of all outputs; None: what the loss says, and where `log_likelihood` is given
             alone there is none: then K-FAC's own model says how far a step goes.
+          fisher: which one K-FAC's factors are estimated from: "sampled", "exact" or "empirical" (see
+            `kfac.fisher_kinds`). The quadratic model, which the step is the minimum of, is the exact one in any case.
 
         Raises:
           TypeError: if the optimizer is not a `Kfac`.
@@ -133,6 +137,7 @@ class KfacModel(keras.Model):
         if mean_kl is not None and log_likelihood is None:
             raise ValueError("mean_kl: must come with log_likelihood")
         _check_loss(loss, loss_weights, log_likelihood is not None)
+        self._fisher, self._fisher_kind = fisher, fisher_kind(fisher, log_likelihood is not None)
         self._steps = whole_number("steps_per_execution", steps_per_execution, 1)
         self._given = Likelihood(log_likelihood, mean_kl) if log_likelihood else None
         super().compile(
@@ -183,7 +188,7 @@ class KfacModel(keras.Model):
         """What `compile` was called with; None where that was a likelihood, which files do not keep."""
         if not isinstance(getattr(self, "optimizer", None), Kfac) or self._given:
             return None
-        return super().get_compile_config() | {"optimizer": self.optimizer.get_config()}
+        return super().get_compile_config() | {"optimizer": self.optimizer.get_config(), "fisher": self._fisher}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles as `get_compile_config` says, with an optimizer of this model."""
@@ -234,7 +239,7 @@ class KfacModel(keras.Model):
 
         loss, found = terms.loss_with_terms(self, compute)
         judged = terms.judged(found)
-        log_likelihood = terms.log_likelihood(judged, generator)
+        log_likelihood = self._fisher_kind(found, judged, generator)
         return Objective(loss, log_likelihood, {"outputs": outputs}, rows, terms.row_weights(judged))
 
     def _training_outputs(self, x: Any, y: Any, sample_weight: Any) -> Any:

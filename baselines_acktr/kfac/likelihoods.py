@@ -21,10 +21,15 @@ import tensorflow as tf
 
 
 class SiteLikelihood(NamedTuple):
-    """The likelihood of a loss, site by site; `draw` and `kl` as above, of outputs [B, ..., K]."""
+    """The likelihood of a loss, site by site; `draw` and `kl` as above, of outputs [B, ..., K].
+
+    Attributes:
+      class_axis: of the outputs, whose numbers stand for one target together; None: each stands for one.
+    """
 
     draw: Callable[[tf.Tensor, Any], tf.Tensor]
     kl: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    class_axis: int | None = None
 
 
 def categorical(logits: Callable[[tf.Tensor], tf.Tensor]) -> SiteLikelihood:
@@ -40,7 +45,7 @@ def categorical(logits: Callable[[tf.Tensor], tf.Tensor]) -> SiteLikelihood:
         old_log, new_log = tf.nn.log_softmax(logits(old)), tf.nn.log_softmax(logits(new))
         return tf.reduce_sum(tf.exp(old_log) * (old_log - new_log), axis=-1)
 
-    return SiteLikelihood(draw, kl)
+    return SiteLikelihood(draw, kl, class_axis=-1)
 
 
 def bernoulli(logits: Callable[[tf.Tensor], tf.Tensor]) -> SiteLikelihood:
@@ -178,6 +183,7 @@ def site_likelihood(loss: Loss) -> SiteLikelihood | None:
     return SiteLikelihood(
         lambda outputs, generator: found.draw(last(outputs), generator),
         lambda old, new: found.kl(last(old), last(new)),
+        None if found.class_axis is None else axis,
     )
 
 

@@ -65,7 +65,7 @@ class Objective(NamedTuple):
       loss: scalar to minimise.
       log_likelihood: log-likelihood of targets sampled from the model, summed over rows (see `kfac.fisher`).
         Its gradients give the Fisher; only layer calls that it depends on count, so it may be taken on fewer rows
-        than the loss by calling the model on those rows apart.
+        than the loss by calling the model on those rows apart. With several, [D], the factors are means over them.
       metrics: further tensors to hand back.
       rows: how many rows the log-likelihood is the sum of; scalar. None: as many as each layer is called on, which
         layers without Kronecker factors do not say.
@@ -330,8 +330,7 @@ class Kfac(KerasOptimizer):
             loss, log_likelihood, metrics, rows, row_weights = objective(*batch)
         uses.check(taps, log_likelihood)
         gradient = self._gradient(tape, loss)
-        at_outputs = tape.gradient(log_likelihood, [tap.outputs for tap in taps])
-        factors = self.curvature.factors(taps, at_outputs, rows, row_weights)
+        factors = self.curvature.factors_of_draws(taps, tape, log_likelihood, rows, row_weights)
         if self._group:
             factors = self.curvature.pack(factors)
         return {**metrics, "loss": loss}, gradient, factors

@@ -118,6 +118,11 @@ class KnownCurvature(NamedTuple):
         kl = self._by_value(self.likelihood.kl(tf.cast(old, dtype), tf.cast(new, dtype)))
         return tf.reduce_sum(tf.reshape(self.weights, [-1, 1]) * tf.reduce_mean(kl, axis=1, keepdims=True))
 
+    def root_at(self, outputs: tf.Tensor) -> tf.Tensor:
+        """R [B, K, K] with H = R R^T, the second derivative of the whole loss at the K outputs of each row."""
+        old, shape = tf.stop_gradient(outputs), outputs.shape[1:]
+        return _root(lambda new: self.mean_kl(old, tf.reshape(new, [-1, *shape])), flat(old))
+
     def row_weights(self) -> tf.Tensor:
         """How much each row counts, [B]."""
         return tf.reduce_sum(tf.reshape(self.weights, [tf.shape(self.weights)[0], -1]), axis=1)
@@ -145,15 +150,15 @@ class OwnCurvature(NamedTuple):
 
     def log_likelihood(self, outputs: tf.Tensor, generator: Any) -> tf.Tensor:
         """A stand-in whose gradients at the outputs have B times the second derivative as their covariance."""
-        flat = tf.cast(_flat(outputs), self.root.dtype)
-        rows = tf.cast(tf.shape(flat)[0], flat.dtype)
-        noise = tf.sqrt(rows) * generator.normal(tf.shape(flat), dtype=flat.dtype)
+        numbers = tf.cast(flat(outputs), self.root.dtype)
+        rows = tf.cast(tf.shape(numbers)[0], numbers.dtype)
+        noise = tf.sqrt(rows) * generator.normal(tf.shape(numbers), dtype=numbers.dtype)
         scores = self._times_root(noise)
-        return tf.reduce_sum(tf.stop_gradient(scores) * flat)
+        return tf.reduce_sum(tf.stop_gradient(scores) * numbers)
 
     def mean_kl(self, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
         """1/2 d^T H d for the change d of the outputs; scalar."""
-        change = tf.cast(_flat(new) - _flat(old), self.root.dtype)
+        change = tf.cast(flat(new) - flat(old), self.root.dtype)
         if len(self.root.shape) == 2:
             return 0.5 * tf.reduce_sum(tf.square(self.root * change))
         return 0.5 * tf.reduce_sum(tf.square(tf.linalg.matvec(self.root, change, transpose_a=True)))
@@ -165,6 +170,10 @@ class OwnCurvature(NamedTuple):
             return tf.ones([rows], self.root.dtype)
         return tf.reduce_mean(tf.reshape(tf.cast(self.sample_weight, self.root.dtype), [rows, -1]), axis=1)
 
+    def root_at(self, outputs: tf.Tensor) -> tf.Tensor:
+        """R [B, K, K] with H = R R^T, the second derivative of the whole loss at the K outputs of each row."""
+        return self.root if len(self.root.shape) == 3 else tf.linalg.diag(self.root)
+
     def _times_root(self, vector: tf.Tensor) -> tf.Tensor:
         return self.root * vector if len(self.root.shape) == 2 else tf.linalg.matvec(self.root, vector)
 
@@ -172,7 +181,7 @@ class OwnCurvature(NamedTuple):
 Curvature = KnownCurvature | OwnCurvature
 
 
-def _flat(outputs: tf.Tensor) -> tf.Tensor:
+def flat(outputs: tf.Tensor) -> tf.Tensor:
     """[B, ...] -> [B, K]."""
     return tf.reshape(outputs, [tf.shape(outputs)[0], outputs.shape[1:].num_elements()])
 
@@ -181,15 +190,21 @@ def curvature_of(term: Term) -> Curvature:
     """What a term says of the model's outputs, as a constant: no gradient goes through it."""
     likelihood = site_likelihood(term.loss)
     if likelihood is not None:
-        weights, has_mask = _site_weights(term)
+        _, weights, has_mask = _sites(term)
         return KnownCurvature(likelihood, weights, has_mask or term.sample_weight is not None)
     return OwnCurvature(_root_of_second_derivative(term), term.sample_weight)
 
 
-def _site_weights(term: Term) -> tuple[tf.Tensor, bool]:
-    """The derivative of a term by the value of each site, [B, ...], and whether sites are masked."""
+def site_values(term: Term) -> tuple[tf.Tensor, tf.Tensor]:
+    """The value of a term at each site, and the derivative of the whole loss by it, as a constant; [B, ...] each."""
+    values, weights, _ = _sites(term)
+    return values, weights
+
+
+def _sites(term: Term) -> tuple[tf.Tensor, tf.Tensor, bool]:
+    """`site_values`, and whether sites are masked."""
     original = term.loss.call
-    seen: list[tf.Tensor] = []
+    seen: list[tuple[tf.Tensor, tf.Tensor]] = []
 
     def watched(y_true: Any, y_pred: Any) -> tf.Tensor:
         values = original(y_true, y_pred)
@@ -198,7 +213,7 @@ def _site_weights(term: Term) -> tuple[tf.Tensor, bool]:
         tape.watch(watch)
         if mask is not None:
             watch._keras_mask = mask
-        seen.append(watch)
+        seen.append((values, watch))
         return watch
 
     has_mask = getattr(term.outputs, "_keras_mask", None) is not None
@@ -208,28 +223,40 @@ def _site_weights(term: Term) -> tuple[tf.Tensor, bool]:
             loss = term.loss(term.targets, term.outputs, term.sample_weight)
     finally:
         del term.loss.call
-    weights = tape.gradient(loss, seen[0], unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    has_mask = has_mask or getattr(seen[0], "_keras_mask", None) is not None
-    return tf.maximum(tf.stop_gradient(weights) * term.weight, 0), has_mask
+    values, watch = seen[0]
+    weights = tape.gradient(loss, watch, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    has_mask = has_mask or getattr(watch, "_keras_mask", None) is not None
+    return values, tf.maximum(tf.stop_gradient(weights) * term.weight, 0), has_mask
 
 
 def _root_of_second_derivative(term: Term) -> tf.Tensor:
     """R with H = R R^T for the second derivative H of a term by each row's outputs: [B, K, K], or diagonal [B, K]."""
-    outputs = _flat(tf.stop_gradient(term.outputs))
     shape, mask = tf.shape(term.outputs), getattr(term.outputs, "_keras_mask", None)
+
+    def loss(outputs: tf.Tensor) -> tf.Tensor:
+        shaped = tf.reshape(outputs, shape)
+        shaped.set_shape(term.outputs.shape)
+        if mask is not None:
+            shaped._keras_mask = mask
+        return term.loss(term.targets, shaped, term.sample_weight) * term.weight
+
+    return _root(loss, flat(tf.stop_gradient(term.outputs)))
+
+
+def _root(function: Callable[[tf.Tensor], tf.Tensor], point: tf.Tensor) -> tf.Tensor:
+    """R with H = R R^T for the second derivative H of a function, a sum over rows, at a point [B, K].
+
+    What is negative in H is left out. Returns [B, K, K], or the diagonal [B, K] where K is above MOST_OUTPUTS.
+    """
     with tf.GradientTape(persistent=True) as second:
-        second.watch(outputs)
+        second.watch(point)
         with tf.GradientTape() as first:
-            first.watch(outputs)
-            shaped = tf.reshape(outputs, shape)
-            shaped.set_shape(term.outputs.shape)
-            if mask is not None:
-                shaped._keras_mask = mask
-            loss = term.loss(term.targets, shaped, term.sample_weight) * term.weight
-        slopes = first.gradient(loss, outputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    if outputs.shape[1] > MOST_OUTPUTS:
-        return tf.sqrt(tf.maximum(_diagonal_of(second, slopes, outputs), 0))
-    hessian = second.batch_jacobian(slopes, outputs)
+            first.watch(point)
+            value = function(point)
+        slopes = first.gradient(value, point, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    if point.shape[1] > MOST_OUTPUTS:
+        return tf.sqrt(tf.maximum(_diagonal_of(second, slopes, point), 0))
+    hessian = second.batch_jacobian(slopes, point)
     values, vectors = tf.linalg.eigh(0.5 * (hessian + tf.linalg.matrix_transpose(hessian)))
     return vectors * tf.sqrt(tf.maximum(values, 0))[:, None, :]
 
