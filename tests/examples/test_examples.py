@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from baselines_acktr.examples import compare, digits
+from baselines_acktr.examples import compare, digits, lstm, text
 from baselines_acktr.examples.cost import NETWORKS, milliseconds
 from baselines_acktr.examples.problems import BERNOULLI, CATEGORICAL, GAUSSIAN, PROBLEMS, excess_cross_entropy
 from baselines_acktr.examples.race import RaceResult, median_updates, race, tune
 from baselines_acktr.examples.rivals import RIVALS
+from baselines_acktr.examples.sequences import LETTERS, SEQUENCES
 
 OUTPUTS = np.random.default_rng(0).normal(size=(2, 3))
 PIXELS = np.random.default_rng(1).uniform(size=(2, 3))
@@ -67,9 +68,12 @@ def test_excess_cross_entropy_is_what_the_outputs_add_to_the_entropy_of_the_pixe
     np.testing.assert_allclose(float(excess_cross_entropy(pixels, halves)), np.log(2) - entropy / 3)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+ALL = PROBLEMS | SEQUENCES
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_networks_fit_their_problem_and_differ_by_seed(name):
-    problem = PROBLEMS[name]()
+    problem = ALL[name]()
     inputs, targets = problem.batch(np.random.default_rng(0))
     assert len(inputs) == len(targets) == problem.batch_size
     first, again, other = (problem.make_model(seed)(inputs) for seed in (0, 0, 1))
@@ -77,6 +81,29 @@ def test_networks_fit_their_problem_and_differ_by_seed(name):
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.01
     assert float(problem.metric(problem.targets, problem.make_model(0)(problem.inputs))) > 2 * problem.target
+
+
+def test_the_target_of_each_letter_is_the_one_after_it():
+    problem = SEQUENCES["text"]()
+    np.testing.assert_array_equal(problem.targets[:, :-1], problem.inputs[:, 1:])
+    words = "".join(LETTERS[letter] for piece in problem.inputs for letter in piece).split()
+    assert words.count("the") > 50
+
+
+def test_the_transformer_does_not_see_what_it_foretells():
+    problem = SEQUENCES["text"]()
+    letters = problem.inputs[:2].copy()
+    model = problem.make_model(0)
+    before = model(letters).numpy()
+    letters[:, 9:] = (letters[:, 9:] + 1) % len(LETTERS)
+    after = model(letters).numpy()
+    np.testing.assert_allclose(after[:, :9], before[:, :9], atol=1e-5)
+    assert np.abs(after[:, 9:] - before[:, 9:]).max() > 0.01
+
+
+def test_every_problem_has_a_name_on_the_command_line():
+    assert tuple(ALL) == compare.ALL_PROBLEMS
+    assert all(make().name == name for name, make in ALL.items())
 
 
 def test_targets_of_the_regression_have_variance_1():
@@ -133,8 +160,9 @@ def short(monkeypatch):
     monkeypatch.setattr("baselines_acktr.examples.race.WARM_UP", 1)
     for name in ("Muon", "SGD"):
         monkeypatch.setitem(RIVALS, name, RIVALS[name]._replace(rates=(0.001, 0.002)))
-    for name, make in PROBLEMS.items():
-        monkeypatch.setitem(PROBLEMS, name, lambda make=make: dataclasses.replace(make(), limit=3))
+    for problems, name in [(problems, name) for problems in (PROBLEMS, SEQUENCES) for name in problems]:
+        make = problems[name]
+        monkeypatch.setitem(problems, name, lambda make=make: dataclasses.replace(make(), limit=3))
 
 
 def test_the_command_prints_a_line_for_each_optimizer_and_keeps_every_run(short, tmp_path, capsys):
@@ -152,6 +180,17 @@ def test_the_command_prints_a_line_for_each_optimizer_and_keeps_every_run(short,
 def test_digits_alone_have_a_command(short, capsys):
     assert digits.main(["--optimizers=SGD", "--seeds=1"]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("digits")
+
+
+@pytest.mark.parametrize("command", [text, lstm])
+def test_the_command_of_a_problem_trains_kfac_or_compares_it_with_all(command, monkeypatch):
+    asked = []
+    monkeypatch.setattr("baselines_acktr.examples.single.compare", asked.append)
+    assert command.main([]) == command.main(["--compare", "--seeds=3"]) == 0
+    alone, beside = asked
+    assert alone.optimizers == ("K-FAC",) and beside.optimizers == compare.ALL_OPTIMIZERS
+    assert alone.problems == beside.problems == (command.__name__.split(".")[-1],)
+    assert beside.seeds == (3,)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""Program under `mpirun`: trains a model with factors of every shape on all ranks, and once more alone; in float64.
+
+Its layers have diagonals (embedding, a layer of an unknown type), groups (depthwise convolution), whole gradients of
+rows (normalization) and pairs of matrices. Writes the largest difference, beside the weights' own size, to a file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.kfac import (
+    Divergence,
+    InlineInverter,
+    Kfac,
+    Objective,
+    categorical_kl,
+    categorical_log_likelihood,
+)
+from common.mpi import connect
+
+ROWS, STEPS, LETTERS, CLASSES, UPDATES = 8, 5, 7, 3, 6
+layers = keras.layers
+
+
+class Scale(layers.Layer):
+    """A layer that K-FAC does not know."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
+
+    def call(self, inputs):
+        return inputs * self.scale
+
+
+def make_model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    letters = keras.Input((STEPS,), dtype="int64")
+    hidden = layers.Embedding(LETTERS, 4)(letters)
+    hidden = layers.DepthwiseConv1D(3, depth_multiplier=2, padding="same", activation="tanh")(hidden)
+    hidden = Scale()(layers.LayerNormalization()(hidden))
+    return keras.Model(letters, layers.Dense(CLASSES)(layers.Flatten()(hidden)))
+
+
+def train(group, part: slice) -> tuple[list[np.ndarray], list[tuple]]:
+    """The weights and the shapes of the factors after training on a part of every batch."""
+    model = make_model()
+    optimizer = Kfac(model, inverter=InlineInverter(), group=group, damping_interval=2)
+    divergence = Divergence(lambda letters, classes: model(letters), categorical_kl)
+
+    def objective(letters, classes):
+        logits = model(letters)
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits))
+        rows = tf.shape(logits)[0]
+        return Objective(loss, categorical_log_likelihood(logits, optimizer.generator), rows=rows)
+
+    for update in range(UPDATES):
+        rng = np.random.default_rng(update)
+        letters, classes = rng.integers(0, LETTERS, (ROWS, STEPS)), rng.integers(0, CLASSES, ROWS)
+        optimizer.minimize(objective, letters[part], classes[part], divergence=divergence)
+    shapes = [tuple(average.shape) for block in optimizer.blocks for average in block.averages]
+    return [*model.get_weights(), np.array(float(optimizer.damping))], shapes
+
+
+def main() -> None:
+    comm = connect()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    own = ROWS // comm.size
+    together, shapes = train(comm, slice(comm.rank * own, (comm.rank + 1) * own))
+    if comm.rank:
+        return
+    alone, _ = train(None, slice(None))
+    differences = [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(together, alone, strict=True)]
+    moved = max(float(np.abs(a - b).max()) for a, b in zip(alone[:-1], make_model().get_weights(), strict=True))
+    results = {"difference": max(differences), "moved": moved, "axes": sorted({len(shape) for shape in shapes})}
+    Path(sys.argv[1]).write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
