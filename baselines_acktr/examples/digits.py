@@ -1,4 +1,4 @@
-"""The problem "digits" of `baselines_acktr.examples.compare` alone: `python -m baselines_acktr.examples.digits --compare`."""
+"""The problem "digits" of `compare` alone: `python -m baselines_acktr.examples.digits --compare`."""
 
 from __future__ import annotations
 

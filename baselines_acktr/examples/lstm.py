@@ -1,4 +1,4 @@
-"""The problem "lstm" of `baselines_acktr.examples.compare` alone: `python -m baselines_acktr.examples.lstm --compare`."""
+"""The problem "lstm" of `compare` alone: `python -m baselines_acktr.examples.lstm --compare`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The problem "text" of `baselines_acktr.examples.compare` alone: `python -m baselines_acktr.examples.text --compare`."""
+"""The problem "text" of `compare` alone: `python -m baselines_acktr.examples.text --compare`."""
 
 from __future__ import annotations
 
