@@ -97,7 +97,7 @@ def measure(task: Task, updates: int) -> Costs:
       updates: how many of each optimizer are measured, after WARM_UP.
     """
     ours = KfacModel(keras.models.clone_model(task.model))
-    optimizer = Kfac(ours, inverter=InlineInverter(), damping_interval=0)
+    optimizer = Kfac(ours, inverter=InlineInverter())
     ours.compile(optimizer, LOSS)
     inverses = _timed_refreshes(optimizer)
 

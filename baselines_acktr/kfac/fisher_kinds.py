@@ -45,13 +45,15 @@ def empirical(found: list[terms.Term], judged: terms.Judged, generator: Any) -> 
     return tf.add_n(parts)
 
 
-def _targets_of_a_value(term: terms.Term, values: tf.Tensor) -> float:
-    """How many targets each value of a loss is the mean over."""
+def _targets_of_a_value(term: terms.Term, values: tf.Tensor) -> tf.Tensor:
+    """How many targets each value of a loss is the mean over; scalar."""
     likelihood = site_likelihood(term.loss)
     if likelihood is None:
-        return 1.0
-    in_a_row = math.prod(term.outputs.shape[1:]) / math.prod(values.shape[1:])
-    return in_a_row / term.outputs.shape[likelihood.class_axis] if likelihood.class_axis is not None else in_a_row
+        return tf.ones((), values.dtype)
+    numbers = tf.cast(tf.size(term.outputs) / tf.size(values), values.dtype)  # of the outputs, for each value
+    if likelihood.class_axis is None:
+        return numbers
+    return numbers / term.outputs.shape[likelihood.class_axis]
 
 
 def exact(found: list[terms.Term], judged: terms.Judged, generator: Any) -> tf.Tensor:
