@@ -105,8 +105,8 @@ def _start_muon(problem: Problem, model: keras.Model, rate: float) -> Trainer:
 
 RIVALS = {
     "K-FAC": Rival(start_kfac, (None,)),
-    "Adam": Rival(_start_adam, (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)),
-    "AdamW": Rival(_start_adamw, (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)),
+    "Adam": Rival(_start_adam, (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)),
+    "AdamW": Rival(_start_adamw, (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)),
     "SGD": Rival(_start_sgd, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)),
     "Muon": Rival(_start_muon, (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)),
 }
