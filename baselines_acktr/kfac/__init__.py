@@ -5,7 +5,6 @@ from baselines_acktr.kfac import Kfac, KfacModel                                
 """
 
 from baselines_acktr.kfac.batch_fisher import Divergence
-from baselines_acktr.kfac.curvature import first_not_finite
 from baselines_acktr.kfac.fisher import (
     bernoulli_kl,
     bernoulli_log_likelihood,
@@ -18,7 +17,9 @@ from baselines_acktr.kfac.forms import CholeskyForm, EigenForm
 from baselines_acktr.kfac.inverses import INVERTERS, BackgroundInverter, InlineInverter, NoInverseError
 from baselines_acktr.kfac.keras_model import KfacModel
 from baselines_acktr.kfac.monitor import KfacMonitor
-from baselines_acktr.kfac.optimizer import Kfac, Objective
+from baselines_acktr.kfac.objective import Objective
+from baselines_acktr.kfac.optimizer import Kfac
+from baselines_acktr.kfac.skips import first_not_finite
 from baselines_acktr.kfac.taps import FreeVector, UnsupportedLayerError
 from baselines_acktr.kfac.trust_region import step_length
 

@@ -36,9 +36,14 @@ INSTEAD = {
 }
 
 
-def refuse(others: Mapping[str, Any], known: list[str]) -> None:
-    """Raises a TypeError that names the first of some arguments that there are not, with what to use instead."""
-    for name, value in others.items():
+def refuse(unknown: Mapping[str, Any], known: list[str]) -> None:
+    """Raises a TypeError that names the first unknown argument, if there is one, and what to use instead.
+
+    Args:
+      unknown: {name: value} of the arguments that K-FAC does not have.
+      known: the names of those that it has.
+    """
+    for name, value in unknown.items():
         reason = INSTEAD.get(name, f"there is no such argument; must be one of {', '.join(known)}")
         raise TypeError(f"{name}={value!r}: {reason}")
 
@@ -80,6 +85,16 @@ def whole_number(name: str, value: Any, minimum: int) -> int:
     if not is_whole or value < minimum:
         raise _wrong(name, value, f"a whole number, at least {minimum}")
     return int(value)
+
+
+def whole_number_or_none(name: str, value: Any) -> int | None:
+    """An argument that may be a whole number of at least 1, or None; 0 says the same as None."""
+    if value is None:
+        return None
+    try:
+        return whole_number(name, value, 0) or None
+    except ValueError:
+        raise _wrong(name, value, "a whole number, at least 1, or None") from None
 
 
 def real_number(name: str, value: Any, minimum: float = -math.inf, below: float = math.inf) -> float:

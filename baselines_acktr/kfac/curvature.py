@@ -7,46 +7,40 @@ preconditions (Martens & Grosse 2015, sections 5 and 6.3; Wu et al. 2017, sectio
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import tensorflow as tf
 
 from baselines_acktr.kfac.blocks import KroneckerBlock
 from baselines_acktr.kfac.distributed import Group, SharedInverter, symmetric, triangle
 from baselines_acktr.kfac.factors import Sampling
-from baselines_acktr.kfac.forms import Form
-from baselines_acktr.kfac.inverses import Factors, Inverter, NoInverseError, Refresh, Snapshot
+from baselines_acktr.kfac.inverses import Factors, NoInverseError, Refresh, Snapshot
 from baselines_acktr.kfac.layers import Factorization, Tap
 from baselines_acktr.kfac.numbers import Number
+from baselines_acktr.kfac.settings import CurvatureSettings
+from baselines_acktr.kfac.skips import Skips, first_not_finite
 
 EARLY = 10  # the first EARLY intervals have factors in every update; see `Curvature.refresh` for the inverses
 _LOG = logging.getLogger(__name__)
 
 
-def first_not_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
-    """Index of the first tensor with a number that is not finite, -1 if there is none; scalar."""
-    bad = tf.stack([~tf.math.is_finite(tf.reduce_sum(tensor)) for tensor in tensors])
-    return tf.where(tf.reduce_any(bad), tf.argmax(bad), -1)
-
-
 class Curvature:
     """The Kronecker factors of a model's layers and their damped inverses.
 
+    A vector is a list with a matrix W, [I, O] or in groups [G, I, O], for each block.
+
     Attributes:
-      factorizations, blocks: whose weights, and the state of each, in the same order. Vectors here are lists with a
-        matrix W for each of them.
+      factorizations: how the Fisher of each layer's weights is factored.
+      blocks: the state of each layer, in the same order.
+      settings: as they were given.
       decay: of the running averages.
+      form: how factors are damped and inverted.
       inverter: where inverses are computed.
 
     Args:
       factorizations: how the Fisher of a model's weights is factored (see `taps.factorizations`).
-      decay: of the running averages, at least 0 and below 1.
-      factor_interval: updates from one estimate of the factors to the next; the first ones all have one.
-      inverse_interval: updates from one snapshot of the factors to the next; fewer at the start, where the averages
-        change fast: a tenth of the updates so far.
-      max_sites: sites of a convolution's output that the factors are estimated from; 0 takes all.
-      form: how factors are damped and inverted.
-      inverter: where.
-      draws: generator that chooses sites.
+      settings: how the factors are estimated and inverted.
+      draws: generator that chooses sites of convolutions.
       group: ranks that share the inverses out; None for a single process.
     """
 
@@ -55,42 +49,39 @@ class Curvature:
     def __init__(
         self,
         factorizations: list[Factorization],
-        *,
-        decay: float,
-        factor_interval: int,
-        inverse_interval: int,
-        max_sites: int,
-        form: Form,
-        inverter: Inverter,
+        settings: CurvatureSettings,
         draws: tf.random.Generator,
         group: Group | None,
     ) -> None:
-        self.factorizations, self.form = factorizations, form
-        self.max_sites = max_sites
-        self.factor_interval, self.inverse_interval = factor_interval, inverse_interval
+        self.factorizations = factorizations
+        self.settings = settings
         self.dtype = factorizations[0].variables[0].value.dtype
+        self.form: Any = settings.form
         self.blocks = [
-            KroneckerBlock(f"{i}-{type(one.layer).__name__}", one, form, self.dtype)
+            KroneckerBlock(f"{i}-{type(one.layer).__name__}", one, self.form, self.dtype)
             for i, one in enumerate(factorizations)
         ]
-        self.decay = decay
+        self.decay = settings.decay
         self._draws = draws
 
-        self.inverter = inverter
+        self._is_packed = group is not None
+        self.inverter: Any = settings.inverter
         if group is not None:
             shapes = [one.factor_shapes for one in factorizations]
-            self.inverter = SharedInverter(inverter, group, form, shapes, self.dtype.as_numpy_dtype)
+            self.inverter = SharedInverter(self.inverter, group, self.form, shapes, self.dtype.as_numpy_dtype)
 
         self._total_weight = tf.Variable(0, dtype=self.dtype, trainable=False)
-        self._skipped_statistics, self._bad_factor = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
+        self._skips = Skips()  # statistics that were left out
         self.inverse_step = -1  # the update whose factors the inverses in use are of; -1: there are none yet
-        self._submitted_step, self._skipped_refreshes = -1, 0
+        self._submitted_step = -1  # the update of the last snapshot
+        self._skipped_refreshes = 0
 
     # -- statistics ---------------------------------------------------------------------------------------------------
 
     def wants_factors(self, step: int) -> bool:
         """Whether the update after `step` others is one that estimates the factors."""
-        return step < EARLY * self.factor_interval or step % self.factor_interval == 0
+        interval = self.settings.factor_interval
+        return step < EARLY * interval or step % interval == 0
 
     def factors_of_draws(
         self,
@@ -138,7 +129,7 @@ class Curvature:
         """
         pairs = [pair for pair in zip(taps, gradients, strict=True) if pair[1] is not None]
         called = [tf.shape(gradient)[0] for tap, gradient in pairs if tap.inputs is not None]
-        sampling = Sampling(self.max_sites, self._draws, rows, row_weights, called[0] if called else None)
+        sampling = Sampling(self.settings.max_sites, self._draws, rows, row_weights, called[0] if called else None)
         found: list[tf.Tensor] = []
         for one in self.factorizations:
             calls = [(tap, gradient) for tap, gradient in pairs if tap.factorization is one]
@@ -148,11 +139,15 @@ class Curvature:
         return found
 
     def pack(self, factors: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Factors without what symmetric matrices say twice, to be sent to other ranks."""
+        """Factors as they are sent to other ranks, where there are any: of a symmetric matrix the upper triangle."""
+        if not self._is_packed:
+            return factors
         return [triangle(factor) if len(factor.shape) > 1 else factor for factor in factors]
 
     def unpack(self, packed: list[tf.Tensor]) -> list[tf.Tensor]:
         """Inverse of `pack`."""
+        if not self._is_packed:
+            return packed
         averages = [average for block in self.blocks for average in block.averages]
         pairs = zip(packed, averages, strict=True)
         return [symmetric(part) if len(average.shape) > 1 else part for part, average in pairs]
@@ -165,8 +160,7 @@ class Curvature:
                 block.observe((a, s), self.decay)
             self._total_weight.assign(self.decay * self._total_weight + (1 - self.decay))
         else:
-            self._skipped_statistics.assign_add(1)
-            self._bad_factor.assign(bad)
+            self._skips.add(bad)
 
     @tf.function
     def _unbiased_averages(self) -> list[list[tf.Tensor]]:
@@ -193,7 +187,7 @@ class Curvature:
           NoInverseError: if there are no inverses at all yet because the first factors are bad.
         """
         self._publish(self.inverter.poll())
-        interval = min(self.inverse_interval, max(1, step // EARLY))
+        interval = min(self.settings.inverse_interval, max(1, step // EARLY))
         due = self.inverse_step < 0 or step >= self._submitted_step + interval
         if due and self.inverter.idle:
             self._submitted_step = step
@@ -246,18 +240,17 @@ class Curvature:
         """How many refreshes and statistics were left out because something was not finite."""
         return {
             "skipped_refreshes": self._skipped_refreshes,
-            "skipped_statistics": int(self._skipped_statistics),
+            "skipped_statistics": int(self._skips.count),
         }
 
-    @property
-    def last_bad_factor(self) -> str:
-        """The factor that was not finite last, and its layer's name."""
-        layer, factor = divmod(int(self._bad_factor), 2)
-        return f"factor {'AS'[factor]} of layer {self.blocks[layer].layer.name!r}"
+    def reason(self) -> str:
+        """Why statistics were left out the last time: which factor of which layer was not finite."""
+        layer, factor = divmod(int(self._skips.culprit), 2)
+        return f"factor {'AS'[factor]} of layer {self.blocks[layer].layer.name!r} was not finite"
 
     def variables(self) -> dict[str, tf.Variable]:
         """Every variable that updates change but the momentum, by its name in a checkpoint."""
-        own = {"total_weight": self._total_weight, "skipped_statistics": self._skipped_statistics}
+        own = {"total_weight": self._total_weight, "skipped_statistics": self._skips.count}
         return own | {name: variable for block in self.blocks for name, variable in block.variables.items()}
 
     def get_steps(self) -> list[int]:
@@ -271,11 +264,9 @@ class Curvature:
     def set_steps(self, inverse_step: int, submitted_step: int, skipped_refreshes: int) -> None:
         """Takes back what `get_steps` returned; a snapshot that is being worked on is given up."""
         self.inverter.close()
-        self.inverse_step, self._submitted_step, self._skipped_refreshes = (
-            inverse_step,
-            submitted_step,
-            skipped_refreshes,
-        )
+        self.inverse_step = inverse_step
+        self._submitted_step = submitted_step
+        self._skipped_refreshes = skipped_refreshes
 
     def close(self) -> None:
         """Ends the background thread; a snapshot that it is working on is given up and taken anew when it is wanted."""

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
+import tensorflow as tf
+
 DECAY = 0.95  # of the damping in an update that went as foretold
 GOOD, BAD = 0.75, 0.25  # ratios of actual to foretold decrease from which on, and below which, it is changed
 MAX_DAMPING = 1e6
+
+
+def decrease_ratio(before: tf.Tensor, after: tf.Tensor, foretold: tf.Tensor) -> float:
+    """How much of the decrease of the loss that the quadratic model foretold came true; 1 is all of it.
+
+    Args:
+      before, after: the loss on the batch before and after the step; scalars.
+      foretold: the decrease by the model; scalar. Where it is 0 the ratio is infinite, or not a number.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.divide(float(before) - float(after), float(foretold)))
 
 
 def adapted_damping(damping: float, ratio: float, updates: int, least: float) -> float:

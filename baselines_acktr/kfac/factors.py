@@ -26,7 +26,7 @@ class Sampling(NamedTuple):
     """What the rows stand for that factors are estimated from.
 
     Attributes:
-      max_sites: sites of a convolution's output that are looked at, drawn uniformly without replacement; 0: all.
+      max_sites: sites of a convolution's output that are looked at, drawn uniformly without replacement; None: all.
       generator: draws them.
       rows: B, how many rows the sampled log-likelihood is the sum of; scalar. None: as many as a layer is called on.
       row_weights: [B], how much each row counts in A; None: all the same. The log-likelihood has these weights in it
@@ -34,7 +34,7 @@ class Sampling(NamedTuple):
       called_rows: how many rows some layer was called on; scalar. What `rows` is taken for where nothing else is known.
     """
 
-    max_sites: int
+    max_sites: int | None
     generator: tf.random.Generator
     rows: tf.Tensor | None = None
     row_weights: tf.Tensor | None = None
@@ -65,7 +65,7 @@ def append_one(rows: tf.Tensor) -> tf.Tensor:
 def choose_sites(count: int, sampling: Sampling) -> tf.Tensor | None:
     """`max_sites` of `count` sites without replacement, each equally likely; None for all of them."""
     limit = sampling.max_sites
-    if limit == 0 or count <= limit:
+    if limit is None or count <= limit:
         return None
     return tf.argsort(sampling.generator.uniform([count]))[:limit]
 

@@ -81,12 +81,13 @@ class EigenForm(Form):
     Where no eigenvalues are left out this is the exact solve with A (x) S + lambda I.
 
     Args:
-      rank: of an `a` at least 4 times as large, only so many of the largest eigenvalues are computed, by a randomized
-        range finder (Halko et al. 2011, algorithm 4.4), and the others are replaced by their mean; 0: never.
+      rank: how many of the largest eigenvalues of A are computed, where A is at least 4 times as large; the others are
+        replaced by their mean. The method is a randomized range finder (Halko et al. 2011, algorithm 4.4). None
+        computes all; 0 says the same.
     """
 
-    def __init__(self, rank: int = 256) -> None:
-        self.rank = rank
+    def __init__(self, rank: int | None = 256) -> None:
+        self.rank = rank or None
 
     def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
         kept = self._kept(rows)
@@ -118,7 +119,7 @@ class EigenForm(Form):
         return tf.matmul(within + rotated * outside, s_vectors, transpose_b=True)
 
     def _kept(self, size: int) -> int:
-        return self.rank if 0 < 4 * self.rank <= size else size
+        return self.rank if self.rank is not None and 4 * self.rank <= size else size
 
 
 def _largest_eigenpairs(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,8 @@ from baselines_acktr.kfac.arguments import real_number, refuse_replicas, whole_n
 from baselines_acktr.kfac.batch_fisher import Divergence
 from baselines_acktr.kfac.fisher_kinds import fisher_kind
 from baselines_acktr.kfac.likelihoods import KNOWN, SiteLikelihood, site_likelihood
-from baselines_acktr.kfac.optimizer import Kfac, Objective
+from baselines_acktr.kfac.objective import Objective
+from baselines_acktr.kfac.optimizer import Kfac
 
 LogLikelihood = Callable[[tf.Tensor, Any], tf.Tensor]
 

@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 from keras.src.saving.keras_saveable import KerasSaveable
 
+from baselines_acktr.kfac.curvature import Curvature
 from baselines_acktr.kfac.forms import EigenForm, Form
 from baselines_acktr.kfac.inverses import INVERTERS, Inverter
+from baselines_acktr.kfac.settings import StepSettings
 
 ASSIGNED = "learning_rate", "delta", "damping", "momentum", "decay"  # numbers that may have been assigned to
 
@@ -43,11 +45,13 @@ class SavedState(KerasSaveable):
 
 
 class KerasOptimizer:
-    """A mixin for `Kfac`, whose constructor fills `_settings` with the arguments that it was given."""
+    """A mixin for `Kfac`: what Keras asks of an optimizer beside its steps."""
 
     built = True  # what Keras' callbacks ask of a model's optimizer
     use_ema = False
-    _settings: dict[str, Any]
+    curvature: Curvature
+    _step_settings: StepSettings
+    _seed: int
     _step: int
 
     @functools.cached_property
@@ -70,7 +74,7 @@ class KerasOptimizer:
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as they are now, in values that JSON has; not the model, nor the ranks."""
-        config = dict(self._settings)
+        config = {**vars(self._step_settings), **vars(self.curvature.settings), "seed": self._seed}
         for name in ASSIGNED:
             config[name] = float(getattr(self, name))
         schedule = type(self).learning_rate.schedule(self)  # type: ignore[attr-defined]
@@ -92,13 +96,9 @@ class KerasOptimizer:
         return cls(model, **arguments)  # type: ignore[call-arg]
 
 
-def _form_config(form: Form | str | None) -> Any:
-    if isinstance(form, EigenForm):
-        return {"rank": form.rank}
-    return form if isinstance(form, str) else "cholesky"
+def _form_config(form: Form) -> Any:
+    return {"rank": form.rank} if isinstance(form, EigenForm) else "cholesky"
 
 
-def _inverter_name(inverter: Inverter | str | None) -> str:
-    if inverter is None or isinstance(inverter, str):
-        return inverter or "background"
+def _inverter_name(inverter: Inverter) -> str:
     return next(name for name, kind in INVERTERS.items() if isinstance(inverter, kind))

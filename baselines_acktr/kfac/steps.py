@@ -5,11 +5,23 @@ A vector is a list with a matrix [I, O] for each layer, as in `kfac.curvature`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from baselines_acktr.kfac.quadratic_model import KlParts, Step, Vector, inner_product
+from baselines_acktr.kfac.quadratic_model import (
+    Fisher,
+    KlParts,
+    Step,
+    Vector,
+    conjugate_gradient,
+    inner_product,
+    seen_by,
+    step_along,
+    step_with_last,
+)
+from baselines_acktr.kfac.settings import StepSettings
 from baselines_acktr.kfac.trust_region import step_length
 
 Metrics = dict[str, tf.Tensor]
@@ -61,6 +73,45 @@ def heavy_ball(
 
     metrics = {"step_length": length, "trust_region_scale": scale, "model_kl": 0.5 * length**2 * norm}
     return Move(moved, learning_rate * (1 - momentum), norm, length, metrics)
+
+
+def full_step(
+    fisher: Fisher,
+    measure: Fisher,
+    precondition: Callable[[Vector], Vector],
+    gradient: Vector,
+    last: Vector | None,
+    *,
+    damping: tf.Tensor,
+    settings: StepSettings,
+) -> tuple[Step, KlParts]:
+    """About the minimum of the exact quadratic model, and the parts of its x^T F x.
+
+    Args:
+      fisher: the Fisher that the direction is found by.
+      measure: the Fisher that the step is measured by; the same object where it is the same.
+      precondition: K-FAC's damped inverse.
+      gradient: g.
+      last: the last move, which is one more direction; None leaves it out.
+      damping: lambda.
+      settings: iterations of conjugate gradient, and the part of K-FAC's own curvature.
+    """
+    found = conjugate_gradient(
+        fisher,
+        precondition,
+        gradient,
+        iterations=settings.iterations,
+        damping=damping,
+        blend=settings.blend,
+    )
+    if last is None:
+        step = step_along(fisher, found, gradient)
+    else:
+        step = step_with_last(fisher, found, gradient, last, damping)
+
+    if measure is not fisher:
+        step = seen_by(measure, step)
+    return step, measure.parts(step.tangents)
 
 
 def model_step(

@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.config import AcktrContConfig, AcktrDiscreteConfig, RmspropConfig
-from baselines_acktr.kfac import INVERTERS, CholeskyForm, EigenForm, Kfac, UnsupportedLayerError, first_not_finite
+from baselines_acktr.kfac import INVERTERS, CholeskyForm, EigenForm, Kfac, UnsupportedLayerError
 from baselines_acktr.kfac.distributed import averaged
+from baselines_acktr.kfac.skips import Skips, first_not_finite
 from baselines_acktr.learning.rmsprop import Rmsprop
 from common.errors import UserError
 from common.keras_state import parameters, set_parameters
@@ -38,10 +39,13 @@ class GuardedOptimizer:
         objective: Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]],
         comm: Communicator,
     ) -> None:
-        self.inner, self._variables, self._objective = optimizer, variables, objective
+        self.inner = optimizer
+        self._variables = variables
+        self._objective = objective
         optimizer.build(variables)
+
         self._step = averaged(self._differentiate, self._apply, comm)
-        self._skipped, self._bad = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
+        self._skips = Skips()
         self._warned_of = 0  # skipped updates
 
     def minimize(self, *batch: Any) -> dict[str, tf.Tensor]:
@@ -63,28 +67,27 @@ class GuardedOptimizer:
         if bad < 0:
             self.inner.apply(gradients)
         else:
-            self._skipped.assign_add(1)
-            self._bad.assign(bad)
+            self._skips.add(bad)
         return metrics
 
     @property
     def skipped_updates(self) -> int:
         """How many steps were left out; a warning names the weights where it has risen."""
-        skipped = int(self._skipped)
+        skipped = int(self._skips.count)
         if skipped != self._warned_of:
             self._warned_of = skipped
-            name = self._variables[int(self._bad)].path
+            name = self._variables[int(self._skips.culprit)].path
             _LOG.warning("%d updates were left out: the gradient of %s was not finite", skipped, name)
         return skipped
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that steps change, by name, copied."""
-        return parameters(self.inner) | {"skipped": self._skipped.numpy().copy()}
+        return parameters(self.inner) | {"skipped": self._skips.count.numpy().copy()}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
         set_parameters(self.inner, arrays)
-        self._skipped.assign(arrays["skipped"])
+        self._skips.count.assign(arrays["skipped"])
         self._warned_of = int(arrays["skipped"])
 
 
@@ -115,7 +118,7 @@ def make_kfac(
         "decay": config.stats_decay,
         "iterations": config.cg_iters,
         "blend": config.cg_blend,
-        "damping_interval": 0,
+        "damping_interval": None,
         "factor_interval": config.factor_interval,
         "inverse_interval": config.inverse_interval,
         "max_sites": config.fisher_sites,

@@ -27,7 +27,7 @@ def normal(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def factors_of(model, log_likelihood, *inputs, max_sites: int = 0, seed: int = 0, **sampling):
+def factors_of(model, log_likelihood, *inputs, max_sites: int | None = None, seed: int = 0, **sampling):
     """Kronecker factors (A, S) of every block for the gradient of `log_likelihood(model(*inputs))`."""
     found = factorizations(model)
     generator = tf.random.Generator.from_seed(seed)
