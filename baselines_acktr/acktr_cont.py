@@ -86,7 +86,7 @@ class Model(Agent):
         self.advantage_scale = RunningScale()
 
         self.optimizer = make_kfac(self.policy.network, config, seed, comm)
-        self.rate = AdaptedRate(self.optimizer, is_adapted=config.desired_kl > 0)
+        self.rate = AdaptedRate(self.optimizer, is_adapted=config.desired_kl is not None)
         self.divergence = Divergence(self.fisher_outputs, self.policy.mean_kl)
         self.parts = {
             "policy": Weights(self.policy.network),
@@ -106,7 +106,8 @@ class Model(Agent):
 
         batch = self.make_batch(rollout)
         self.value_function.fit(batch.observations, batch.returns)
-        metrics = self.improve(batch, self.config.desired_kl * trust)
+        desired_kl = None if self.config.desired_kl is None else self.config.desired_kl * trust
+        metrics = self.improve(batch, desired_kl)
         self.policy.refresh(rollout.observations, self.comm)
         return metrics
 
@@ -120,19 +121,20 @@ class Model(Agent):
         batch = make_batch(rollout, returns, advantages, self.row_order(returns.size))
         return batch._replace(observations=self.policy.filtered(batch.observations))
 
-    def improve(self, batch: Batch, desired_kl: float) -> dict[str, Any]:
-        """Takes one K-FAC step with the policy; where the step size is adapted, this step's KL decides on the next's.
+    def improve(self, batch: Batch, desired_kl: float | None = None) -> dict[str, Any]:
+        """Takes one K-FAC step with the policy.
 
         Args:
           batch: with filtered observations.
-          desired_kl: that the step size is adapted to, nats.
+          desired_kl: the KL of a step that the size of the next step is adapted to, nats; None leaves the size as it
+            is.
 
         Returns:
-          What `Kfac.minimize` does; `lr`, the step size; `quadratic_kl`, the step's KL by the quadratic model, nats;
-          where the step size is adapted also `kl`, the exact mean KL(old || new) on the batch, nats.
+          What `Kfac.minimize` returns; `lr`, the step size; `quadratic_kl`, the step's KL by the quadratic model, nats.
+          Where the step size is adapted also `kl`, the exact mean KL(old || new) on the batch, nats.
         """
         lr = self.rate.value
-        observations = tf.constant(batch.observations)
+        observations = tf.constant(batch.observations)  # [B, ...]
         advantages = self.advantage_scale.standardise(batch.advantages, self.comm)
         before = self.policy.parameters(observations) if self.rate.is_adapted else None  # [B, P]
 
@@ -143,7 +145,7 @@ class Model(Agent):
         )
         metrics["quadratic_kl"] = metrics["model_kl"] if exact else self.optimizer.last_step_model_kl()
 
-        if before is not None:
+        if before is not None and desired_kl is not None:
             kl = self.policy.kl_since(before, observations)
             metrics["kl"] = float(self.comm.mean(kl.numpy()))
             self.rate.adapt(metrics["kl"], desired_kl)
@@ -173,7 +175,7 @@ class Model(Agent):
         return self.policy.network(self._fisher_part(observations))
 
     def _fisher_part(self, observations: tf.Tensor) -> tf.Tensor:
-        return fisher_part(observations, self.comm.share(self.config.fisher_rows))
+        return fisher_part(observations, self.comm.share_of_rows(self.config.fisher_rows))
 
     def status(self) -> dict[str, float]:
         return self.optimizer.counters | self.value_function.status()

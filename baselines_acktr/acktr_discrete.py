@@ -163,12 +163,13 @@ class Model(Agent):
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""
         rows = self._fisher_rows()
         size = observations.shape[0]  # None in a graph for batches of several sizes
-        if rows == 0 or (size is not None and rows >= size):
+        if rows is None or (size is not None and rows >= size):
             return [self.network(observations)]
         return [self.network(fisher_part(observations, rows)), self.network(observations[rows:])]
 
-    def _fisher_rows(self) -> int:
-        return self.comm.share(self.config.fisher_rows)
+    def _fisher_rows(self) -> int | None:
+        """F, of this rank; None for all rows."""
+        return self.comm.share_of_rows(self.config.fisher_rows)
 
     def _sigma(self) -> tf.Tensor:
         """Deviation of p(v|s), as `vf_fisher_coef` weighs the critic's Fisher."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from common.errors import UserError
-from common.options import changed, option, validate
+from common.options import changed, none_for_zero, option, validate
 from common.schedules import SCHEDULES, scheduled
 
 PAPER = "Wu et al. 2017"
@@ -76,6 +76,7 @@ class Config:
 
     def __post_init__(self) -> None:
         validate(self)
+        none_for_zero(self)
 
     @classmethod
     def default_num_env(cls, atari: bool) -> int:
@@ -96,10 +97,10 @@ class KfacConfig(Config):
         below=1,
     )
     stats_decay: float = option(0.99, "decay of the factors' running averages", source=BASELINES, minimum=0, below=1)
-    fisher_rows: int = option(
+    fisher_rows: int | None = option(
         64, "rows of the batch that the Fisher is estimated from", unit="rows", minimum=0, zero="all"
     )
-    fisher_sites: int = option(
+    fisher_sites: int | None = option(
         64,
         "sites of each convolution output that the Fisher is estimated from",
         unit="sites",
@@ -130,7 +131,7 @@ class KfacConfig(Config):
         source=PAPER + "; " + BASELINES,
         choices=FORMS,
     )
-    eigen_rank: int = option(
+    eigen_rank: int | None = option(
         256,
         "eigenvalues that the eigen form computes of a factor 4 times as large; the others share their mean",
         minimum=0,
@@ -241,8 +242,8 @@ class DisjointConfig(CnnConfig):
     ent_coef: float = option(0.0, "weight of the entropy bonus", source=BASELINES, minimum=0)
     weight_decay: float = option(0.0, "weight of 0.5 |W|^2 in both losses", source=TUNED, minimum=0)
     vf_iters: int = option(25, "updates of the critic for one of the policy", source=BASELINES, minimum=1)
-    vf_rows: int = option(
-        0,
+    vf_rows: int | None = option(
+        None,
         "rows of the batch that each of them is computed from, every pass over it in a new order",
         unit="rows",
         minimum=0,
@@ -317,12 +318,12 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     )
     lam: float = changed(SharedConfig, "lam", 0.95, source=TUNED + "; " + PAPER + ": 1")
     damping: float = changed(KfacConfig, "damping", 5e-4, source=TUNED)
-    fisher_rows: int = changed(KfacConfig, "fisher_rows", 128, source=TUNED)
-    fisher_sites: int = changed(KfacConfig, "fisher_sites", 32, source=TUNED)
+    fisher_rows: int | None = changed(KfacConfig, "fisher_rows", 128, source=TUNED)
+    fisher_sites: int | None = changed(KfacConfig, "fisher_sites", 32, source=TUNED)
     factor_interval: int = changed(KfacConfig, "factor_interval", 2, source=TUNED)
     cg_iters: int = changed(KfacConfig, "cg_iters", 3, source=TUNED)
     inverse_form: str = changed(KfacConfig, "inverse_form", "eigen", source=TUNED + "; " + PAPER + ": cholesky")
-    eigen_rank: int = changed(KfacConfig, "eigen_rank", 128, source=TUNED)
+    eigen_rank: int | None = changed(KfacConfig, "eigen_rank", 128, source=TUNED)
     vf_fisher_coef: float = option(
         1.0, "weight of the critic's Fisher; 1 is a Gaussian with sigma = 1", source=PAPER + ", section 3.1", above=0
     )
@@ -338,19 +339,20 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
     gamma: float = changed(DisjointConfig, "gamma", 0.995, source=TUNED)
     lam: float = changed(DisjointConfig, "lam", 0.95, source=TUNED + "; " + BASELINES + ": 0.97")
     lr: float = option(1.0, "largest step eta_max of the policy, at first", source=TUNED, above=0)
-    desired_kl: float = option(
-        0.0,
-        "KL of a policy update that lr is adapted to; 0: lr stays",
+    desired_kl: float | None = option(
+        None,
+        "KL of a policy update that lr is adapted to; off leaves lr as it is",
         unit="nats",
         source=TUNED + "; " + BASELINES + ": 0.002",
         minimum=0,
+        zero="off",
     )
     delta: float = option(0.02, "radius of the policy's trust region", unit="nats of KL", source=TUNED, above=0)
     klschedule: str = option(
         "linear", "how desired_kl and delta fall over the run", source=TUNED, choices=tuple(SCHEDULES)
     )
     stats_decay: float = changed(KfacConfig, "stats_decay", 0.95, source=TUNED)
-    fisher_rows: int = changed(KfacConfig, "fisher_rows", 0)
+    fisher_rows: int | None = changed(KfacConfig, "fisher_rows", None)
     inverse_interval: int = changed(KfacConfig, "inverse_interval", 1)
     trust_region: str = option(
         "exact",
@@ -364,10 +366,10 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
         source=PAPER + ", sections 3.1, 5.3 and appendix D",
         choices=("gauss-newton", "adaptive", "euclidean"),
     )
-    vf_rows: int = changed(DisjointConfig, "vf_rows", 500, source=TUNED)
+    vf_rows: int | None = changed(DisjointConfig, "vf_rows", 500, source=TUNED)
     vf_lr: float = option(0.5, "largest step eta_max of the critic", source=TUNED, above=0)
-    vf_fisher_rows: int = option(
-        0,
+    vf_fisher_rows: int | None = option(
+        None,
         "rows of the batch that the critic's Fisher is estimated from, once for all its updates",
         unit="rows",
         minimum=0,
@@ -430,7 +432,7 @@ class TrpoConfig(DisjointConfig):
         0.2, "part of the batch, drawn at random, for Fisher-vector products", source=BASELINES, above=0, maximum=1
     )
     vf_iters: int = changed(DisjointConfig, "vf_iters", 100)
-    vf_rows: int = changed(DisjointConfig, "vf_rows", 250)
+    vf_rows: int | None = changed(DisjointConfig, "vf_rows", 250)
     conv_filters: tuple[int, ...] = changed(CnnConfig, "conv_filters", (8, 16), source=BASELINES)
     conv_kernels: tuple[int, ...] = changed(CnnConfig, "conv_kernels", (8, 4), source=BASELINES)
     conv_strides: tuple[int, ...] = changed(CnnConfig, "conv_strides", (4, 2), source=BASELINES)
@@ -457,5 +459,5 @@ class TrpoDiscreteConfig(TrpoConfig):
     gamma: float = changed(TrpoConfig, "gamma", 0.98, source=BASELINES)
     vf_stepsize: float = changed(TrpoConfig, "vf_stepsize", 1e-4, source=BASELINES)
     vf_iters: int = changed(TrpoConfig, "vf_iters", 24, source=BASELINES)
-    vf_rows: int = changed(TrpoConfig, "vf_rows", 64, source=BASELINES)
+    vf_rows: int | None = changed(TrpoConfig, "vf_rows", 64, source=BASELINES)
     vf_activation: str = changed(TrpoConfig, "vf_activation", "relu", source=BASELINES)

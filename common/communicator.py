@@ -29,8 +29,12 @@ class Communicator(abc.ABC):
     seconds = 0.0
 
     def share(self, count: int) -> int:
-        """How many of `count` things in all each rank has, rounded up; 0, which stands for all of them, stays."""
+        """How many of `count` things in all each rank has, rounded up."""
         return -(-count // self.size)
+
+    def share_of_rows(self, rows: int | None) -> int | None:
+        """How many of `rows` rows of a batch each rank has, rounded up; None, which stands for all rows, stays."""
+        return None if rows is None else self.share(rows)
 
     @abc.abstractmethod
     def sum(self, array: np.ndarray) -> np.ndarray:

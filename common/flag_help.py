@@ -64,7 +64,7 @@ def names_and_defaults(groups: Mapping[str, Sequence[dataclasses.Field[Any]]]) -
     """Returns the flags as `--name=default`, as many in a line as there is room for, under the title of their group."""
     lines = []
     for title, fields in groups.items():
-        words = " ".join(f"--{field.name}{_equals(field.default)}" for field in fields)
+        words = " ".join(f"--{field.name}{_equals(field)}" for field in fields)
         wrapped = textwrap.wrap(
             words,
             terminal_width(),
@@ -96,12 +96,12 @@ def _first_clause(field: dataclasses.Field[Any]) -> str:
     text = spec.help.partition(";")[0]
     if spec.choices:
         text += f": {', '.join(filter(None, spec.choices))}"
-    default = spec.zero if spec.zero and field.default == 0 else _plain(field.default)
+    default = _default(field)
     return f"{text} [{default}]" if default and field.default is not False else text
 
 
-def _equals(default: Any) -> str:
-    text = _plain(default)
+def _equals(field: dataclasses.Field[Any]) -> str:
+    text = _default(field)
     return f"={text}" if text else ""
 
 
@@ -114,24 +114,29 @@ def _metavar(kind: Any) -> str:
 
 def _describe(field: dataclasses.Field[Any]) -> str:
     spec: Option = field.metadata["option"]
-    facts = "; ".join(_facts(spec, field.default))
+    facts = "; ".join(_facts(spec, _default(field)))
     text = f"{spec.help} [{facts}]" if facts else spec.help
     return text.replace("%", "%%")
 
 
-def _facts(spec: Option, default: Any) -> Iterator[str]:
+def _facts(spec: Option, default: str) -> Iterator[str]:
     if spec.unit:
         yield f"unit: {spec.unit}"
-    if text := _plain(default):
-        yield f"default {text}"
+    if default:
+        yield f"default {default}"
     if allowed := _allowed(spec):
         yield allowed
     if spec.source:
         yield spec.source
 
 
+def _default(field: dataclasses.Field[Any]) -> str:
+    """Returns a field's default as it would be typed, such as "all" for 0 or None; "" where there is none."""
+    spec: Option = field.metadata["option"]
+    return spec.zero if spec.zero and field.default in (None, 0) else _plain(field.default)
+
+
 def _plain(value: Any) -> str:
-    """Returns a default as it would be typed, "" where there is none."""
     if value is None or value in ((), ""):
         return ""
     if isinstance(value, bool):

@@ -37,7 +37,8 @@ def option(default: Any, help: str, **details: Any) -> Any:
       **details: the other fields of `Option`: `unit`, `source` (paper section or code it comes from), `choices`,
         the limits `above` and `below` (exclusive), `minimum` and `maximum` (inclusive), `zero`, the word that the
         command line takes for 0, such as "off" or "all", and `topic`, the title of the part of the help that begins
-        with this field.
+        with this field. A field that has the word `zero` and may be None takes None for 0 in Python (see
+        `none_for_zero`).
     """
     return dataclasses.field(default=default, metadata={"option": Option(help, **details)})
 
@@ -110,6 +111,23 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
         if not isinstance(part, expected) or (isinstance(part, bool) and expected is not bool):
             each = "a sequence, each of it " if several else ""
             raise UserError(f"--{name}={brief(repr(value))}: must be {each}{words}")
+
+
+def none_for_zero(config: Any) -> None:
+    """Replaces 0 by None in the fields of a frozen dataclass where both stand for the same word, such as "all".
+
+    Files and scripts may say 0. Call it behind `validate`, so that only a number can be 0.
+    """
+    kinds = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        spec: Option = field.metadata["option"]
+        if spec.zero and may_be_none(kinds[field.name]) and getattr(config, field.name) == 0:
+            object.__setattr__(config, field.name, None)
+
+
+def may_be_none(kind: Any) -> bool:
+    """Whether a type is `X | None`."""
+    return isinstance(kind, types.UnionType) and types.NoneType in typing.get_args(kind)
 
 
 def validate(config: Any) -> None:

@@ -96,9 +96,10 @@ class ValueFunction(abc.ABC):
 
         Each pass over the batch is in a new random order.
         """
-        size = self.comm.share(self.config.vf_rows)
-        if not 0 < size < rows:
+        size = self.comm.share_of_rows(self.config.vf_rows)
+        if size is None or size >= rows:
             return None
+
         passes = math.ceil(self.config.vf_iters / (rows // size))
         orders = [self._rng.permutation(rows)[: rows // size * size] for _ in range(passes)]
         return tf.constant(np.concatenate(orders).reshape(-1, size)[: self.config.vf_iters])
@@ -208,7 +209,7 @@ class GaussNewton(ValueFunction):
 
     def _first_step(self, batch: Rows, minibatch: Rows) -> dict[str, Any]:
         """Estimates and inverts the Fisher, which the later updates for the same batch use again."""
-        part = fisher_part(batch[0], self.comm.share(self.config.vf_fisher_rows))
+        part = fisher_part(batch[0], self.comm.share_of_rows(self.config.vf_fisher_rows))
         metrics = self.optimizer.minimize(self._objective, *minibatch, part)
         self.optimizer.await_inverses()
         return _logged(metrics)

@@ -47,11 +47,14 @@ def make_batch(
     return Batch(*rows)
 
 
-def fisher_part(observations: tf.Tensor, rows: int) -> tf.Tensor:
-    """The first so many rows of a batch whose order is random, or all of them for 0: the Fisher is estimated there."""
-    return observations[:rows] if rows else observations
+def fisher_part(observations: tf.Tensor, rows: int | None) -> tf.Tensor:
+    """The first `rows` rows of a batch, which the Fisher is estimated from; None takes all.
+
+    The order of the rows is random, so these are a sample of the batch.
+    """
+    return observations if rows is None else observations[:rows]  # [B, ...] -> [F, ...]
 
 
-def held_out_part(observations: tf.Tensor, rows: int) -> tf.Tensor:
-    """The last so many rows of a batch, or all of them for 0: other rows than `fisher_part` where there are enough."""
-    return observations[-rows:]
+def held_out_part(observations: tf.Tensor, rows: int | None) -> tf.Tensor:
+    """The last `rows` rows of a batch, which `fisher_part` does not take if there are enough; None takes all."""
+    return observations if rows is None else observations[-rows:]  # [B, ...] -> [F, ...]

@@ -93,7 +93,7 @@ def test_every_pass_over_the_batch_is_in_a_new_order():
     assert drawn.max() < 200
 
 
-@pytest.mark.parametrize("rows", [0, 200, 1000])
+@pytest.mark.parametrize("rows", [None, 0, 200, 1000])
 def test_a_batch_that_is_no_larger_than_a_minibatch_is_taken_whole(rows):
     assert make(vf_rows=rows)._minibatches(200) is None
 

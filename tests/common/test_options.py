@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from common.errors import UserError
-from common.options import changed, option, validate
+from common.options import changed, none_for_zero, option, validate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,3 +47,30 @@ def test_a_changed_field_keeps_its_limits(wrong):
 def test_a_field_that_is_not_there_cannot_be_changed():
     with pytest.raises(KeyError):
         changed(Base, "nothing", 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limited:
+    rows: int | None = option(None, "how many rows", minimum=0, zero="all")
+    level: float | None = option(0.5, "how much", minimum=0, zero="off")
+    start: float | None = option(0.0, "where it starts")
+    keep: int = option(3, "how many are kept", minimum=0, zero="off")
+
+    def __post_init__(self) -> None:
+        validate(self)
+        none_for_zero(self)
+
+
+def test_zero_and_none_say_the_same_where_a_word_stands_for_both():
+    assert Limited(rows=0, level=0.0) == Limited(rows=None, level=None)
+    assert Limited(rows=0).rows is None
+
+
+def test_zero_stays_where_no_word_or_no_none_is_taken_for_it():
+    assert (Limited().start, Limited(keep=0).keep) == (0.0, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"rows": False}, {"rows": 0.0}, {"rows": -1}, {"level": "off"}])
+def test_what_is_no_number_is_not_taken_for_zero(wrong):
+    with pytest.raises(UserError, match="must be"):
+        Limited(**wrong)

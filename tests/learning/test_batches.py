@@ -48,4 +48,4 @@ def test_advantages_and_returns_of_a_rollout_are_made_of_its_own_columns():
 def test_the_fisher_takes_the_first_rows_or_all():
     rows = np.arange(5)
     np.testing.assert_array_equal(fisher_part(rows, 2), [0, 1])
-    np.testing.assert_array_equal(fisher_part(rows, 0), rows)
+    np.testing.assert_array_equal(fisher_part(rows, None), rows)
