@@ -56,7 +56,7 @@ class Agent(abc.ABC):
       for_images, for_vectors: hyperparameters whose default is another for such observations.
       image_network: name of the network that suits images.
       whole_episodes: whether batches of a single environment go on until an episode ends.
-      OWN: names of those arrays of the state that each rank has for itself; the others are the same in all ranks.
+      OWN: names of the arrays that each rank has for itself; all other arrays are the same in all ranks.
       policy: acts.
       value_function: predicts returns.
       parts: all that training changes, by the prefix that its arrays have in a checkpoint. They are restored in this
@@ -157,7 +157,7 @@ class Agent(abc.ABC):
         Raises:
           UserError: the observation is of another shape, or is not of finite numbers.
         """
-        observations, alone = as_batch(observation, self.observation_space)
+        observations, alone = as_batch(observation, self.observation_space)  # [N, ...]
         actions = self.step(observations, deterministic)[0]
         return (actions[0] if alone else actions), None
 
@@ -241,6 +241,7 @@ class Agent(abc.ABC):
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise RunFailedError(f"after update {self.updates}: {name} is not finite, so nothing is saved")
+
         meta = description.describe(
             algorithm=self.algorithm,
             env_id=self.env_id,

@@ -34,10 +34,10 @@ Rows = tuple[tf.Tensor, ...]  # observations [B, ...] and targets [B]
 class ValueFunction(abc.ABC):
     """Predicts returns, and learns them on a thread of its own.
 
-    The next values are predicted after the next rollout, so `fit` only starts the updates for a batch: the environments
-    are stepped meanwhile. Everything else waits for them, so results do not depend on the timing. `fit` returns when
-    they are taken where the batch has a new shape, because TensorFlow can crash while two threads trace graphs, and
-    with several ranks, because MPI belongs to the main thread.
+    `fit` only starts the updates for a batch; the environments are stepped meanwhile, because the next values are not
+    needed before the next rollout is complete. Everything else waits for the updates, so results do not depend on the
+    timing. There are two exceptions, in which `fit` itself waits: a batch of a new shape, because TensorFlow can crash
+    while two threads trace graphs, and several ranks, because MPI belongs to the main thread.
 
     Args:
       critic: network from observations [B, ...] to standardised values [B].
@@ -76,7 +76,8 @@ class ValueFunction(abc.ABC):
     def wait(self) -> None:
         """Returns when the steps that `fit` started are taken; raises what they raised."""
         if self._pending is not None:
-            pending, self._pending = self._pending, None
+            pending = self._pending
+            self._pending = None
             self._metrics = pending.result()
 
     def _fit(self, observations: np.ndarray, returns: np.ndarray) -> dict[str, Any]:
@@ -176,8 +177,8 @@ class GaussNewton(ValueFunction):
     """Trained by K-FAC as a Gaussian N(V(s), sigma^2) (Wu et al. 2017, section 3.1).
 
     Args:
-      adaptive: sigma^2 is the running variance of the Bellman error (appendix D), at least MIN_VARIANCE: where returns
-        are all alike for a while the Fisher would grow without limit; else it is 1.
+      adaptive: whether sigma^2 is the running variance of the Bellman error (appendix D); otherwise it is 1. The
+        variance is at least MIN_VARIANCE, because the Fisher would grow without limit while all returns are alike.
     """
 
     config: AcktrContConfig
@@ -188,6 +189,7 @@ class GaussNewton(ValueFunction):
         super().__init__(critic, config, seed, comm)
         self.sigma = tf.Variable(1.0, trainable=False, dtype=critic.compute_dtype)
         self._adaptive = adaptive
+
         self.optimizer = make_kfac(
             critic,
             config,

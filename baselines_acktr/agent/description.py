@@ -141,7 +141,8 @@ def space_of(described: Mapping[str, Any]) -> gym.Space:
     Raises:
       KeyError, TypeError, ValueError or OverflowError: it describes none that a model can have.
     """
-    shape, dtype = tuple(described["shape"]), np.dtype(described["dtype"])
+    shape = tuple(described["shape"])
+    dtype = np.dtype(described["dtype"])
 
     def bounds(name: str) -> np.ndarray:
         return np.broadcast_to(np.asarray(described[name], dtype).ravel(), (int(np.prod(shape)),)).reshape(shape)

@@ -28,7 +28,7 @@ class ActorCritic(keras.Model):
         self(_example(observation_space))
 
     def call(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        features = self.features(observations)
+        features = self.features(observations)  # [B, ...] -> [B, D]
         return self.policy_head(features), tf.squeeze(self.value_head(features), axis=-1)
 
 
@@ -60,7 +60,7 @@ class CategoricalNetwork(keras.Model):
 
 
 class GaussianNetwork(keras.Model):
-    """Maps observations [B, ...] to means and log standard deviations [B, 2 D]; the latter are the same for each."""
+    """Maps observations [B, ...] to means and log standard deviations [B, 2 D]; all rows have the same deviations."""
 
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
         super().__init__(name="policy")
@@ -91,13 +91,16 @@ def _features(observation_space: gym.Space, network: str, config) -> keras.Model
     """The network up to the heads; raises UserError if there is none for the space."""
     if not isinstance(observation_space, gym.spaces.Box):
         raise UserError(f"observation space {observation_space}: must be a Box (images or vectors)")
+
     features = find_network(network)(observation_space, config)
     if not isinstance(features, keras.Layer):
         raise UserError(f"--network={network}: returned {brief(features)}; must be a keras.Model {_MUST}")
-    given = features(_example(observation_space))
+
+    given = features(_example(observation_space))  # [1, D]
     if not hasattr(given, "shape") or len(given.shape) != 2 or given.shape[0] != 1:
         shape = ("B", *given.shape[1:]) if hasattr(given, "shape") else type(given).__name__
         raise UserError(f"--network={network}: gives {brief(shape)}; must be a keras.Model {_MUST}")
+
     for layer in features._flatten_layers():
         if reason := _unfit(layer):
             raise UserError(f"--network={network}: layer {layer.name} is a {type(layer).__name__}, which {reason}")

@@ -31,7 +31,8 @@ class StandardisedTargets:
 
     def follow(self, returns: np.ndarray, comm: Communicator) -> None:
         """Takes the returns [B] of all ranks into the moments, and keeps the critic's predictions as they were."""
-        mean, std = self.moments.mean, self.moments.std
+        mean = self.moments.mean
+        std = self.moments.std
         started = self.moments.count > 0
         self.moments.update(returns, comm)
         if not started:

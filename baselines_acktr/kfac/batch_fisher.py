@@ -20,9 +20,9 @@ class Divergence(NamedTuple):
         batch, or of fewer.
       mean_kl: `mean_kl(old, new)` -> mean KL(old || new) of such outputs, nats; a scalar, or {name: scalar} for the
         parts that it is the sum of.
-      measured_by: what the trust region measures a step by, where that is another divergence. A direction is fitted to
-        the rows of `outputs`, so they say too little of how far it moves the model on others: rows that are held out
-        say it. None: this divergence itself.
+      measured_by: another divergence that the trust region measures a step by; None: this one. A direction is fitted
+        to the rows of `outputs`, so on these rows the step looks shorter than it is on others. Rows that are held out
+        show how far it moves the model.
     """
 
     outputs: Callable[..., Any]
@@ -42,8 +42,10 @@ class BatchFisher:
     """
 
     def __init__(self, divergence: Divergence, blocks: Sequence[KroneckerBlock], batch: Sequence[Any]) -> None:
-        self._blocks, self._mean_kl = blocks, divergence.mean_kl
+        self._blocks = blocks
+        self._mean_kl = divergence.mean_kl
         self._weights = [weight for block in blocks for weight in block.weights]
+
         with tf.GradientTape(persistent=True) as self._backward:
             self._structure = divergence.outputs(*batch)
         self._outputs = tf.nest.flatten(self._structure)
@@ -62,7 +64,8 @@ class BatchFisher:
     def pull(self, tangents: Tangents) -> Vector:
         """J^T H t."""
         tensors = self._transposed(self._curved(tangents))
-        matrices, start = [], 0
+        matrices = []
+        start = 0
         for block in self._blocks:
             end = start + len(block.weights)
             matrices.append(block.join(tensors[start:end]))
@@ -119,7 +122,8 @@ class RanksFisher:
         blocks: Sequence[KroneckerBlock],
         batch: Sequence[Any],
     ) -> None:
-        self._shared, self._own = shared, own
+        self._shared = shared
+        self._own = own
         self._model = divergence, tuple(blocks)
         self._batch = batch
 

@@ -24,8 +24,11 @@ class KroneckerBlock:
     """
 
     def __init__(self, name: str, factorization: Factorization, form: Form, dtype: tf.DType) -> None:
-        self.name, self.factorization, self.dtype = name, factorization, dtype
+        self.name = name
+        self.factorization = factorization
+        self.dtype = dtype
         self.weights = [variable.value for variable in factorization.variables]
+
         a_shape, s_shape = factorization.factor_shapes
         self.form = form_for(form, a_shape, s_shape)
         self.averages = [self._zeros(a_shape, "a"), self._zeros(s_shape, "s")]

@@ -7,14 +7,14 @@ preconditions (Martens & Grosse 2015, sections 5 and 6.3; Wu et al. 2017, sectio
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import tensorflow as tf
 
 from baselines_acktr.kfac.blocks import KroneckerBlock
 from baselines_acktr.kfac.distributed import Group, SharedInverter, symmetric, triangle
 from baselines_acktr.kfac.factors import Sampling
-from baselines_acktr.kfac.inverses import Factors, NoInverseError, Refresh, Snapshot
+from baselines_acktr.kfac.forms import Form
+from baselines_acktr.kfac.inverses import Factors, Inverter, NoInverseError, Refresh, Snapshot
 from baselines_acktr.kfac.layers import Factorization, Tap
 from baselines_acktr.kfac.numbers import Number
 from baselines_acktr.kfac.settings import CurvatureSettings
@@ -56,7 +56,7 @@ class Curvature:
         self.factorizations = factorizations
         self.settings = settings
         self.dtype = factorizations[0].variables[0].value.dtype
-        self.form: Any = settings.form
+        self.form: Form = settings.form
         self.blocks = [
             KroneckerBlock(f"{i}-{type(one.layer).__name__}", one, self.form, self.dtype)
             for i, one in enumerate(factorizations)
@@ -65,7 +65,7 @@ class Curvature:
         self._draws = draws
 
         self._is_packed = group is not None
-        self.inverter: Any = settings.inverter
+        self.inverter: Inverter = settings.inverter
         if group is not None:
             shapes = [one.factor_shapes for one in factorizations]
             self.inverter = SharedInverter(self.inverter, group, self.form, shapes, self.dtype.as_numpy_dtype)

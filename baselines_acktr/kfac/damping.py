@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-DECAY = 0.95  # of the damping in an update that went as foretold
-GOOD, BAD = 0.75, 0.25  # ratios of actual to foretold decrease from which on, and below which, it is changed
+DECAY = 0.95  # the damping falls by this factor for each update that went as foretold
+GOOD = 0.75  # above this ratio of actual to foretold decrease the damping falls
+BAD = 0.25  # below this one it rises
 MAX_DAMPING = 1e6
 
 
@@ -28,8 +29,8 @@ def adapted_damping(damping: float, ratio: float, updates: int, least: float) ->
 
     Args:
       damping: lambda as it is.
-      ratio: actual decrease of the loss in units of the one that the model foretold; one that is not a number counts as
-        bad.
+      ratio: actual decrease of the loss, divided by the one that the model foretold. A ratio that is not a number
+        counts as bad.
       updates: how many were made since it was last adapted.
       least: lower bound of the result.
     """

@@ -1,8 +1,8 @@
 """K-FAC on several ranks: what one packed buffer carries, whose rows get which draws, and who inverts what.
 
 Every rank has as many rows of a batch as the others, and all of them the same model. Gradients and factors are means
-over rows, so those of the batch are the means over the ranks; they go from rank to rank in one vector for an update,
-and so does what the exact Fisher says of a step, where that is asked for.
+over rows, so those of the batch are the means over the ranks. In each update they go from rank to rank as one vector.
+With a `Divergence` the products with the exact Fisher follow, each as a vector of its own.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ def averaged(differentiate: Callable, apply: Callable, group: Group | None) -> C
         shaped = [tf.reshape(part, spec.shape) for part, spec in zip(parts, flat, strict=True)]
         return apply(tf.nest.pack_sequence_as(specs[0], shaped))
 
-    first, second, mean = tf.function(pack, reduce_retracing=True), tf.function(unpack), group.mean
-    return lambda *batch: second(mean(first(*batch).numpy()))
+    packed = tf.function(pack, reduce_retracing=True)
+    unpacked = tf.function(unpack)
+    return lambda *batch: unpacked(group.mean(packed(*batch).numpy()))
 
 
 def _composition(apply: Callable, differentiate: Callable, *batch: Any) -> Any:
@@ -97,7 +98,8 @@ class OwnRows:
     """
 
     def __init__(self, generator: tf.random.Generator, group: Group) -> None:
-        self._generator, self._group = generator, group
+        self._generator = generator
+        self._group = group
 
     def uniform(self, shape: tf.Tensor, **options: Any) -> tf.Tensor:
         """Uniform draws of a shape [B, ...]; arguments as for `tf.random.Generator.uniform`."""
@@ -116,8 +118,16 @@ class OwnRows:
 
 
 def owners(costs: Sequence[float], ranks: int) -> list[int]:
-    """Which rank inverts each layer: the costliest first, each for the rank that has least to do so far."""
-    loads, chosen = [0.0] * ranks, [0] * len(costs)
+    """Which rank inverts each layer.
+
+    The costliest layer is given away first, and each layer goes to the rank that has least to do so far.
+
+    Args:
+      costs: of each layer, in any unit.
+      ranks: how many there are.
+    """
+    loads = [0.0] * ranks
+    chosen = [0] * len(costs)
     for layer in sorted(range(len(costs)), key=lambda i: -costs[i]):
         chosen[layer] = loads.index(min(loads))
         loads[chosen[layer]] += costs[layer]
@@ -147,12 +157,16 @@ class SharedInverter(Inverter):
         shapes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
         dtype: Any,
     ) -> None:
-        self._own_inverter, self._group, self._dtype = own, group, np.dtype(dtype)
+        self._own_inverter = own
+        self._group = group
+        self._dtype = np.dtype(dtype)
         self.immediate = own.immediate
+
         forms = [(form_for(form, a, s), a[-1], s[-1]) for a, s in shapes]
         self._lengths = [sum(math.prod(shape) for shape in one.shapes(*size)) for one, *size in forms]
         self._owners = owners([one.cost(*size) for one, *size in forms], group.size)
         self._counts = [sum(self._lengths[i] for i in self._layers_of(rank)) for rank in range(group.size)]
+
         self._step: int | None = None  # of the snapshot that is being worked on
         self._part: Refresh | None = None
         self._join: Callable[[], np.ndarray] | None = None
@@ -197,12 +211,15 @@ class SharedInverter(Inverter):
 
     def _finish(self, joined: np.ndarray) -> Refresh:
         assert self._step is not None and self._part is not None
-        step, failure = self._step, self._part.failure
+        step = self._step
+        failure = self._part.failure
         self._step = self._part = self._join = None
+
         parts = np.split(joined, np.cumsum(self._counts)[:-1])
         failed = [rank for rank, part in enumerate(parts) if not np.isfinite(part).all()]
         if failed:
             return Refresh(step, None, failure or f"a layer that rank {failed[0]} inverts")
+
         layers: dict[int, np.ndarray] = {}
         for rank, part in enumerate(parts):
             own = self._layers_of(rank)

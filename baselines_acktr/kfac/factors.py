@@ -82,7 +82,7 @@ def sum_of_products(rows: tf.Tensor, diagonal: bool = False) -> tf.Tensor:
 
 def second_moment(rows: tf.Tensor, diagonal: bool = False) -> tf.Tensor:
     """[B, S, D] -> mean over rows and sites of the outer product [D, D], or its diagonal [D]; [B, S, G, D] alike."""
-    flat = tf.reshape(rows, [-1, *rows.shape[2:]])
+    flat = tf.reshape(rows, [-1, *rows.shape[2:]])  # [B, S, ...] -> [B S, ...]
     return sum_of_products(flat, diagonal) / tf.cast(tf.shape(flat)[0], flat.dtype)
 
 
@@ -115,9 +115,10 @@ def _summed_outputs(call: Rows, sampling: Sampling, diagonal: bool) -> tf.Tensor
 
 def _weighted_inputs(calls: list[Rows], sampling: Sampling, diagonal: bool) -> tf.Tensor:
     """A where rows have weights, or sites are masked: sites that no gradient reaches do not count."""
-    sums, weights = [], []
+    sums = []
+    weights = []
     for call in calls:
-        weight = site_weights(call, sampling) * _sampled_from(call)
+        weight = site_weights(call, sampling) * _sampled_from(call)  # [B, S']
         scale = tf.sqrt(weight)[..., None] if len(call.inputs.shape) == 3 else tf.sqrt(weight)[..., None, None]
         flat = tf.reshape(call.inputs * scale, [-1, *call.inputs.shape[2:]])
         sums.append(sum_of_products(flat, diagonal))
@@ -134,7 +135,7 @@ def _sampled_from(call: Rows) -> float | tf.Tensor:
 def site_weights(call: Rows, sampling: Sampling) -> tf.Tensor:
     """How much each row and site counts, [B, S']: its row's weight, and 0 where it is masked or has no gradient."""
     axes = list(range(2, len(call.outputs.shape)))
-    weights = tf.cast(tf.reduce_any(call.outputs != 0, axis=axes), call.outputs.dtype)
+    weights = tf.cast(tf.reduce_any(call.outputs != 0, axis=axes), call.outputs.dtype)  # [B, S', ...] -> [B, S']
     if call.mask is not None:
         weights *= tf.cast(call.mask, weights.dtype)
     if sampling.row_weights is None:

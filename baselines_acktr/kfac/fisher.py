@@ -56,7 +56,8 @@ def gaussian_log_likelihood(
 
 def categorical_kl(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
     """KL(softmax(old) || softmax(new)) of logits [B, K], mean over rows."""
-    old_log, new_log = tf.nn.log_softmax(old), tf.nn.log_softmax(new)
+    old_log = tf.nn.log_softmax(old)
+    new_log = tf.nn.log_softmax(new)
     return tf.reduce_mean(tf.reduce_sum(tf.exp(old_log) * (old_log - new_log), axis=-1))
 
 

@@ -101,20 +101,23 @@ class EigenForm(Form):
         for matrix in (a, s):
             if not np.isfinite(matrix).all():
                 raise NotPositiveDefiniteError("not finite")
+
         kept = self._kept(len(a))
         a_values, a_vectors = np.linalg.eigh(a) if kept == len(a) else _largest_eigenpairs(a, kept)
         s_values, s_vectors = np.linalg.eigh(s)
-        a_values, s_values = np.maximum(a_values, 0), np.maximum(s_values, 0)
-        outside = np.zeros(len(s))
+        a_values = np.maximum(a_values, 0)
+        s_values = np.maximum(s_values, 0)
+
+        outside = np.zeros(len(s))  # [O], the scale in directions of A whose eigenvalues were left out
         if kept < len(a):
             others = max(np.trace(a) - a_values.sum(), 0) / (len(a) - kept)
             outside = 1 / (others * s_values + damping)
-        inside = 1 / (np.outer(a_values, s_values) + damping) - outside
+        inside = 1 / (np.outer(a_values, s_values) + damping) - outside  # [kept, O]
         return a_vectors, s_vectors, inside.astype(a.dtype), outside.astype(a.dtype)
 
     def precondition(self, gradient: tf.Tensor, *tensors: tf.Tensor) -> tf.Tensor:
         a_vectors, s_vectors, inside, outside = tensors
-        rotated = tf.matmul(gradient, s_vectors)
+        rotated = tf.matmul(gradient, s_vectors)  # [I, O]
         within = tf.matmul(a_vectors, tf.matmul(a_vectors, rotated, transpose_a=True) * inside)
         return tf.matmul(within + rotated * outside, s_vectors, transpose_b=True)
 
@@ -154,7 +157,8 @@ class GroupedForm(Form):
     """A form for each of G independent groups: tensors get a leading axis [G]."""
 
     def __init__(self, form: Form, groups: int) -> None:
-        self._form, self._groups = form, groups
+        self._form = form
+        self._groups = groups
 
     def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
         return [(self._groups, *shape) for shape in self._form.shapes(rows, columns)]
@@ -183,7 +187,8 @@ class DiagonalForm(Form):
     """
 
     def __init__(self, is_diagonal_a: bool, is_diagonal_s: bool) -> None:
-        self._is_diagonal_a, self._is_diagonal_s = is_diagonal_a, is_diagonal_s
+        self._is_diagonal_a = is_diagonal_a
+        self._is_diagonal_s = is_diagonal_s
 
     def shapes(self, rows: int, columns: int) -> list[tuple[int, ...]]:
         return [*((length, length) for length in self._rotated(rows, columns)), (rows, columns)]
@@ -199,7 +204,9 @@ class DiagonalForm(Form):
     def invert(self, a: np.ndarray, s: np.ndarray, damping: float) -> tuple[np.ndarray, ...]:
         if not (np.isfinite(a).all() and np.isfinite(s).all()):
             raise NotPositiveDefiniteError("not finite")
-        vectors, values = [], []
+
+        vectors = []
+        values = []
         for factor in (a, s):
             if factor.size == len(factor):
                 values.append(factor.ravel())

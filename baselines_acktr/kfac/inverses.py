@@ -144,7 +144,8 @@ class InlineInverter(Inverter):
         self._finished = invert_all(snapshot, form, damping)
 
     def poll(self, wait: bool = False) -> Refresh | None:
-        finished, self._finished = self._finished, None
+        finished = self._finished
+        self._finished = None
         return finished
 
     def close(self) -> None:

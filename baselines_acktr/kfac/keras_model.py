@@ -122,10 +122,10 @@ class KfacModel(keras.Model):
           jit_compile: "auto" or False: an update is no XLA graph.
           auto_scale_loss: without effect, as mixed_float16 is refused.
           log_likelihood: as in `Likelihood`, of all outputs; None: what the loss says.
-          mean_kl: as in `Likelihood`, of all outputs; None: what the loss says, and where `log_likelihood` is given
-            alone there is none: then K-FAC's own model says how far a step goes.
-          fisher: which one K-FAC's factors are estimated from: "sampled", "exact" or "empirical" (see
-            `kfac.fisher_kinds`). The quadratic model, which the step is the minimum of, is the exact one in any case.
+          mean_kl: as in `Likelihood`, of all outputs; None: what the loss says. Where `log_likelihood` is given without
+            it there is no KL, and K-FAC's own model says how far a step goes.
+          fisher: which Fisher K-FAC's factors are estimated from: "sampled", "exact" or "empirical" (see
+            `kfac.fisher_kinds`). The quadratic model that the step minimises is the exact one in any case.
 
         Raises:
           TypeError: if the optimizer is not a `Kfac`.
@@ -138,9 +138,12 @@ class KfacModel(keras.Model):
         if mean_kl is not None and log_likelihood is None:
             raise ValueError("mean_kl: must come with log_likelihood")
         _check_loss(loss, loss_weights, log_likelihood is not None)
-        self._fisher, self._fisher_kind = fisher, fisher_kind(fisher, log_likelihood is not None)
+
+        self._fisher = fisher
+        self._fisher_kind = fisher_kind(fisher, log_likelihood is not None)
         self._steps = whole_number("steps_per_execution", steps_per_execution, 1)
         self._given = Likelihood(log_likelihood, mean_kl) if log_likelihood else None
+
         super().compile(
             None,
             loss,

@@ -19,9 +19,11 @@ class NotPositiveDefiniteError(ArithmeticError):
 def _routine(name: str):
     capsule = cython_lapack.__pyx_capi__[name]
     get_name = ctypes.pythonapi.PyCapsule_GetName
-    get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    get_name.restype = ctypes.c_char_p
+    get_name.argtypes = [ctypes.py_object]
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    get_pointer.restype = ctypes.c_void_p
+    get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
     pointer = get_pointer(capsule, get_name(capsule))
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)(pointer)  # (uplo, n, a, lda, info); CFUNCTYPE drops the GIL
 
@@ -31,7 +33,8 @@ _INVERT = {np.dtype(np.float32): _routine("spotri"), np.dtype(np.float64): _rout
 
 
 def _call(routine, matrix: np.ndarray) -> int:
-    size, info = ctypes.c_int(len(matrix)), ctypes.c_int(0)
+    size = ctypes.c_int(len(matrix))
+    info = ctypes.c_int(0)
     routine(b"U", ctypes.byref(size), matrix.ctypes.data, ctypes.byref(size), ctypes.byref(info))
     return info.value
 

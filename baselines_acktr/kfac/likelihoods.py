@@ -42,7 +42,8 @@ def categorical(logits: Callable[[tf.Tensor], tf.Tensor]) -> SiteLikelihood:
         return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=classes, logits=found)
 
     def kl(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-        old_log, new_log = tf.nn.log_softmax(logits(old)), tf.nn.log_softmax(logits(new))
+        old_log = tf.nn.log_softmax(logits(old))
+        new_log = tf.nn.log_softmax(logits(new))
         return tf.reduce_sum(tf.exp(old_log) * (old_log - new_log), axis=-1)
 
     return SiteLikelihood(draw, kl, class_axis=-1)
@@ -97,7 +98,8 @@ def poisson() -> SiteLikelihood:
         return tf.reduce_sum(tf.stop_gradient(scores) * outputs, axis=-1)
 
     def kl(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-        old_rate, new_rate = positive(old), positive(new)
+        old_rate = positive(old)
+        new_rate = positive(new)
         return tf.reduce_mean(old_rate * tf.math.log(old_rate / new_rate) - old_rate + new_rate, axis=-1)
 
     return SiteLikelihood(draw, kl)
@@ -173,7 +175,8 @@ def site_likelihood(loss: Loss) -> SiteLikelihood | None:
     known = _LIKELIHOODS.get(function.__name__)
     if known is None:
         return None
-    found, axis = known(loss), _arguments(loss).get("axis", -1)
+    found = known(loss)
+    axis = _arguments(loss).get("axis", -1)
     if axis == -1:
         return found
 

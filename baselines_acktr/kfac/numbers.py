@@ -23,10 +23,13 @@ class Number:
     """
 
     def __init__(self, *, above: float = -math.inf, minimum: float = -math.inf, below: float = math.inf) -> None:
-        self._above, self._minimum, self._below = above, minimum, below
+        self._above = above
+        self._minimum = minimum
+        self._below = below
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._name, self._attribute = name, f"_{name}"
+        self._name = name
+        self._attribute = f"_{name}"
 
     def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else getattr(instance, self._attribute)

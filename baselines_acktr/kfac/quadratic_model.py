@@ -21,7 +21,7 @@ import tensorflow as tf
 Vector = list[tf.Tensor]
 Tangents = list[tf.Tensor]
 KlParts = dict[str, tf.Tensor]
-TINY = 1e-6  # sine squared of the angle between two directions, from which on they are taken for one
+TINY = 1e-6  # two directions count as one where the squared sine of their angle is below this
 
 
 def inner_product(ours: Sequence[tf.Tensor], theirs: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -109,7 +109,8 @@ def conjugate_gradient(
     preconditioned = precondition(gradient)
     norm = inner_product(residual, preconditioned)
 
-    direction, inverse_image = preconditioned, residual  # p and P^-1 p
+    direction = preconditioned  # p
+    inverse_image = residual  # P^-1 p
     tangents = fisher.push(direction)  # J p
     d = [tf.zeros_like(matrix) for matrix in gradient]
     d_tangents = [tf.zeros_like(tensor) for tensor in tangents]
@@ -127,7 +128,8 @@ def conjugate_gradient(
         image = [blend * k + (1 - blend) * f for k, f in zip(inverse_image, damped, strict=True)]
         residual = _plus(residual, -length, image)
         preconditioned = precondition(residual)
-        last_norm, norm = norm, inner_product(residual, preconditioned)
+        last_norm = norm
+        norm = inner_product(residual, preconditioned)
 
         ratio = tf.math.divide_no_nan(norm, last_norm)
         direction = _plus(preconditioned, ratio, direction)
@@ -166,7 +168,7 @@ def step_with_last(fisher: Fisher, found: Solution, gradient: Vector, last: Vect
     squares = _gram(inner_product, d, last)
 
     alpha, mu = _solve_two(by_fisher + damping * squares, slopes)
-    part = tf.stack([alpha, mu])
+    part = tf.stack([alpha, mu])  # [2]
     x, x_tangents = (
         [alpha * a + mu * b for a, b in zip(ours, lasts, strict=True)]
         for ours, lasts in ((d, last), (tangents, last_tangents))
@@ -188,7 +190,8 @@ def _gram(inner: Callable[[Vector, Vector], tf.Tensor], first: Vector, second: V
 
 def _solve_two(matrix: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The solution of a positive semidefinite system [2, 2]; by the first unknown alone where it is singular."""
-    (a, b), (_, c) = tf.unstack(matrix[0]), tf.unstack(matrix[1])
+    a, b = tf.unstack(matrix[0])
+    _, c = tf.unstack(matrix[1])
     first, second = tf.unstack(target)
     determinant = a * c - b * b
     independent = determinant > TINY * a * c

@@ -17,8 +17,6 @@ from baselines_acktr.kfac.arguments import (
     whole_number,
     whole_number_or_none,
 )
-from baselines_acktr.kfac.forms import Form
-from baselines_acktr.kfac.inverses import Inverter
 
 
 class _Settings:
@@ -69,8 +67,8 @@ class CurvatureSettings(_Settings):
     factor_interval: int = 1
     inverse_interval: int = 1
     max_sites: int | None = None
-    form: Form | str | None = None
-    inverter: Inverter | str | None = None
+    form: Any = None
+    inverter: Any = None
     strict: bool = False
     diagonal: Sequence[str] = ()
 

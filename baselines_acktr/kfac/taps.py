@@ -29,7 +29,7 @@ def factorizations(model: keras.Model, *, strict: bool = False, diagonals: Seque
     Args:
       model: a built Keras model.
       strict: refuse layers of unknown types, mixed precision and constraints.
-      diagonals: names of further layers whose block shall be one.
+      diagonals: names of layers whose block is the diagonal of their Fisher, although their type is known.
 
     Raises:
       UnsupportedLayerError: naming the first layer (and its type) that cannot be trained.
@@ -40,13 +40,15 @@ def factorizations(model: keras.Model, *, strict: bool = False, diagonals: Seque
     refuse_replicas(model.distribute_strategy)
     if not model.built or not model.trainable_variables:
         raise ValueError(f"model {model.name!r} has no trainable weights yet: call it once on a batch before Kfac")
-    found: list[Factorization] = []
-    taken: set[int] = set()
+
     layers = model._flatten_layers(include_self=True, recursive=True)
     names = {layer.name for layer in layers}
     missing = [name for name in diagonals if name not in names]
     if missing:
         raise ValueError(f"diagonal={missing[0]!r}: {model.name!r} has no such layer; must be one of {sorted(names)}")
+
+    found: list[Factorization] = []
+    taken: set[int] = set()  # ids of the variables that have a factorization
     in_loops = _in_loops(layers)
     for layer in layers:
         known = factorizations_of(layer)
@@ -56,9 +58,11 @@ def factorizations(model: keras.Model, *, strict: bool = False, diagonals: Seque
             if taken.isdisjoint(id(variable) for variable in one.variables):
                 taken |= {id(variable) for variable in one.variables}
                 found.append(one)
+
     others = [variable for variable in model.trainable_variables if id(variable) not in taken]
     if others:
         found.append(DiagonalFactorization(model, others))
+
     _check(found, strict)
     return found
 
@@ -88,11 +92,13 @@ def _check(found: list[Factorization], strict: bool) -> None:
                 f"K-FAC has no factors for layer {layer.name!r} of type {type(layer).__name__}; supported are "
                 f"{', '.join(base.__name__ for base in TYPES)}. Freeze it (layer.trainable = False) or replace it."
             )
+
         if strict and layer.compute_dtype != layer.variable_dtype:
             raise UnsupportedLayerError(
                 f"layer {layer.name!r} computes in {layer.compute_dtype} with weights in {layer.variable_dtype}: K-FAC "
                 "has no mixed precision"
             )
+
         constrained = [variable.path for variable in one.variables if variable.constraint]
         if strict and constrained:
             raise UnsupportedLayerError(f"{constrained[0]} has a constraint, which K-FAC's steps do not keep to")

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from baselines_acktr.kfac.likelihoods import SiteLikelihood, site_likelihood
 
-MOST_OUTPUTS = 256  # numbers of a row, from which on of a loss's own second derivative only the diagonal is taken
+MOST_OUTPUTS = 256  # for more outputs of a row only the diagonal of a loss's own second derivative is taken
 
 
 class Term(NamedTuple):
@@ -65,6 +65,7 @@ def loss_with_terms(model: keras.Model, compute: Callable[[], tf.Tensor]) -> tup
     calls: list[Any] = []
     with _observed(calls):
         loss = compute()
+
     compiled = getattr(model._compile_loss, "_flat_losses", None) or []
     calls = [call for call in calls if any(call[0] is one.loss for one in compiled)]
     if len(calls) != len(compiled) or not compiled:
@@ -72,6 +73,7 @@ def loss_with_terms(model: keras.Model, compute: Callable[[], tf.Tensor]) -> tup
             f"loss={model.loss!r}: K-FAC does not see how it is made of the losses of the outputs; must come with "
             "log_likelihood"
         )
+
     weights = [1.0 if one.loss_weights is None else float(one.loss_weights) for one in compiled]
     terms = [
         Term(one, targets, outputs, sample_weight, weight)
@@ -84,7 +86,8 @@ def loss_with_terms(model: keras.Model, compute: Callable[[], tf.Tensor]) -> tup
 def without_counting(model: keras.Model) -> Iterator[None]:
     """Within the context a compiled loss leaves the metrics of its terms alone."""
     compiled = model._compile_loss
-    counted, silent = compiled._metrics, [None] * max(len(compiled._metrics), 1)
+    counted = compiled._metrics
+    silent = [None] * max(len(counted), 1)
     object.__setattr__(compiled, "_metrics", silent)
     try:
         yield
@@ -106,7 +109,10 @@ class KnownCurvature(NamedTuple):
     is_weighted: bool
 
     def log_likelihood(self, outputs: tf.Tensor, generator: Any) -> tf.Tensor:
-        """That of drawn targets, so that a MEAN over rows of products of its gradients is the loss's curvature."""
+        """The log-likelihood of targets that are drawn at each site, summed over the sites; scalar.
+
+        It is scaled so that the MEAN over rows of the outer products of its gradients is the curvature of the loss.
+        """
         rows = tf.cast(tf.shape(self.weights)[0], self.weights.dtype)
         drawn = self._by_value(self.likelihood.draw(tf.cast(outputs, self.weights.dtype), generator))
         parts = tf.cast(tf.shape(drawn)[1], drawn.dtype)
@@ -133,10 +139,13 @@ class KnownCurvature(NamedTuple):
 
 
 class OwnCurvature(NamedTuple):
-    """A term by its own second derivative at the outputs of each row, of which what is negative is left out.
+    """The curvature of a term whose loss has no known likelihood: the second derivative H of the
+    whole loss by each row's outputs.
+
+    H is made positive semidefinite: negative eigenvalues count as 0.
 
     Attributes:
-      root: R [B, K, K] with H = R R^T, or its diagonal [B, K]; H is the second derivative of the whole loss.
+      root: R [B, K, K] with H = R R^T. For more than `MOST_OUTPUTS` outputs only the diagonals are kept, [B, K].
       sample_weight: of the rows, or None.
     """
 
@@ -187,7 +196,7 @@ def flat(outputs: tf.Tensor) -> tf.Tensor:
 
 
 def curvature_of(term: Term) -> Curvature:
-    """What a term says of the model's outputs, as a constant: no gradient goes through it."""
+    """The curvature of a term by the model's outputs. It is a constant: no gradient goes through it."""
     likelihood = site_likelihood(term.loss)
     if likelihood is not None:
         _, weights, has_mask = _sites(term)
@@ -231,7 +240,8 @@ def _sites(term: Term) -> tuple[tf.Tensor, tf.Tensor, bool]:
 
 def _root_of_second_derivative(term: Term) -> tf.Tensor:
     """R with H = R R^T for the second derivative H of a term by each row's outputs: [B, K, K], or diagonal [B, K]."""
-    shape, mask = tf.shape(term.outputs), getattr(term.outputs, "_keras_mask", None)
+    shape = tf.shape(term.outputs)
+    mask = getattr(term.outputs, "_keras_mask", None)
 
     def loss(outputs: tf.Tensor) -> tf.Tensor:
         shaped = tf.reshape(outputs, shape)
@@ -246,7 +256,7 @@ def _root_of_second_derivative(term: Term) -> tf.Tensor:
 def _root(function: Callable[[tf.Tensor], tf.Tensor], point: tf.Tensor) -> tf.Tensor:
     """R with H = R R^T for the second derivative H of a function, a sum over rows, at a point [B, K].
 
-    What is negative in H is left out. Returns [B, K, K], or the diagonal [B, K] where K is above MOST_OUTPUTS.
+    Negative eigenvalues of H count as 0. Returns [B, K, K], or the diagonal [B, K] where K is above MOST_OUTPUTS.
     """
     with tf.GradientTape(persistent=True) as second:
         second.watch(point)
@@ -254,9 +264,10 @@ def _root(function: Callable[[tf.Tensor], tf.Tensor], point: tf.Tensor) -> tf.Te
             first.watch(point)
             value = function(point)
         slopes = first.gradient(value, point, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
     if point.shape[1] > MOST_OUTPUTS:
         return tf.sqrt(tf.maximum(_diagonal_of(second, slopes, point), 0))
-    hessian = second.batch_jacobian(slopes, point)
+    hessian = second.batch_jacobian(slopes, point)  # [B, K, K]
     values, vectors = tf.linalg.eigh(0.5 * (hessian + tf.linalg.matrix_transpose(hessian)))
     return vectors * tf.sqrt(tf.maximum(values, 0))[:, None, :]
 

@@ -1,8 +1,8 @@
-"""Finds weights that act where K-FAC does not see it: outside of the recorded calls of their layer.
+"""Finds weights that act where K-FAC does not see them: outside of the recorded calls of their layer.
 
-A kernel that another layer multiplies by, too, has a gradient from there that no tap knows of; its factors would be
-wrong. And what is called inside a loop of its own has pre-activations that no gradient of the outer graph reaches.
-Both show in the graph that is being traced; run eagerly, nothing is looked at.
+There are two cases. A kernel that another layer multiplies by, too, has a gradient from there that no tap knows of, so
+its factors would be wrong. A layer that is called inside a loop of its own has pre-activations that no gradient of the
+outer graph reaches. Both are found in the graph that is being traced; eager code is not checked.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Uses:
         for tap in taps:
             if tap.factorization.is_recorded and tap.outputs.graph is not self._graph:
                 raise _refusal(tap.layer, "is called inside a loop or a function of its own")
+
         needed = _ancestors(log_likelihood)
         handles = {id(external): internal for external, internal in getattr(self._graph, "captures", ())}
         for one in self._found:

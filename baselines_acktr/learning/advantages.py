@@ -20,8 +20,8 @@ def standardised(advantages: np.ndarray, comm: Communicator) -> np.ndarray:
 class RunningScale:
     """The deviation of the advantages of the last batches.
 
-    In units of their own deviation, a batch in which nothing went wrong, whose advantages are noise, would move the
-    policy as far as one that shows what to do.
+    A batch whose advantages are all small holds little but noise. Divided by its own deviation it would move the policy
+    as far as a batch that shows what to do; divided by the running deviation it does not.
     """
 
     def __init__(self) -> None:

@@ -36,14 +36,18 @@ def fisher_vector_product(
     direction = unflatten(vector, variables)
     with tf.GradientTape() as tape, tf.autodiff.ForwardAccumulator(list(variables), direction) as accumulator:
         now = outputs()
-    tangent, old, new = accumulator.jvp(now), tf.stop_gradient(now), tf.stop_gradient(now)
+    tangent = accumulator.jvp(now)  # J v, [B, ...]
+
+    old = tf.stop_gradient(now)
+    new = tf.stop_gradient(now)
     with tf.GradientTape() as outer:
         outer.watch(new)
         with tf.GradientTape() as inner:
             inner.watch(new)
             kl = mean_kl(old, new)
         slope = tf.reduce_sum(inner.gradient(kl, new) * tangent)
-    return flatten(tape.gradient(now, variables, output_gradients=outer.gradient(slope, new)))
+    curved = outer.gradient(slope, new)  # H J v, [B, ...]
+    return flatten(tape.gradient(now, variables, output_gradients=curved))
 
 
 def conjugate_gradient(

@@ -14,8 +14,9 @@ DECAY = 0.97  # of the running mean of the squared errors
 class CriticDeviation:
     """sigma of the Gaussian p(v|s) = N(V(s), sigma^2) that a critic stands for (Wu et al. 2017, section 3.1).
 
-    sigma^2 is the running mean of the critic's squared error (appendix D), but at least 1. Returns of hundreds would
-    else leave the policy no say in what both share; those of Atari games keep sigma = 1.
+    sigma^2 is the running mean of the critic's squared error (appendix D), but at least 1. Where returns are in the
+    hundreds, a sigma of 1 would give the critic all the say in the weights that it shares with the policy. The clipped
+    rewards of Atari games keep sigma = 1.
 
     Attributes:
       sigma: in the units of the returns; scalar.

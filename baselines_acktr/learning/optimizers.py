@@ -110,6 +110,11 @@ def make_kfac(
     Raises:
       UserError: if the network has a layer that K-FAC cannot handle, naming it.
     """
+    if config.inverse_form == "eigen":
+        form: EigenForm | CholeskyForm = EigenForm(config.eigen_rank)
+    else:
+        form = CholeskyForm()
+
     arguments: dict[str, Any] = {
         "learning_rate": config.lr,
         "delta": config.delta,
@@ -122,7 +127,7 @@ def make_kfac(
         "factor_interval": config.factor_interval,
         "inverse_interval": config.inverse_interval,
         "max_sites": config.fisher_sites,
-        "form": EigenForm(config.eigen_rank) if config.inverse_form == "eigen" else CholeskyForm(),
+        "form": form,
         "inverter": INVERTERS[config.inverses](),
         "seed": seed,
         "group": comm,

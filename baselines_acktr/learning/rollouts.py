@@ -13,8 +13,8 @@ from baselines_acktr.learning.returns import generalized_advantages, lambda_retu
 from common.errors import RunFailedError, UserError
 from common.named_arrays import Arrays, with_prefix, without_prefix
 
-EPISODES = 100  # the mean score is that of the last so many episodes
-_ENDS = 100  # after so many ends of episodes or lives in each environment, missing statistics are reported
+EPISODES = 100  # the mean score is that of the last 100 episodes
+_ENDS = 100  # missing statistics are reported after this many ends of episodes or lives in each environment
 NO_STATISTICS = (
     "the environment does not say what an episode has brought; wrap it in "
     "gymnasium.wrappers.vector.RecordEpisodeStatistics"
@@ -107,7 +107,9 @@ class FinishedEpisodes:
     """
 
     def __init__(self, num_envs: int) -> None:
-        self._ends, self._patience, self._found = 0, _ENDS * num_envs, False
+        self._ends = 0
+        self._patience = _ENDS * num_envs
+        self._found = False
 
     def __call__(self, infos: dict[str, Any], ended: np.ndarray) -> dict[int, Episode]:
         """{environment: its episode} of those that a step has finished.
@@ -121,7 +123,8 @@ class FinishedEpisodes:
         for found in (infos, infos.get("final_info", {})):  # in both, where one ended during the reset of a step
             if "episode" in found:
                 self._found = True
-                scores, lengths = found["episode"]["r"], found["episode"]["l"]
+                scores = found["episode"]["r"]  # [N]
+                lengths = found["episode"]["l"]  # [N]
                 for i in np.flatnonzero(found["_episode"]).tolist():
                     episodes[i] = Episode(float(scores[i]), int(lengths[i]))
         return episodes
@@ -156,12 +159,17 @@ class Runner:
         whole_episodes: bool = False,
         episodes: int = EPISODES,
     ) -> None:
-        self.env, self.policy, self.nsteps, self.whole_episodes = env, policy, nsteps, whole_episodes
+        self.env = env
+        self.policy = policy
+        self.nsteps = nsteps
+        self.whole_episodes = whole_episodes
+
         self.episode_rewards: deque[float] = deque(maxlen=episodes)
         self.episode_lengths: deque[int] = deque(maxlen=episodes)
         self.episodes = 0
         self._finished = FinishedEpisodes(env.num_envs)
-        self._steps, self._warned = 0, False
+        self._steps = 0
+        self._warned = False  # that the environment gives no statistics of episodes
         self._observations = np.empty(0)  # until the first step
 
     def begin(self) -> None:
@@ -180,21 +188,25 @@ class Runner:
         steps: list[_Step] = []
         final_obs: dict[tuple[int, int], np.ndarray] = {}
         longest = 2 * self.nsteps if self.whole_episodes else self.nsteps
+
         while len(steps) < self.nsteps or (len(steps) < longest and not steps[-1].ended.any()):
             actions, values = self.policy.sample(self._observations)
             self._require_finite("action", actions)
             if values is not None:
                 self._require_finite("predicted value", values)
+
             following, rewards, terminated, truncated, infos = self.env.step(self.policy.to_env(actions))
             self._require_finite("reward", rewards)
             self._require_finite("observation", following)
             for i in np.flatnonzero(truncated & ~terminated).tolist():
                 final_obs[len(steps), i] = np.asarray(infos["final_obs"][i])
                 self._require_finite("final observation", final_obs[len(steps), i][None], first=i)
+
             self._note_episodes(infos, terminated | truncated)
             steps.append(_Step(self._observations, actions, values, rewards, terminated, terminated | truncated))
             self._observations = following
             self._steps += 1
+
         return self._assemble(steps, final_obs)
 
     def state(self) -> Arrays:
@@ -228,8 +240,9 @@ class Runner:
 
     def _assemble(self, steps: list[_Step], final_obs: dict[tuple[int, int], np.ndarray]) -> Rollout:
         """Joins the steps, and predicts the values that did not come with the actions."""
-        observations = np.stack([step.observations for step in steps])
-        rewards = np.stack([step.rewards for step in steps]).astype(np.float32)
+        observations = np.stack([step.observations for step in steps])  # [T, N, ...]
+        rewards = np.stack([step.rewards for step in steps]).astype(np.float32)  # [T, N]
+
         known = [step.values for step in steps if step.values is not None]
         if known:
             values = np.stack(known)
@@ -238,13 +251,21 @@ class Runner:
         next_values = self._next_values(values, np.stack([step.terminated for step in steps]), final_obs)
         for predicted in (values, next_values):
             self._require_finite("predicted value", predicted.T)
-        actions, ended = np.stack([step.actions for step in steps]), np.stack([step.ended for step in steps])
-        return Rollout(observations, actions, rewards, ended, values, next_values)
+
+        return Rollout(
+            observations=observations,
+            actions=np.stack([step.actions for step in steps]),
+            rewards=rewards,
+            ended=np.stack([step.ended for step in steps]),
+            values=values,
+            next_values=next_values,
+        )
 
     def _next_values(
         self, values: np.ndarray, terminated: np.ndarray, final_obs: dict[tuple[int, int], np.ndarray]
     ) -> np.ndarray:
-        following = np.concatenate([values[1:], self.policy.value(self._observations)[None]])
+        """V of the observation after each step, [T, N], from the values of those before it."""
+        following = np.concatenate([values[1:], self.policy.value(self._observations)[None]])  # [T, N]
         if final_obs:
             rows = tuple(np.array(list(final_obs)).T)
             following[rows] = self.policy.value(np.stack(list(final_obs.values())))

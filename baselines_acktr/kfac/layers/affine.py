@@ -26,7 +26,7 @@ from baselines_acktr.kfac.layers.base import (
 
 
 class AffineFactorization(RowFactorization):
-    """A kernel K [I, O] with a bias [O] below it, or one of both alone: s = K^T a + bias at every site.
+    """A kernel K [I, O] with a bias [O] as a last row below it; either may be missing. s = K^T a + bias at every site.
 
     In G groups the kernel is [G, I, O] and the bias [G, O].
 
@@ -107,7 +107,8 @@ class AffineFactorization(RowFactorization):
 
     def _homogeneous(self, rows: Rows) -> Rows:
         dtype = self.variables[0].dtype
-        inputs, outputs = tf.cast(rows.inputs, dtype), tf.cast(rows.outputs, dtype)
+        inputs = tf.cast(rows.inputs, dtype)  # [B, S, D] or [B, S, G, D]
+        outputs = tf.cast(rows.outputs, dtype)
         if self.has_bias:
             inputs = append_one(inputs) if self.has_kernel else tf.ones_like(inputs[..., :1])
         return rows._replace(inputs=inputs, outputs=outputs)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from baselines_acktr.kfac.factors import Rows, Sampling, kronecker_factors
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
-LARGEST = 8192  # rows of a factor, from which on only its diagonal is kept
+LARGEST = 8192  # a factor with more rows keeps its diagonal alone
 
 
 class Tap(NamedTuple):
@@ -62,7 +62,8 @@ class Factorization(abc.ABC):
     is_recorded = True
 
     def __init__(self, layer: keras.layers.Layer, variables: list[keras.Variable]) -> None:
-        self.layer, self.variables = layer, variables
+        self.layer = layer
+        self.variables = variables
 
     @property
     @abc.abstractmethod

@@ -89,7 +89,8 @@ class ConvolutionFactorization(AffineFactorization):
         outputs, sites, output_shape = output_sites(self.layer, gradient, sampling)
         inputs = patches(self.layer, channels_last(self.layer, tap.inputs), output_shape, sites)
         if self._groups:
-            inputs, outputs = self._grouped(inputs), in_groups(outputs, self._groups)
+            inputs = self._grouped(inputs)  # [B, S', K, C] -> [B, S', G, K C / G]
+            outputs = in_groups(outputs, self._groups)  # [B, S', O] -> [B, S', G, O / G]
         else:
             inputs = tf.reshape(inputs, [-1, outputs.shape[1] or tf.shape(outputs)[1], size(inputs.shape[2:])])
         return Rows(inputs, outputs, size(output_shape))
@@ -139,6 +140,7 @@ class SeparableFactorization(DepthwiseFactorization):
                     dilation_rate=layer.dilation_rate,
                 )
                 outputs = self._pointwise.outputs(between)
+
                 taps.append(Tap(self, inputs, between))
                 taps.append(Tap(self._pointwise, between, outputs))
                 return outputs if layer.activation is None else layer.activation(outputs)
@@ -194,10 +196,12 @@ class TransposedFactorization(AffineFactorization):
         return Rows(inputs if sites is None else tf.gather(inputs, sites, axis=1), outputs, size(output_shape))
 
     def _patches(self, images: tf.Tensor) -> tf.Tensor:
-        """[B, S, K C]: what kernels give that are 1 at one position for one channel."""
-        layer, channels = self.layer, images.shape[-1]
+        """The rows [B, S, K C]: the outputs of kernels that are 1 at one position for one channel, and 0 elsewhere."""
+        layer = self.layer
+        channels = images.shape[-1]
         columns = size(layer.kernel_size) * channels
         unit = np.eye(columns).reshape(*layer.kernel_size, channels, columns)
+
         found = keras.ops.conv_transpose(
             images,
             tf.constant(np.swapaxes(unit, -1, -2), images.dtype),
@@ -206,7 +210,7 @@ class TransposedFactorization(AffineFactorization):
             output_padding=layer.output_padding,
             dilation_rate=layer.dilation_rate,
             data_format="channels_last",
-        )
+        )  # [B, ..., K C]
         return tf.reshape(found, [-1, size(found.shape[1:-1]), columns])
 
 

@@ -69,8 +69,9 @@ class StepFactorization(RowFactorization):
         dtype = self.variables[0].dtype
         found = []
         for tap, gradient in calls:
-            inputs, outputs = tf.cast(tap.inputs, dtype), tf.cast(gradient[..., self._columns], dtype)
+            inputs = tf.cast(tap.inputs, dtype)  # [B, T, D]
             inputs = append_one(inputs) if self._has_bias else inputs
+            outputs = tf.cast(gradient[..., self._columns], dtype)  # [B, T, O]
             found.append(Rows(sites_of(inputs), sites_of(outputs), site_count(inputs), tap.mask))
         return found
 
@@ -122,7 +123,8 @@ class ProbedFactorization(StepFactorization):
         units = self._cell.units
         outputs, x, h = tf.split(outputs, [units, features, units], axis=-1)
         if self.layer.go_backwards:
-            x, h = tf.reverse(x, axis=[1]), tf.reverse(h, axis=[1])
+            x = tf.reverse(x, axis=[1])
+            h = tf.reverse(h, axis=[1])
         self._record(taps, x, h, probe, mask)
         return last[..., :units], outputs, states
 
@@ -130,7 +132,8 @@ class ProbedFactorization(StepFactorization):
         cell = self._cell
 
         def tapped_cell(inputs: tf.Tensor, states: Any, training: bool = False) -> Any:
-            x, probe = inputs[..., : -self._width], inputs[..., -self._width :]
+            x = inputs[..., : -self._width]
+            probe = inputs[..., -self._width :]
             h = tf.nest.flatten(states)[0]
             with replaced(cell, bias=self._probed_bias(probe), use_bias=True):
                 outputs, states = original(x, states, training=training)
@@ -180,10 +183,12 @@ def recurrent(layer: keras.layers.RNN) -> list[Factorization]:
         return []
     if {id(v) for v in own_variables(cell)} != {id(v) for v in _weights(layer)}:
         return []
+
     if isinstance(cell, keras.layers.LSTMCell):
         return [ProbedFactorization(layer, _weights(layer), cell.use_bias, 4 * cell.units)]
     if isinstance(cell, keras.layers.SimpleRNNCell):
         return [ProbedFactorization(layer, _weights(layer), cell.use_bias, cell.units)]
+
     if not cell.reset_after:
         return []
     others: list[Factorization] = [StepFactorization(layer, [cell.recurrent_kernel], False, first=3 * cell.units)]

@@ -28,11 +28,11 @@ from baselines_acktr.kfac.layers.base import (
     wrapped,
 )
 
-LONGEST = 1024  # numbers of a layer whose weights have several axes, from which on S keeps its diagonal alone
+LONGEST = 1024  # of weights with several axes and more numbers than this, S keeps its diagonal alone
 
 
 class VectorFactorization(RowFactorization):
-    """Weights side by side in one row W [1, N], of which each row of a batch has its whole gradient.
+    """Weights side by side in one row W [1, N]. For each row of a batch the whole gradient of W is known.
 
     Args:
       layer: the Keras layer.
@@ -115,7 +115,8 @@ class NormalizationFactorization(VectorFactorization):
         variables = trained(scale, shift)
         length = sum(size(variable.shape) for variable in variables)
         super().__init__(layer, variables, is_diagonal=len(variables[0].shape) > 1 and length > LONGEST)
-        self._scale, self._shift = scale, shift
+        self._scale = scale
+        self._shift = shift
 
     def _axes(self, rank: int) -> list[int]:
         """The axes of the layer's inputs that the weights belong to, ascending."""
@@ -187,7 +188,8 @@ def prelu(layer: keras.layers.PReLU) -> list[Factorization]:
 def normalization(layer: keras.layers.Layer) -> list[Factorization]:
     """That of a `BatchNormalization`, `GroupNormalization`, `LayerNormalization` or `RMSNormalization`."""
     is_rms = isinstance(layer, keras.layers.RMSNormalization)
-    scale, shift = layer.scale if is_rms else getattr(layer, "gamma", None), getattr(layer, "beta", None)
+    scale = layer.scale if is_rms else getattr(layer, "gamma", None)
+    shift = getattr(layer, "beta", None)
     if not _are_all(layer, scale, shift) or getattr(layer, "rms_scaling", False):
         return []
     return [NormalizationFactorization(layer, scale, shift)]
