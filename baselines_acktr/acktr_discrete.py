@@ -79,9 +79,11 @@ class Model(Agent):
     # -- one update ---------------------------------------------------------------------------------------------------
 
     def update(self, rollout: Rollout, total_timesteps: int) -> dict[str, Any]:
-        """One update of K-FAC on the whole rollout, at the rate that the schedule has come to.
+        """One update of K-FAC on the whole rollout, with the largest step `lr` that the schedule has come to.
 
-        The result has `quadratic_kl`, that of the policy by the quadratic model of the step, nats.
+        Returns:
+          What `Kfac.minimize` returns; `lr`; and `quadratic_kl`, the KL of the policy's step by the quadratic model,
+          nats. Scalars.
         """
         lr = self.config.lr_at(self.timesteps, total_timesteps)
         returns = self.returns(rollout)  # [T, N]
@@ -104,9 +106,15 @@ class Model(Agent):
     def objective(
         self, observations: tf.Tensor, actions: tf.Tensor, returns: tf.Tensor, advantages: tf.Tensor
     ) -> Objective:
-        """The loss of policy and critic on a `Batch`, and log p(a, v|s) of what the model draws on the first rows.
+        """The loss of policy and critic on a `Batch`, and log p(a, v|s) of what the model draws on the first F rows.
 
         Advantages and errors of the critic are in units of sigma.
+
+        Args:
+          observations: [B, ...].
+          actions: as the learner keeps them, [B, ...].
+          returns: what the critic learns, [B].
+          advantages: what the policy learns from, [B].
         """
         parts = self._forward_in_parts(observations)
         parameters = tf.concat([part[0] for part in parts], axis=0)  # [B, P]
@@ -156,8 +164,9 @@ class Model(Agent):
         return self.network(fisher_part(observations, self._fisher_rows()))
 
     def held_out_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same on twice as many other rows, which the direction of a step was not fitted to."""
-        return self.network(held_out_part(observations, 2 * self._fisher_rows()))
+        """The policy's parameters [2 F, P] and values [2 F] on other rows, which a step's direction was not fitted to."""
+        rows = self._fisher_rows()
+        return self.network(held_out_part(observations, None if rows is None else 2 * rows))
 
     def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""

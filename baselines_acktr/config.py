@@ -279,7 +279,7 @@ class DisjointConfig(CnnConfig):
 
 @dataclasses.dataclass(frozen=True)
 class GaussianConfig(DisjointConfig):
-    """Those of them whose actions are continuous."""
+    """Learners of continuous actions with a network each for policy and value function."""
 
     log_std_init: float | None = option(
         None,

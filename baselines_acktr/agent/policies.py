@@ -119,7 +119,7 @@ class Sampler:
         self.generator = tf.random.Generator.from_seed(seed)
 
     def state(self) -> Arrays:
-        """Where the generator is, copied."""
+        """The state of the generator, copied."""
         return {"": self.generator.state.numpy().copy()}
 
     def set_state(self, arrays: Arrays) -> None:

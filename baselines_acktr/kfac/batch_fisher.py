@@ -57,12 +57,12 @@ class BatchFisher:
             self._pulled = self._transposed(self._zeros)
 
     def push(self, vector: Vector) -> Tangents:
-        """J v."""
+        """The tangents J v of a vector v: how the outputs move along it."""
         directions = [part for block, matrix in zip(self._blocks, vector, strict=True) for part in block.split(matrix)]
         return _gradient(self._forward, self._pulled, self._zeros, directions)
 
     def pull(self, tangents: Tangents) -> Vector:
-        """J^T H t."""
+        """The product J^T H t of tangents t; F v for t = J v."""
         tensors = self._transposed(self._curved(tangents))
         matrices = []
         start = 0
@@ -132,7 +132,7 @@ class RanksFisher:
         return self._own.call(_push, self._model, vector, *self._batch)
 
     def pull(self, tangents: Tangents) -> Vector:
-        """J^T H t."""
+        """The product J^T H t of tangents t, mean over the ranks; F v for t = J v."""
         return self._shared.call(_pull, self._model, tangents, *self._batch)
 
     def inner(self, ours: Tangents, theirs: Tangents) -> tf.Tensor:

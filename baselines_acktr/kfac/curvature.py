@@ -175,9 +175,10 @@ class Curvature:
     # -- inverses -----------------------------------------------------------------------------------------------------
 
     def refresh(self, step: int, damping: float) -> None:
-        """Publishes finished inverses and hands out a new snapshot when one is due; blocks only if there are none.
+        """Takes finished inverses into use, and submits a new snapshot of the factors when one is due.
 
-        What a background thread makes of the snapshot is for later updates, however fast it is.
+        It waits for the inverses only while there are none at all. Those of this snapshot come into use in a later
+        update, however fast the background thread is.
 
         Args:
           step: updates so far.
@@ -196,7 +197,7 @@ class Curvature:
                 self.await_inverses()
 
     def await_inverses(self) -> None:
-        """Publishes the inverses of the last snapshot as soon as they are there."""
+        """Waits for the inverses of the last snapshot and takes them into use."""
         self._publish(self.inverter.poll(wait=True))
 
     def _publish(self, refresh: Refresh | None) -> None:
@@ -249,7 +250,7 @@ class Curvature:
         return f"factor {'AS'[factor]} of layer {self.blocks[layer].layer.name!r} was not finite"
 
     def variables(self) -> dict[str, tf.Variable]:
-        """Every variable that updates change but the momentum, by its name in a checkpoint."""
+        """Every variable that updates change, the momentum of the blocks included, by its name in a checkpoint."""
         own = {"total_weight": self._total_weight, "skipped_statistics": self._skips.count}
         return own | {name: variable for block in self.blocks for name, variable in block.variables.items()}
 

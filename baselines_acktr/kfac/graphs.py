@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from baselines_acktr.kfac.distributed import Group, averaged
 
-MANY = 32  # graphs, from which on a warning is given
+MANY = 32  # a warning is given when there are so many graphs
 _LOG = logging.getLogger(__name__)
 
 
@@ -34,17 +34,17 @@ class Graphs:
 
     @property
     def functions(self) -> list[Callable]:
-        """All graphs so far."""
+        """The TensorFlow functions made so far, one for each function and shape of a row."""
         return list(self._graphs.values())
 
     def call(self, compute: Callable, function: Any, *batch: Any, then: Callable = unchanged) -> Any:
         """`then(mean over the ranks of compute(function, *batch))`.
 
         Args:
-          compute: `compute(function, *batch)` -> nested structure of tensors of one type.
+          compute: `compute(function, *batch)` returns a nested structure of tensors of one type.
           function: what the user has written, such as an objective; pass the same object every time.
           *batch: tensors or arrays, or structures of them.
-          then: such a structure -> anything; the same object every time.
+          then: a function of such a structure; pass the same object every time.
         """
         shapes = tuple(tuple(np.shape(part)[1:]) for part in tf.nest.flatten(batch))
         key = compute, then, function, shapes

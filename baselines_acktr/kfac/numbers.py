@@ -75,7 +75,7 @@ class Rate(Number):
         return getattr(instance, f"{self._attribute}_schedule")
 
     def follow(self, instance: Any, updates: int) -> None:
-        """Sets the number to what its schedule, if it has one, says after so many updates."""
+        """Sets the number to the value of its schedule after `updates` updates; without a schedule it stays."""
         schedule = self.schedule(instance)
         if schedule is not None:
             super().__set__(instance, schedule(updates))

@@ -37,11 +37,11 @@ class Fisher(Protocol):
     """F = J^T H J, by its factors."""
 
     def push(self, vector: Vector) -> Tangents:
-        """J v."""
+        """The tangents J v: how the outputs move along a vector v."""
         ...
 
     def pull(self, tangents: Tangents) -> Vector:
-        """J^T H t, which is F v for t = J v."""
+        """The product J^T H t of tangents t, which is F v for t = J v."""
         ...
 
     def inner(self, ours: Tangents, theirs: Tangents) -> tf.Tensor:
@@ -61,14 +61,14 @@ class Solution(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step x of full length, and what the quadratic model says of it; scalars.
+    """A step x of full length, before the trust region shortens it, and what the quadratic model says of it.
 
     Attributes:
-      x: what is subtracted from the weights.
-      tangents: J x.
-      slope: g^T x.
-      fisher_norm: x^T F x.
-      squares: x^T x.
+      x: a vector, which is subtracted from the weights.
+      tangents: J x, how the outputs move along it.
+      slope: g^T x; scalar.
+      fisher_norm: x^T F x; scalar.
+      squares: x^T x; scalar.
     """
 
     x: Vector
@@ -177,7 +177,7 @@ def step_with_last(fisher: Fisher, found: Solution, gradient: Vector, last: Vect
 
 
 def seen_by(fisher: Fisher, step: Step) -> Step:
-    """The same step, its tangents and x^T F x by another Fisher."""
+    """The same step x, with tangents and x^T F x by another Fisher, such as that of other rows."""
     tangents = fisher.push(step.x)
     return step._replace(tangents=tangents, fisher_norm=fisher.inner(tangents, tangents))
 

@@ -20,7 +20,7 @@ from baselines_acktr.kfac.arguments import (
 
 
 class _Settings:
-    """What the settings below have in common."""
+    """Base of frozen dataclasses whose fields are settings that check themselves."""
 
     @classmethod
     def names(cls) -> list[str]:

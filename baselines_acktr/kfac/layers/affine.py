@@ -164,7 +164,7 @@ def sites_of(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def dense(layer: keras.layers.Dense) -> list[Factorization]:
-    """That of a `Dense`; none where its weights are not its kernel and bias."""
+    """How the Fisher of a `Dense` is factored; [] where it has weights beside kernel and bias."""
     if {id(v) for v in own_variables(layer)} - {id(v) for v in (layer.kernel, layer.bias)}:
         return []
     return [DenseFactorization(layer, layer.kernel, layer.bias)]

@@ -53,7 +53,7 @@ class Factorization(abc.ABC):
 
     Attributes:
       layer: the Keras layer.
-      variables: its weights that are meant, in the order of `join`.
+      variables: the weights of this block, in the order of `join`.
       is_known_type: whether the type of the layer is known; otherwise the block is its diagonal alone.
       is_recorded: whether the block is made of what calls leave behind, and not of the weights' gradient.
     """
@@ -123,7 +123,7 @@ def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
 
 
 def trained(*variables: keras.Variable | None) -> list[keras.Variable]:
-    """Those of some weights that there are and that are trained."""
+    """The weights that are trained, of some of which a layer may have None instead."""
     return [variable for variable in variables if variable is not None and variable.trainable]
 
 

@@ -154,7 +154,7 @@ class PointwiseFactorization(DenseFactorization):
     """The pointwise half of a separable convolution: a dense layer at every site."""
 
     def outputs(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Its pre-activations."""
+        """The pre-activations [B, ..., O] of inputs [B, ..., C]; channels where the layer's data format has them."""
         layer = self.layer
         outputs = keras.ops.conv(inputs, layer.pointwise_kernel, data_format=layer.data_format)
         if layer.bias is None:
@@ -219,21 +219,25 @@ def _all_of(layer: keras.layers.Layer, *variables: keras.Variable | None) -> boo
 
 
 def convolution(layer: keras.layers.Layer) -> list[Factorization]:
-    """That of a `Conv1D`, `Conv2D` or `Conv3D`."""
+    """How the Fisher of a `Conv1D`, `Conv2D` or `Conv3D` is factored; [] where it has further weights."""
     if not _all_of(layer, layer.kernel, layer.bias):
         return []
     return [ConvolutionFactorization(layer, layer.kernel, layer.bias, layer.groups if layer.groups > 1 else None)]
 
 
 def depthwise(layer: keras.layers.Layer) -> list[Factorization]:
-    """That of a `DepthwiseConv1D` or `DepthwiseConv2D`."""
+    """How the Fisher of a `DepthwiseConv1D` or `DepthwiseConv2D` is factored; [] where it has further weights."""
     if not _all_of(layer, layer.kernel, layer.bias):
         return []
     return [DepthwiseFactorization(layer, layer.kernel, layer.bias, layer.kernel.shape[-2])]
 
 
 def separable(layer: keras.layers.Layer) -> list[Factorization]:
-    """Those of a `SeparableConv1D` or `SeparableConv2D`: depthwise kernel; pointwise kernel and bias."""
+    """How the Fisher of a `SeparableConv1D` or `SeparableConv2D` is factored, in two blocks.
+
+    The first is of the depthwise kernel, the second of the pointwise kernel and bias. [] where it has further weights
+    or one of the kernels is not trained.
+    """
     kernels = layer.depthwise_kernel, layer.pointwise_kernel
     if not _all_of(layer, *kernels, layer.bias) or not all(kernel.trainable for kernel in kernels):
         return []
@@ -242,7 +246,7 @@ def separable(layer: keras.layers.Layer) -> list[Factorization]:
 
 
 def transposed(layer: keras.layers.Layer) -> list[Factorization]:
-    """That of a `Conv1DTranspose`, `Conv2DTranspose` or `Conv3DTranspose`."""
+    """How the Fisher of a `Conv1DTranspose` (or 2D, 3D) is factored; [] where it has further weights."""
     if not _all_of(layer, layer.kernel, layer.bias):
         return []
     return [TransposedFactorization(layer, layer.kernel, layer.bias)]

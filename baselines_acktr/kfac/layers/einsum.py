@@ -124,7 +124,10 @@ def _ordered(tensor: tf.Tensor, axes: str, order: str) -> tf.Tensor:
 
 
 def einsum_dense(layer: keras.layers.EinsumDense) -> list[Factorization]:
-    """That of an `EinsumDense`; a bias that is not one number for each output of a site has a block of its own."""
+    """How the Fisher of an `EinsumDense` is factored; [] where its equation is no linear map of each site.
+
+    A bias that is not one number for each output of a site has a block of its own, a diagonal.
+    """
     if {id(v) for v in own_variables(layer)} - {id(v) for v in (layer.kernel, layer.bias)}:
         return []
     letters = letters_of(layer.equation, layer.input_spec.ndim)

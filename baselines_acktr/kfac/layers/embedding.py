@@ -88,7 +88,7 @@ class EmbeddingFactorization(Factorization):
 
 
 def embedding(layer: keras.layers.Embedding) -> list[Factorization]:
-    """That of an `Embedding`, or of a `ReversibleEmbedding` that has one table for both directions."""
+    """How the Fisher of an `Embedding` or `ReversibleEmbedding` is factored; [] where it has more than one table."""
     table = layer._embeddings
     others = [variable for variable in own_variables(layer) if variable is not table]
     if not table.trainable or others:

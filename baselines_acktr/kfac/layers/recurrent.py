@@ -175,7 +175,11 @@ def _weights(layer: keras.layers.RNN) -> list[keras.Variable]:
 
 
 def recurrent(layer: keras.layers.RNN) -> list[Factorization]:
-    """Those of a layer with an `LSTMCell`, `GRUCell` or `SimpleRNNCell`; none where its gates see different inputs."""
+    """How the Fisher of a layer with an `LSTMCell`, `GRUCell` or `SimpleRNNCell` is factored.
+
+    [] where the gates do not all see the same inputs (recurrent dropout, a `GRU` that resets before its product), or
+    the cell computes in another way than Keras' own.
+    """
     cell = layer.cell
     if getattr(cell, "recurrent_dropout", 0) or getattr(cell, "implementation", 2) != 2:
         return []

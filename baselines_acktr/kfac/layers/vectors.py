@@ -174,19 +174,19 @@ def _are_all(layer: keras.layers.Layer, *variables: keras.Variable | None) -> bo
 
 
 def free_vector(layer: FreeVector) -> list[Factorization]:
-    """That of a `FreeVector`."""
+    """How the Fisher of a `FreeVector` is factored; [] where it has further weights."""
     return [FreeVectorFactorization(layer, [layer.vector])] if _are_all(layer, layer.vector) else []
 
 
 def prelu(layer: keras.layers.PReLU) -> list[Factorization]:
-    """That of a `PReLU`."""
+    """How the Fisher of a `PReLU` is factored; [] where it has further weights."""
     if not _are_all(layer, layer.alpha):
         return []
     return [PreluFactorization(layer, [layer.alpha], is_diagonal=size(layer.alpha.shape) > LONGEST)]
 
 
 def normalization(layer: keras.layers.Layer) -> list[Factorization]:
-    """That of a `BatchNormalization`, `GroupNormalization`, `LayerNormalization` or `RMSNormalization`."""
+    """How the Fisher of a batch, group, layer or RMS normalization is factored; [] where it has further weights."""
     is_rms = isinstance(layer, keras.layers.RMSNormalization)
     scale = layer.scale if is_rms else getattr(layer, "gamma", None)
     shift = getattr(layer, "beta", None)
