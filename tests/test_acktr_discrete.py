@@ -175,15 +175,6 @@ def log_probabilities(model, observations) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
-@pytest.fixture
-def float64():
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
-
-
 def test_the_quadratic_model_foretells_the_exact_kl_of_small_steps(float64):
     """On the rows that it is made of, here all of them."""
     model = make_model(fisher_rows=0, delta=1e-12)

@@ -6,7 +6,6 @@ All of them learn standardised targets (see `standardised_targets`).
 from __future__ import annotations
 
 import abc
-import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, final
 
@@ -18,7 +17,7 @@ from baselines_acktr.agent.heads import Critic
 from baselines_acktr.agent.standardised_targets import StandardisedTargets
 from baselines_acktr.config import AcktrContConfig, DisjointConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
-from baselines_acktr.learning.batches import fisher_part
+from baselines_acktr.learning.batches import fisher_part, random_minibatches
 from baselines_acktr.learning.losses import l2_penalty, value_loss
 from baselines_acktr.learning.optimizers import GuardedOptimizer, make_kfac
 from common.keras_state import parameters, set_parameters
@@ -86,24 +85,14 @@ class ValueFunction(abc.ABC):
         batch = (tf.constant(observations), tf.constant(self.targets.standardise(returns)))
         self._prepare(*batch)
 
-        minibatches = self._minibatches(len(returns))
+        rows = self.comm.share_of_rows(self.config.vf_rows)
+        indices = random_minibatches(len(returns), rows, self.config.vf_iters, self._rng)
+        minibatches = None if indices is None else tf.constant(indices)  # [vf_iters, vf_rows]
+
         metrics = self._first_step(batch, _taken(batch, minibatches, 0))
         if self.config.vf_iters > 1:
             metrics = (self._steps if self.comm.size > 1 else self._graph_of_steps)(*batch, minibatches)
         return metrics
-
-    def _minibatches(self, rows: int) -> tf.Tensor | None:
-        """Indices of the rows that each update is computed from, [vf_iters, vf_rows]; None if all of them are.
-
-        Each pass over the batch is in a new random order.
-        """
-        size = self.comm.share_of_rows(self.config.vf_rows)
-        if size is None or size >= rows:
-            return None
-
-        passes = math.ceil(self.config.vf_iters / (rows // size))
-        orders = [self._rng.permutation(rows)[: rows // size * size] for _ in range(passes)]
-        return tf.constant(np.concatenate(orders).reshape(-1, size)[: self.config.vf_iters])
 
     def _steps(self, observations: tf.Tensor, targets: tf.Tensor, minibatches: tf.Tensor | None) -> dict[str, Any]:
         """All updates but the first; returns the last one's scalars for the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,24 @@ def make_batch(
     if order is not None:
         rows = [np.take(column, order, axis=0) for column in rows]
     return Batch(*rows)
+
+
+def random_minibatches(batch_rows: int, rows: int | None, count: int, rng: np.random.Generator) -> np.ndarray | None:
+    """Indices of the rows of so many minibatches, [count, rows]; each pass over the batch is in a new random order.
+
+    Args:
+      batch_rows: of the batch. A pass leaves out the last rows of its order that do not fill a minibatch.
+      rows: of a minibatch; None, or as many as the batch has or more, takes the whole batch: the result is None.
+      count: how many minibatches.
+      rng: draws the orders.
+    """
+    if rows is None or rows >= batch_rows:
+        return None
+
+    in_a_pass = batch_rows // rows
+    passes = math.ceil(count / in_a_pass)
+    orders = [rng.permutation(batch_rows)[: in_a_pass * rows] for _ in range(passes)]
+    return np.concatenate(orders).reshape(-1, rows)[:count]  # [passes in_a_pass rows] -> [count, rows]
 
 
 def fisher_part(observations: tf.Tensor, rows: int | None) -> tf.Tensor:

@@ -83,21 +83,6 @@ def test_adaptive_sigma_survives_returns_that_are_all_alike():
     assert np.mean(np.square(value_function.predict(observations) - returns)) < 0.5 * returns.var()
 
 
-def test_every_pass_over_the_batch_is_in_a_new_order():
-    drawn = make(vf_rows=60, vf_iters=8)._minibatches(200).numpy()
-    assert drawn.shape == (8, 60)
-    for first in (0, 3):
-        assert len(np.unique(drawn[first : first + 3])) == 180
-    assert (drawn[:3] != drawn[3:6]).mean() > 0.9
-    assert drawn.min() >= 0
-    assert drawn.max() < 200
-
-
-@pytest.mark.parametrize("rows", [None, 0, 200, 1000])
-def test_a_batch_that_is_no_larger_than_a_minibatch_is_taken_whole(rows):
-    assert make(vf_rows=rows)._minibatches(200) is None
-
-
 @pytest.mark.parametrize("rows", [0, 50])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_graph_of_all_steps_takes_them_one_after_the_other(kind, rows):
@@ -144,7 +129,7 @@ def test_fit_returns_while_its_steps_are_taken(monkeypatch):
     value_function, may_go_on = make(), threading.Event()
     value_function.fit(*data())
     assert value_function._pending is None  # it has traced graphs, which no other thread may do meanwhile
-    monkeypatch.setattr(value_function, "_minibatches", lambda rows: may_go_on.wait(60) and None)
+    monkeypatch.setattr(value_function.targets, "follow", lambda returns, comm: may_go_on.wait(60))
     value_function.fit(*data())
     assert not value_function._pending.done()
     may_go_on.set()

@@ -27,6 +27,19 @@ def normal(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
+def hessian(function, point: np.ndarray) -> np.ndarray:
+    """Second derivatives of a scalar function at a point of N numbers, [N, N]."""
+    z = tf.constant(point)
+    with tf.GradientTape(persistent=True) as outer:
+        outer.watch(z)
+        with tf.GradientTape() as inner:
+            inner.watch(z)
+            value = function(z)
+        slopes = tf.convert_to_tensor(inner.gradient(value, z))
+    found = outer.jacobian(slopes, z, experimental_use_pfor=False)
+    return found.numpy().reshape(point.size, point.size)
+
+
 def factors_of(model, log_likelihood, *inputs, max_sites: int | None = None, seed: int = 0, **sampling):
     """Kronecker factors (A, S) of every block for the gradient of `log_likelihood(model(*inputs))`."""
     found = factorizations(model)

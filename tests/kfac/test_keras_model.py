@@ -20,19 +20,10 @@ from baselines_acktr.kfac import (
 from baselines_acktr.kfac.keras_model import likelihood_of
 from baselines_acktr.kfac.likelihoods import categorical
 
+pytestmark = pytest.mark.usefixtures("float64")
 ROWS, CLASSES = 24, 3
 X = normal(ROWS, 5)
 LABELS = np.random.default_rng(2).integers(0, CLASSES, ROWS)
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    floats, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(floats)
-    keras.config.set_dtype_policy(policy)
 
 
 def classifier(activation: str | None = None, **dense) -> KfacModel:

@@ -41,14 +41,8 @@ UNTOUCHED = {"lstm_of_one_step", "gru_of_one_step"}  # the first states are zero
 
 
 @pytest.fixture(autouse=True)
-def float64():
-    floats, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
+def seeded(float64):
     keras.utils.set_random_seed(0)
-    yield
-    keras.config.set_floatx(floats)
-    keras.config.set_dtype_policy(policy)
 
 
 def made(name: str, rows: int):

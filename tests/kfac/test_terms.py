@@ -6,37 +6,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from kfac_helpers import normal, output_curvature
+from kfac_helpers import hessian, normal, output_curvature
 
 from baselines_acktr.kfac import terms
 from baselines_acktr.kfac.keras_model import likelihood_of
 from baselines_acktr.kfac.likelihoods import huber_information, site_likelihood
 
+pytestmark = pytest.mark.usefixtures("float64")
 ROWS, STEPS, CLASSES = 3, 2, 4
 losses = keras.losses
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    floats, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(floats)
-    keras.config.set_dtype_policy(policy)
-
-
-def hessian(function, point: np.ndarray) -> np.ndarray:
-    """Second derivatives of a scalar function at a point, [N, N]."""
-    z = tf.constant(point)
-    with tf.GradientTape(persistent=True) as outer:
-        outer.watch(z)
-        with tf.GradientTape() as inner:
-            inner.watch(z)
-            value = function(z)
-        slopes = tf.convert_to_tensor(inner.gradient(value, z))
-    found = outer.jacobian(slopes, z, experimental_use_pfor=False)
-    return found.numpy().reshape(point.size, point.size)
 
 
 ONE_HOT = np.array([0.0, 1.0, 0.0])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from baselines_acktr.learning.batches import fisher_part, make_batch
+from baselines_acktr.learning.batches import fisher_part, held_out_part, make_batch, random_minibatches
 from baselines_acktr.learning.returns import generalized_advantages, lambda_returns
 from baselines_acktr.learning.rollouts import Rollout
 
@@ -49,3 +50,24 @@ def test_the_fisher_takes_the_first_rows_or_all():
     rows = np.arange(5)
     np.testing.assert_array_equal(fisher_part(rows, 2), [0, 1])
     np.testing.assert_array_equal(fisher_part(rows, None), rows)
+
+
+def test_rows_that_are_held_out_are_the_last_or_all():
+    rows = np.arange(5)
+    np.testing.assert_array_equal(held_out_part(rows, 2), [3, 4])
+    np.testing.assert_array_equal(held_out_part(rows, None), rows)
+
+
+def test_every_pass_over_the_batch_is_in_a_new_order():
+    drawn = random_minibatches(200, 60, 8, np.random.default_rng(0))
+    assert drawn.shape == (8, 60)
+    for first in (0, 3):
+        assert len(np.unique(drawn[first : first + 3])) == 180
+    assert (drawn[:3] != drawn[3:6]).mean() > 0.9
+    assert drawn.min() >= 0
+    assert drawn.max() < 200
+
+
+@pytest.mark.parametrize("rows", [None, 200, 1000])
+def test_a_batch_that_is_no_larger_than_a_minibatch_is_taken_whole(rows):
+    assert random_minibatches(200, rows, 8, np.random.default_rng(0)) is None
