@@ -15,9 +15,9 @@ PAPER = "Wu et al. 2017"
 TRPO_PAPER = "Schulman et al. 2015"
 BASELINES = "OpenAI Baselines"
 TUNED = "docs/tuning.md"
-CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # one number each for every convolution
+CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # each has one number for every convolution
 ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "critic", "inverse_form", "value_network")
-BEFORE = {"value_network": "shared"}  # what models were made with whose checkpoints do not say
+BEFORE = {"value_network": "shared"}  # values of hyperparameters that older checkpoints do not have
 FORMS = ("cholesky", "eigen")
 HIDDEN_SIZES = {"cnn": (512,), "pixels": (256,), "mlp": (64, 64)}  # dense layers of the networks, where none are given
 HIDDEN_ACTIVATIONS = {"cnn": "relu", "pixels": "relu", "mlp": "tanh"}
@@ -53,10 +53,10 @@ SYNONYMS = {
 
 
 def settled_architecture(network: str | None, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns hyperparameters with the sizes and activation that the network takes where they are left open.
+    """Hyperparameters with the network's own sizes and activation in place of those that are empty.
 
     Args:
-      network: its name; one that is not built in keeps what is open.
+      network: its name. A network that is not built in has no sizes of its own: what is empty stays so.
       values: {name of a hyperparameter: its value}.
     """
     own = {"hidden_sizes": HIDDEN_SIZES.get(network or ""), "activation": HIDDEN_ACTIVATIONS.get(network or "")}
@@ -65,10 +65,11 @@ def settled_architecture(network: str | None, values: Mapping[str, Any]) -> dict
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What checks itself against the limits of its fields.
+    """Hyperparameters that check themselves against the limits of their fields.
 
     Attributes:
-      num_env, num_env_atari: how many environments suit the learner, elsewhere and on Atari games.
+      num_env: how many environments suit the learner.
+      num_env_atari: how many suit it on Atari games.
     """
 
     num_env: ClassVar[int] = 8
@@ -102,20 +103,20 @@ class KfacConfig(Config):
     )
     fisher_sites: int | None = option(
         64,
-        "sites of each convolution output that the Fisher is estimated from",
+        "sites of each convolution's output that the Fisher is estimated from",
         unit="sites",
         minimum=0,
         zero="all",
     )
     cg_iters: int = option(
         2,
-        "iterations of conjugate gradient on the exact Fisher of fisher_rows, with K-FAC's inverse as preconditioner",
+        "iterations of conjugate gradient on the exact Fisher of fisher_rows; K-FAC's inverse is the preconditioner",
         source=TUNED,
         minimum=1,
     )
     cg_blend: float = option(
         0.5,
-        "part of K-FAC's own curvature beside that exact Fisher, which few rows know little of",
+        "weight of K-FAC's own curvature beside that exact Fisher, which is estimated from few rows",
         source=TUNED,
         minimum=0,
         below=1,
@@ -127,21 +128,21 @@ class KfacConfig(Config):
     )
     inverse_form: str = option(
         "cholesky",
-        "cholesky: factored Tikhonov damping; eigen: damping of the product in the eigenbasis",
+        "how factors are damped: cholesky damps each of the two, eigen their product in its eigenbasis",
         source=PAPER + "; " + BASELINES,
         choices=FORMS,
     )
     eigen_rank: int | None = option(
         256,
-        "eigenvalues that the eigen form computes of a factor 4 times as large; the others share their mean",
+        "largest eigenvalues that eigen computes of factors at least 4 times as large; the others share their mean",
         minimum=0,
         zero="all",
     )
     factor_interval: int = option(
-        1, "updates between two estimates of the factors; the first ones all have one", unit="updates", minimum=1
+        1, "updates from one estimate of the factors to the next; the first all make one", unit="updates", minimum=1
     )
     inverse_interval: int = option(
-        10, "updates between two refreshes of the inverses; fewer at the start", unit="updates", minimum=1
+        10, "updates from one refresh of the inverses to the next; fewer at the start", unit="updates", minimum=1
     )
 
 
@@ -157,7 +158,7 @@ class ScheduleConfig(Config):
         choices=tuple(SCHEDULES),
     )
     schedule_timesteps: int = option(
-        0, "length of the run that the schedule is for; 0: num_timesteps", unit="timesteps", minimum=0
+        0, "length of the run that the rate falls over; 0: num_timesteps", unit="timesteps", minimum=0
     )
 
     def lr_at(self, timesteps: int, total_timesteps: int) -> float:
@@ -173,10 +174,12 @@ class RmspropConfig(ScheduleConfig):
         0.99, "decay of the running average of squared gradients", source=BASELINES, minimum=0, below=1
     )
     epsilon: float = option(1e-5, "added to that average, inside the square root", source=BASELINES, above=0)
-    max_grad_norm: float = option(0.5, "norm that longer gradients are cut to", source=BASELINES, above=0)
+    max_grad_norm: float = option(
+        0.5, "largest norm of a gradient; longer ones are scaled down to it", source=BASELINES, above=0
+    )
     first_rate: float = option(
         0.0,
-        "what the first gradients are multiplied by: the average starts at (lr / first_rate)^2, at most 1; 0: at 1",
+        "rate of the first steps: the average of squared gradients starts at (lr / first_rate)^2, at most 1; 0: at 1",
         source=TUNED + "; " + BASELINES + ": 0",
         minimum=0,
     )
@@ -213,10 +216,10 @@ class SharedConfig(ScheduleConfig, CnnConfig):
     )
     ent_coef: float = option(0.01, "weight of the entropy bonus", source=PAPER, minimum=0)
     hidden_sizes: tuple[int, ...] = option(
-        (), "dense layers of the network; empty: 512 for cnn, 64,64 for mlp", unit="units", source=PAPER, minimum=1
+        (), "sizes of the dense layers; by default 512 for cnn, 64,64 for mlp", unit="units", source=PAPER, minimum=1
     )
     activation: str = option(
-        "", "of the hidden layers; empty: relu for cnn, tanh for mlp", source=PAPER, choices=ACTIVATIONS
+        "", "activation of the hidden layers; by default relu for cnn, tanh for mlp", source=PAPER, choices=ACTIVATIONS
     )
 
     def batch_size(self, num_env: int) -> int:
@@ -241,10 +244,10 @@ class DisjointConfig(CnnConfig):
     lam: float = option(0.97, "lambda of generalized advantage estimation", source=BASELINES, minimum=0, maximum=1)
     ent_coef: float = option(0.0, "weight of the entropy bonus", source=BASELINES, minimum=0)
     weight_decay: float = option(0.0, "weight of 0.5 |W|^2 in both losses", source=TUNED, minimum=0)
-    vf_iters: int = option(25, "updates of the critic for one of the policy", source=BASELINES, minimum=1)
+    vf_iters: int = option(25, "updates of the critic for each update of the policy", source=BASELINES, minimum=1)
     vf_rows: int | None = option(
         None,
-        "rows of the batch that each of them is computed from, every pass over it in a new order",
+        "rows of the batch that an update of the critic is computed from; each pass over it is in a new order",
         unit="rows",
         minimum=0,
         zero="all",
@@ -255,25 +258,27 @@ class DisjointConfig(CnnConfig):
     vf_stepsize: float = option(1e-3, "rate of Adam, where that trains the critic", source=BASELINES, above=0)
     hidden_sizes: tuple[int, ...] = option(
         (),
-        "dense layers of each network; empty: 256 for pixels, 512 for cnn, 64,64 for mlp",
+        "sizes of each network's dense layers; by default 256 for pixels, 512 for cnn, 64,64 for mlp",
         unit="units",
         source=PAPER,
         minimum=1,
     )
     activation: str = option(
         "",
-        "of the policy's hidden layers; empty: relu for pixels and cnn, tanh for mlp",
+        "activation of the policy's hidden layers; by default relu for pixels and cnn, tanh for mlp",
         source=PAPER,
         choices=ACTIVATIONS,
     )
-    vf_activation: str = option("elu", "of the critic's hidden layers", source=PAPER, choices=ACTIVATIONS[1:])
+    vf_activation: str = option(
+        "elu", "activation of the critic's hidden layers", source=PAPER, choices=ACTIVATIONS[1:]
+    )
 
     def nsteps(self, num_env: int) -> int:
         """Steps of each of so many environments in a batch."""
         return math.ceil(self.timesteps_per_batch / num_env)
 
     def batch_size(self, num_env: int) -> int:
-        """Timesteps in a batch of so many environments; of a single one it may hold more, up to an episode's end."""
+        """Timesteps in a batch of so many environments; that of a single one may be longer, up to an episode's end."""
         return self.nsteps(num_env) * num_env
 
 
@@ -283,15 +288,15 @@ class GaussianConfig(DisjointConfig):
 
     log_std_init: float | None = option(
         None,
-        "log standard deviation of each of the first actions' numbers, whose box is [-1, 1]; "
-        "by default that of 0.5, and of 1 / sqrt(n) where there are n > 4 of them",
+        "log standard deviation of the policy at first, for actions in [-1, 1]; "
+        "by default log 0.5, and log 1 / sqrt(n) for actions of n > 4 numbers",
         source=TUNED,
     )
 
     def first_log_std(self, size: int) -> float:
-        """Log standard deviation of the first actions of so many numbers.
+        """Log standard deviation of the policy before its first update, for actions of `size` numbers.
 
-        The default keeps the expected squared length of their noise, which is what control costs are made of, up to 1.
+        By default the expected squared length of the noise is at most 1: control costs are made of it.
         """
         if self.log_std_init is not None:
             return self.log_std_init
@@ -307,7 +312,7 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
         "lr",
         1.5,
         source=TUNED,
-        help="largest step eta_max at first; 1 is the natural gradient of the policy",
+        help="largest step eta_max at the start of the run; 1 is the whole natural gradient of the policy",
     )
     delta: float = option(0.01, "radius of the trust region", unit="nats of KL", source=TUNED, above=0)
     vf_coef: float = option(
@@ -338,7 +343,7 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
 
     gamma: float = changed(DisjointConfig, "gamma", 0.995, source=TUNED)
     lam: float = changed(DisjointConfig, "lam", 0.95, source=TUNED + "; " + BASELINES + ": 0.97")
-    lr: float = option(1.0, "largest step eta_max of the policy, at first", source=TUNED, above=0)
+    lr: float = option(1.0, "largest step eta_max of the policy at the start of the run", source=TUNED, above=0)
     desired_kl: float | None = option(
         None,
         "KL of a policy update that lr is adapted to; off leaves lr as it is",
@@ -356,13 +361,13 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
     inverse_interval: int = changed(KfacConfig, "inverse_interval", 1)
     trust_region: str = option(
         "exact",
-        "what the policy's trust region is measured by: K-FAC's approximation, or the batch's exact Fisher",
+        "what measures a step of the policy: exact is the batch's own Fisher, kfac is K-FAC's approximation",
         source=TUNED + "; " + PAPER + ", section 3.2: kfac",
         choices=("kfac", "exact"),
     )
     critic: str = option(
         "gauss-newton",
-        "metric of the critic: Gauss-Newton with sigma = 1, with sigma from the Bellman error, or Euclidean (Adam)",
+        "metric of the critic: gauss-newton has sigma = 1, adaptive takes sigma from its error, euclidean is Adam",
         source=PAPER + ", sections 3.1, 5.3 and appendix D",
         choices=("gauss-newton", "adaptive", "euclidean"),
     )
@@ -370,7 +375,7 @@ class AcktrContConfig(GaussianConfig, KfacConfig):
     vf_lr: float = option(0.5, "largest step eta_max of the critic", source=TUNED, above=0)
     vf_fisher_rows: int | None = option(
         None,
-        "rows of the batch that the critic's Fisher is estimated from, once for all its updates",
+        "rows of the batch that the critic's Fisher is estimated from, once for all updates on the batch",
         unit="rows",
         minimum=0,
         zero="all",
@@ -397,7 +402,7 @@ class A2cDiscreteConfig(SharedConfig, RmspropConfig):
     conv_filters: tuple[int, ...] = changed(CnnConfig, "conv_filters", (32, 64, 64), source=PAPER)
     value_network: str = option(
         "shared",
-        "the critic shares the policy's network, all but the head, or has one of its own that is made like it",
+        "network of the critic: shared is the policy's, all but the head; copy is one of its own that is made alike",
         source=PAPER + "; copy: " + BASELINES,
         choices=("shared", "copy"),
     )

@@ -163,7 +163,7 @@ def _logged(metrics: dict[str, tf.Tensor]) -> dict[str, Any]:
 
 @final
 class GaussNewton(ValueFunction):
-    """Trained by K-FAC as a Gaussian N(V(s), sigma^2) (Wu et al. 2017, section 3.1).
+    """A value function that K-FAC trains, as the mean of a Gaussian N(V(s), sigma^2) (Wu et al. 2017, section 3.1).
 
     Args:
       adaptive: whether sigma^2 is the running variance of the Bellman error (appendix D); otherwise it is 1. The
@@ -237,7 +237,7 @@ class GaussNewton(ValueFunction):
 
 @final
 class Euclidean(ValueFunction):
-    """Trained by Adam (the first-order critic of Wu et al. 2017, section 5.3)."""
+    """A value function that Adam trains: the first-order critic of Wu et al. 2017, section 5.3."""
 
     def __init__(self, critic: Critic, config: DisjointConfig, seed: int, comm: Communicator) -> None:
         super().__init__(critic, config, seed, comm)

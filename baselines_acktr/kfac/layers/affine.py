@@ -119,7 +119,10 @@ class AffineFactorization(RowFactorization):
 
 
 def recording_before_activation(factorization: Factorization, taps: list[Tap]) -> contextlib.AbstractContextManager:
-    """Records inputs and pre-activations of each call of a layer; an activation function is applied apart."""
+    """Records inputs and pre-activations of each call of a layer.
+
+    The call runs without the layer's activation function, which is then applied to what was recorded.
+    """
     layer = factorization.layer
 
     def wrap(original: Callable) -> Callable:

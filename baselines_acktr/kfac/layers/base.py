@@ -142,9 +142,9 @@ def parts_of(matrix: tf.Tensor, variables: list[keras.Variable], axis: int) -> l
 
 @contextlib.contextmanager
 def replaced(owner: Any, **values: Any) -> Iterator[None]:
-    """Within the context these attributes of a layer have other values, unknown to Keras' tracking of its variables.
+    """Within the context these attributes of a layer have other values; Keras' tracking of variables is bypassed.
 
-    Attributes that it does not have are left out.
+    Attributes that the layer does not have are not set.
     """
     former = {name: getattr(owner, name) for name in values if hasattr(owner, name)}
     for name in former:
@@ -158,7 +158,7 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def wrapped(layer: keras.layers.Layer, name: str, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
-    """Within the context a method of a layer is what `wrap` makes of it."""
+    """Within the context the method `name` of a layer is replaced by `wrap(method)`."""
     former = vars(layer).get(name)
     object.__setattr__(layer, name, wrap(getattr(layer, name)))
     try:

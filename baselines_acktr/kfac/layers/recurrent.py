@@ -153,7 +153,7 @@ class ProbedFactorization(StepFactorization):
 
 
 class GruFactorization(ProbedFactorization):
-    """The kernel of a `GRU` that resets after its product: what acts on the inputs and on the states is apart."""
+    """The kernel of a `GRU` with `reset_after`. What acts on its states, and its biases, have blocks of their own."""
 
     def __init__(self, layer: keras.layers.RNN, others: list[Factorization]) -> None:
         super().__init__(layer, [layer.cell.kernel], False, width=6 * layer.cell.units)
