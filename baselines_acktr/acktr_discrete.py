@@ -164,7 +164,7 @@ class Model(Agent):
         return self.network(fisher_part(observations, self._fisher_rows()))
 
     def held_out_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """The policy's parameters [2 F, P] and values [2 F] on other rows, which a step's direction was not fitted to."""
+        """The policy's parameters [2 F, P] and values [2 F] on other rows, to which no direction was fitted."""
         rows = self._fisher_rows()
         return self.network(held_out_part(observations, None if rows is None else 2 * rows))
 

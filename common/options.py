@@ -125,6 +125,16 @@ def none_for_zero(config: Any) -> None:
             object.__setattr__(config, field.name, None)
 
 
+def values_in_files(config: Any) -> dict[str, Any]:
+    """{name: value} of a dataclass for a file, which has 0 where `none_for_zero` puts None."""
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        spec: Option | None = field.metadata.get("option")
+        if values[field.name] is None and spec is not None and spec.zero:
+            values[field.name] = 0
+    return values
+
+
 def may_be_none(kind: Any) -> bool:
     """Whether a type is `X | None`."""
     return isinstance(kind, types.UnionType) and types.NoneType in typing.get_args(kind)

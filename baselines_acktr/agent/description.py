@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import math
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from baselines_acktr.config import BEFORE, settled_architecture
 from common.atomic_file import StrPath
 from common.errors import UserError, brief
+from common.options import values_in_files
 
 
 def describe(
@@ -45,7 +45,7 @@ def describe(
         "observation_space": describe_space(observation_space),
         "action_space": describe_space(action_space),
         "network": network,
-        "config": dataclasses.asdict(config),
+        "config": values_in_files(config),
         "env_arguments": dict(env_arguments or {}),
         "counters": dict(counters or {}),
         "versions": {name: version_of(name) for name in ("numpy", "tensorflow", "keras", "gymnasium")},

@@ -20,7 +20,7 @@ from baselines_acktr.session.learners import ALGORITHMS, LEARNERS, describe_num_
 from baselines_acktr.session.tuned import tuned_for
 from common import assignments, cli
 from common.errors import UserError, brief
-from common.options import option, validate
+from common.options import option, validate, values_in_files
 
 if TYPE_CHECKING:
     from baselines_acktr.session.checkpoints import SavedModel
@@ -177,7 +177,7 @@ class Settings:
 
     def values(self) -> dict[str, Any]:
         """Returns {name of a flag: its value}."""
-        return dataclasses.asdict(self.options) | dataclasses.asdict(self.config)
+        return values_in_files(self.options) | values_in_files(self.config)
 
     def with_learner(self, kind: str, preset: Mapping[str, Any]) -> Settings:
         """Returns the settings with the hyperparameters of the algorithm's learner for `kind` of actions.

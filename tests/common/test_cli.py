@@ -45,6 +45,7 @@ def error_of(*argv: str) -> str:
         (["--seed", "-1"], {"seed": -1}),
         (["--fisher_rows=all", "--vf_rows", "ALL"], {"fisher_rows": 0, "vf_rows": 0}),
         (["--keep=off", "--save_video_interval=0"], {"keep": 0, "save_video_interval": 0}),
+        (["--desired_kl=off", "--eigen_rank=all"], {"desired_kl": 0, "eigen_rank": 0}),
     ],
 )
 def test_values_are_read_by_the_type_of_their_field(argv, expected):

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from common.errors import UserError
-from common.options import changed, none_for_zero, option, validate
+from common.options import changed, none_for_zero, option, validate, values_in_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,3 +74,9 @@ def test_zero_stays_where_no_word_or_no_none_is_taken_for_it():
 def test_what_is_no_number_is_not_taken_for_zero(wrong):
     with pytest.raises(UserError, match="must be"):
         Limited(**wrong)
+
+
+def test_files_have_zero_as_before_and_bring_none_back():
+    values = values_in_files(Limited(rows=None, level=None, start=None))
+    assert values == {"rows": 0, "level": 0, "start": None, "keep": 3}
+    assert Limited(**values) == Limited(rows=None, level=None, start=None)

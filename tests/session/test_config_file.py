@@ -39,6 +39,13 @@ def test_a_file_wins_over_what_suits_the_environment_and_what_is_typed_over_the_
     assert settle({"config": path, "lr": 0.3}).with_learner(DISCRETE, {}).config.lr == 0.3
 
 
+def test_all_in_a_file_is_none_in_the_config_and_zero_in_run_json(tmp_path):
+    path = write(tmp_path, "env: Acrobot-v1\nfisher_rows: all\n")
+    settings = settle({"config": path}).with_learner(DISCRETE, {})
+    assert settings.config.fisher_rows is None
+    assert settings.values()["fisher_rows"] == 0
+
+
 def test_where_values_came_from_is_said(tmp_path):
     path = write(tmp_path, "env: CartPole-v1\nhidden_sizes: [32, 16]\n")
     settings = settle({"config": path, "lr": 0.3}).with_learner(DISCRETE, {})
