@@ -197,3 +197,9 @@ def test_a_file_of_an_optimizer_with_other_arguments(tmp_path):
 def test_there_are_at_least_forty():
     assert len(ARGUMENTS) >= 36
     assert issubclass(UnsupportedLayerError, TypeError)
+
+
+def test_zero_says_the_same_as_none():
+    config = Kfac(classifier(), damping_interval=0, max_sites=0, form=EigenForm(0)).get_config()
+    assert (config["damping_interval"], config["max_sites"], config["form"]) == (None, None, {"rank": None})
+    assert Kfac.from_config(config, classifier()).get_config() == config
