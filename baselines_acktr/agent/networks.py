@@ -103,19 +103,21 @@ def _image_input(observation_space: gym.spaces.Box, name: str):
         raise UserError(
             f"--network={name}: observations must be images [H, W, C], not of shape {observation_space.shape}"
         )
+
     height, width, channels = observation_space.shape
     if height <= _MOST_CHANNELS < min(width, channels):
         raise UserError(
             f"--network={name}: observations of shape {observation_space.shape} look like images with the channels "
             "first; must be [H, W, C]: register the environment with a wrapper that moves the axis (numpy.moveaxis)"
         )
+
     inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
     x = keras.ops.cast(inputs, keras.config.floatx())
     return inputs, x * (1 / 255) if observation_space.dtype == np.uint8 else x
 
 
 def _convolutions(x, sizes: Sequence[tuple[int, int, int]], activation: str, name: str):
-    """Convolutions of (filters, kernel size, stride) each, of the network `name`."""
+    """Applies convolutions of (filters, kernel size, stride) each to images [B, H, W, C]; returns [B, D]."""
     for i, (filters, kernel_size, stride) in enumerate(sizes):
         if min(x.shape[1:3]) < kernel_size:
             raise UserError(
@@ -129,6 +131,17 @@ def _convolutions(x, sizes: Sequence[tuple[int, int, int]], activation: str, nam
     return keras.layers.Flatten()(x)
 
 
+def _image_network(
+    name: str, observation_space: gym.spaces.Box, config: Any, convolutions: Sequence[tuple[int, int, int]]
+) -> keras.Model:
+    """The built-in network `name`: convolutions as for `_convolutions`, then dense layers."""
+    activation = config.activation or HIDDEN_ACTIVATIONS[name]
+    inputs, x = _image_input(observation_space, name)  # [B, H, W, C]
+    x = _convolutions(x, convolutions, activation, name)  # [B, D]
+    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES[name], activation)
+    return keras.Model(inputs, x, name=name)
+
+
 @register("cnn")
 def cnn(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     """Convolutions and dense layers with ReLU for images [H, W, C] (Wu et al. 2017, section 5.1: 32-64-32-512).
@@ -136,12 +149,8 @@ def cnn(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     Raises:
       UserError: if observations are not images, or the image is too small for the convolutions.
     """
-    activation = config.activation or HIDDEN_ACTIVATIONS["cnn"]
-    inputs, x = _image_input(observation_space, "cnn")
     sizes = list(zip(config.conv_filters, config.conv_kernels, config.conv_strides, strict=True))
-    x = _convolutions(x, sizes, activation, "cnn")
-    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["cnn"], activation)
-    return keras.Model(inputs, x, name="cnn")
+    return _image_network("cnn", observation_space, config, sizes)
 
 
 @register("pixels")
@@ -151,11 +160,7 @@ def pixels(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     Raises:
       UserError: if observations are not images, or the image is too small for the convolutions.
     """
-    activation = config.activation or HIDDEN_ACTIVATIONS["pixels"]
-    inputs, x = _image_input(observation_space, "pixels")
-    x = _convolutions(x, PIXEL_CONVOLUTIONS, activation, "pixels")
-    x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["pixels"], activation)
-    return keras.Model(inputs, x, name="pixels")
+    return _image_network("pixels", observation_space, config, PIXEL_CONVOLUTIONS)
 
 
 @register("mlp")

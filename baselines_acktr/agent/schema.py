@@ -120,18 +120,21 @@ def _sizes(value: Any, count: int, one: Callable[[Any], bool]) -> bool:
 
 
 def _check_space(name: str, space: Mapping[str, Any], most: int) -> None:
-    """Raises ValueError unless `description.describe_space` may have written this of a space of at most so many."""
+    """Raises ValueError unless `description.describe_space` writes this of a space of at most `most` numbers."""
     where = f"{name}: "
     dtype = Field(lambda value: isinstance(value, str) and value in _DTYPES, "the name of a type of numbers")
     check_fields(
         {"type": printable_text(), "shape": Field(_is_shape, "a list of whole numbers"), "dtype": dtype}, space, where
     )
+
     count = math.prod(space["shape"])
     if not 0 < count <= most:
         raise ValueError(f"{where}of {brief(count)} numbers; allowed are 1 to {most}")
+
     whole = Field(lambda value: _sizes(value, count, is_whole), "whole numbers, one or as many as there are")
     sizes = Field(lambda value: _sizes(value, count, lambda n: is_whole(n, 1, _MAX_ACTIONS)), "sizes of choices")
     bounds = Field(lambda value: _sizes(value, count, _is_bound), "numbers, one or as many as the shape has")
+
     match space["type"]:
         case "Box":
             check_fields({"low": bounds, "high": bounds}, space, where)
@@ -156,10 +159,12 @@ def _check_sizes(arrays: Arrays, meta: Mapping[str, Any], config: Any) -> None:
         shapes = _shapes(arrays, owner)
         if not shapes or shapes[: len(weights)] != weights:
             raise ValueError(f"the layers that it declares are not those of its arrays {owner}")
+
     heads = _shapes(arrays, "policy" if disjoint else "parameters")[len(weights) :]
     size = _outputs(meta["action_space"])
     if not any(len(shape) == 2 and shape[1] == size for shape in heads):
         raise ValueError("the actions that it declares are not those of its arrays")
+
     if meta["algorithm"] == "acktr":
         _check_factors(arrays, _shapes(arrays, "policy") + _shapes(arrays, "parameters"))
 
@@ -172,7 +177,7 @@ def _check_factors(arrays: Arrays, shapes: list[tuple[int, ...]]) -> None:
 
 
 def _shapes(arrays: Arrays, owner: str) -> list[tuple[int, ...]]:
-    """Shapes of the weights `owner/0`, `owner/1`, ... as far as there are any."""
+    """Shapes of the arrays `owner/0`, `owner/1`, ... in this order, up to the first that is missing."""
     shapes: list[tuple[int, ...]] = []
     while (array := arrays.get(f"{owner}/{len(shapes)}")) is not None:
         shapes.append(array.shape)
@@ -180,7 +185,7 @@ def _shapes(arrays: Arrays, owner: str) -> list[tuple[int, ...]]:
 
 
 def _kernels(network: str, shape: tuple[int, ...], config: Any) -> list[tuple[int, ...]] | None:
-    """Shapes of the kernels of one of our networks for observations of `shape`; None of another's."""
+    """Shapes of the kernels of a built-in network for observations of `shape`; None for any other network."""
     if network not in HIDDEN_SIZES:
         return None
     kernels: list[tuple[int, ...]] = []
