@@ -48,12 +48,14 @@ def refuse(unknown: Mapping[str, Any], known: list[str]) -> None:
         raise TypeError(f"{name}={value!r}: {reason}")
 
 
-def refuse_replicas(strategy: tf.distribute.Strategy) -> None:
-    """Raises a ValueError that names a strategy which trains several copies of a model in this process."""
-    if strategy.num_replicas_in_sync > 1:
+def refuse_replicas(model: keras.Model) -> None:
+    """Raises a ValueError that names a strategy under which a model has replicas in this process."""
+    strategy = model.distribute_strategy
+    mirrored = [v for v in model.trainable_variables if isinstance(v.value, tf.distribute.DistributedValues)]
+    if mirrored or strategy.num_replicas_in_sync > 1:
         raise ValueError(
-            f"{type(strategy).__name__}: K-FAC trains one copy of a model in a process; must be a strategy of one "
-            "device, or one process for each part of a batch (docs/distributed.md)"
+            f"{type(strategy).__name__}: K-FAC trains one copy of a model in a process; must be OneDeviceStrategy or "
+            "none, or one process for each part of a batch (docs/distributed.md)"
         )
 
 

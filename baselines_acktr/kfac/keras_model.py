@@ -202,7 +202,7 @@ class KfacModel(keras.Model):
     # -- training -----------------------------------------------------------------------------------------------------
 
     def make_train_function(self, force: bool = False) -> None:
-        refuse_replicas(self.distribute_strategy)
+        refuse_replicas(self)
         self.train_function = self._train_on
 
     def _train_on(self, iterator: Iterator) -> dict[str, tf.Tensor]:

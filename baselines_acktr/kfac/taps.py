@@ -37,7 +37,7 @@ def factorizations(model: keras.Model, *, strict: bool = False, diagonals: Seque
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"model={model!r}: must be a Keras model")
-    refuse_replicas(model.distribute_strategy)
+    refuse_replicas(model)
     if not model.built or not model.trainable_variables:
         raise ValueError(f"model {model.name!r} has no trainable weights yet: call it once on a batch before Kfac")
 

@@ -92,7 +92,6 @@ def test_csv_logger_and_history_agree_on_every_number(watched):
     assert set(rows[0]) == {"epoch", *watched.history} == {"epoch", *LOSSES, *TOLD}
     for name, values in watched.history.items():
         np.testing.assert_allclose([float(row[name]) for row in rows], values)
-    assert watched.history["loss"][-1] < watched.history["loss"][0]
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:

@@ -139,25 +139,27 @@ def said(call):
     except ValueError as error:
         print(error)
 
-two, one = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), tf.distribute.MirroredStrategy(["CPU:0"])
+two, one = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), tf.distribute.OneDeviceStrategy("CPU:0")
+for mirrored in two, tf.distribute.MirroredStrategy(["CPU:0"]):
+    with mirrored.scope():
+        said(lambda: Kfac(model()))
 with two.scope():
-    said(lambda: Kfac(model()))
     said(lambda: model().compile("kfac", "mse"))
 plain = model()
 plain.compile(Kfac(plain), "mse")
 with two.scope():
     said(lambda: plain.fit(rows, rows[:, :3], verbose=0))
 with one.scope():
-    mirrored = fit(model())
-print("distance", np.abs(mirrored - fit(model())).max())
+    found = fit(model())
+print("distance", np.abs(found - fit(model())).max())
 """
 
 
-def test_two_replicas_are_refused_by_name_and_one_is_as_no_strategy():
+def test_mirrored_strategies_are_refused_by_name_and_one_device_is_as_none():
     done = subprocess.run(
         [sys.executable, "-c", STRATEGIES], check=True, cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     *refused, distance = done.stdout.splitlines()
-    assert len(refused) == 3
+    assert len(refused) == 4
     assert all(line.startswith("MirroredStrategy: K-FAC trains one copy of a model in a process") for line in refused)
     assert float(distance.removeprefix("distance ")) < 1e-5
