@@ -68,7 +68,8 @@ def test_networks_fit_their_problem_and_differ_by_seed(name):
     assert np.isfinite(float(problem.family.loss(targets, first)))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.01
-    assert float(problem.metric(problem.targets, problem.make_model(0)(problem.inputs))) > 2 * problem.target
+    far = 1.5 if name == "text" else 2  # of a letter even the frequencies alone give 2.84 nats
+    assert float(problem.metric(problem.targets, problem.make_model(0)(problem.inputs))) > far * problem.target
 
 
 def test_the_target_of_each_letter_is_the_one_after_it():
