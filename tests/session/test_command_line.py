@@ -129,7 +129,7 @@ def test_help_is_a_screen_or_two_as_wide_as_the_terminal(capsys, monkeypatch, al
 
     text = "\n".join(lines)
     titles = {title for title in FLAGS.groups if f"\n{title}:" in text}
-    assert titles == {f"{alg} with discrete actions", f"{alg} with continuous actions"}
+    assert titles == {"the run", f"{alg} with discrete actions", f"{alg} with continuous actions"}
     shown = {name for title, group in FLAGS.groups.items() if title in titles for name in fields_of(group)}
     assert all(f"--{name}" in text for name in shown | fields_of(RunOptions))
 
