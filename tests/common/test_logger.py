@@ -148,8 +148,8 @@ def test_weights_and_biases_gets_numbers_and_settings_without_a_network(tmp_path
             log.dump(step)
             run = log._outputs["wandb"]._target._run
             ids.append(run.id)
-        assert (run.summary["rollout/eprewmean"], run.summary["train/loss"]) == (1.5, step)
-        assert run.config["lr"] == 0.5 and "train/note" not in run.summary
+            assert (run.summary["rollout/eprewmean"], run.summary["train/loss"]) == (1.5, step)
+            assert run.config["lr"] == 0.5 and "train/note" not in dict(run.summary)
     assert ids[0] == ids[1]
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
 
