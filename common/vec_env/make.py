@@ -23,7 +23,7 @@ from common.random_state import rank_seed
 from common.vec_env.door import CheckedEnv
 from common.vec_env.env_state import ResumableEnv
 from common.vec_env.ids import find_spec, is_atari, newer_version, skips_at_random, split_module, with_kwargs
-from common.vec_env.rendering import ensure_offscreen_rendering, follow_body
+from common.vec_env.rendering import draw_in_memory, ensure_offscreen_rendering, follow_body
 from common.vec_env.workers import EnvironmentFailedError
 from common.vec_env.wrappers import (
     ChannelAxis,
@@ -103,6 +103,8 @@ def make_vec_env(
     rendered = render_mode is not None and not (pixels and render_mode == "rgb_array")
     offscreen = _is_mujoco(spec) and rendered and render_mode != "human"
     native_fits = not rendered and (native_atari or native_mujoco)
+    if render_mode == "rgb_array":
+        draw_in_memory()
     backend = _choose_backend(backend, env_id, native_fits, offscreen)
 
     if preprocess:

@@ -29,6 +29,15 @@ def has_display() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def draw_in_memory() -> None:
+    """Has pygame, which draws classic control, look for no display where there is none; it would complain about it.
+
+    An `SDL_VIDEODRIVER` that the user has set is respected.
+    """
+    if not has_display():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
 def window_problem(open_env: Callable[[], gym.vector.VectorEnv]) -> str:
     """Returns why no window can be opened; "" if one can.
 

@@ -386,6 +386,15 @@ def test_the_networks_that_are_known_beforehand_are_those_that_are_registered():
     assert gym.spaces.Box(0, 1, (2,)) and all(networks.is_registered(name) for name in BUILT_IN)
 
 
+def test_a_video_without_a_display_is_drawn_without_a_complaint(monkeypatch, capfd):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with make_vec_env("CartPole-v1", 1, 0, render_mode="rgb_array") as env:
+        env.reset()
+        assert env.render()[0].shape == (400, 600, 3)
+    assert capfd.readouterr().err == ""
+
+
 class Terminal(io.StringIO):
     """A stream that says it is a terminal."""
 
