@@ -388,7 +388,8 @@ def test_the_networks_that_are_known_beforehand_are_those_that_are_registered():
 
 def test_a_video_without_a_display_is_drawn_without_a_complaint(monkeypatch, capfd):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
     with make_vec_env("CartPole-v1", 1, 0, render_mode="rgb_array") as env:
         env.reset()
         assert env.render()[0].shape == (400, 600, 3)
