@@ -1,8 +1,9 @@
-"""Program under `mpirun`: trains a model with factors of every shape on all ranks, and once more alone; in float64.
+"""Program under `mpirun`: trains a model with factors of every shape on all ranks, and alone; in float64.
 
-Its layers have a diagonal (embedding), groups (depthwise convolution), whole gradients of rows (normalization) and pairs
-of matrices. A layer of an unknown type is not among them: its diagonal is the square of a sum over rows, which ranks
-take over their own rows, so it is another estimate of the same number. Writes the largest difference, beside the weights' own size, to a file.
+Its layers have a diagonal (embedding), groups (depthwise convolution), whole gradients of rows (normalization) and
+pairs of matrices. A layer of an unknown type is not among them: its diagonal is the square of a sum over rows, which
+ranks take over their own rows, so it is another estimate of the same number. Writes the largest difference, beside the
+weights' own size, to a file.
 """
 
 from __future__ import annotations
