@@ -15,7 +15,7 @@ from pathlib import Path
 from baselines_acktr.session import environments, log_folder
 from baselines_acktr.session.next_steps import next_steps
 from baselines_acktr.session.setup import set_up
-from baselines_acktr.session.showing import after_update, replay
+from baselines_acktr.session.showing import after_update, evaluation, replay
 from baselines_acktr.session.usage import help_text, usage
 from common import cli
 from common.errors import RunFailedError, UserError, one_line
@@ -120,7 +120,7 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
             options.log_interval,
             options.save_path,
             keeper,
-            after_update(settings, interruption, comm.rank),
+            [evaluation(settings), after_update(settings, interruption, comm.rank)],
             options.sync_check_interval,
             resumed=Path(settings.load_path) if options.resume else None,
         )

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from baselines_acktr.agent.agent import Agent
+    from baselines_acktr.evaluation import Evaluation
+    from common.vec_env.given import GivenEnv
 
-__all__ = ["load"]
+__all__ = ["evaluate", "load"]
 
 
-def load(path: str, trust: bool = False) -> Agent:
+def load(path: str, trust: bool = False, best: bool = False) -> Agent:
     """The model of a checkpoint, ready to act: `model.step(observations)`, `model.predict(observation)`.
 
     Args:
@@ -21,6 +23,7 @@ def load(path: str, trust: bool = False) -> Agent:
       trust: use the names of modules that the file has, which runs their code. Else a network `module:function` must
         have been used or registered in this process, and `env_arguments` keep the module of their id only where it is
         imported already.
+      best: of a log folder take `best.model`: the best by evaluation, else by the last 100 training episodes.
 
     Returns:
       The `Model` of its algorithm. `env_id` and `env_arguments` say what it was trained on (see `make_vec_env`).
@@ -30,7 +33,20 @@ def load(path: str, trust: bool = False) -> Agent:
     """
     from baselines_acktr.session.loading import load_model  # late: TensorFlow
 
-    return load_model(path, trust)
+    return load_model(path, trust, best)
+
+
+def evaluate(
+    model: Agent, env: GivenEnv, episodes: int = 10, greedy: bool = True, seed: int | None = None
+) -> Evaluation:
+    """Plays whole games without a word; see `baselines_acktr.evaluation.evaluate`.
+
+    Returns:
+      `scores` and `lengths` of the games, [episodes] each, in the order in which they ended.
+    """
+    from baselines_acktr.evaluation import evaluate as play_games  # late: Gymnasium
+
+    return play_games(model, env, episodes, greedy, seed)
 
 
 def _require_own_common() -> None:

@@ -25,7 +25,8 @@ from baselines_acktr.learning.batches import make_batch
 from baselines_acktr.learning.losses import actor_loss, l2_penalty, value_loss
 from baselines_acktr.learning.optimizers import make_rmsprop
 from baselines_acktr.learning.rollouts import Rollout
-from baselines_acktr.session import loop
+from baselines_acktr.session.learn import learn as train
+from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
 from common.keras_state import Weights
 from common.mpi import ALONE, Communicator
 from common.random_state import rank_seed
@@ -165,11 +166,11 @@ class ContinuousModel(Agent):
         return {"skipped_updates": self.optimizer.skipped_updates} | self.value_function.status()
 
 
-def learn(network: str | None = None, *, env: gym.vector.VectorEnv, **arguments: Any) -> Agent:
+def learn(network: str | Builder | None = None, **arguments: Any) -> Agent:
     """Trains a model with A2C.
 
-    Arguments and errors as for `loop.learn`; hyperparameters of A2cContConfig where actions are a Box, else of
-    A2cDiscreteConfig.
+    Arguments and errors are those of `session.learn.learn`, hyperparameters those of
+    A2cContConfig where actions are a Box, else of A2cDiscreteConfig.
     """
-    continuous = isinstance(env.single_action_space, gym.spaces.Box)
-    return loop.learn(ContinuousModel if continuous else DiscreteModel, network, env=env, **arguments)
+    models: dict[str, type[Agent]] = {DISCRETE: DiscreteModel, CONTINUOUS: ContinuousModel}
+    return train(models, network, **arguments)

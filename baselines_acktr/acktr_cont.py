@@ -32,7 +32,7 @@ from baselines_acktr.learning.batches import Batch, fisher_part, make_batch
 from baselines_acktr.learning.losses import actor_loss, l2_penalty
 from baselines_acktr.learning.optimizers import make_kfac
 from baselines_acktr.learning.rollouts import Rollout
-from baselines_acktr.session import loop
+from baselines_acktr.session.learn import learn as train
 from common.errors import UserError
 from common.keras_state import Weights
 from common.mpi import ALONE, Communicator
@@ -181,6 +181,6 @@ class Model(Agent):
         return self.optimizer.counters | self.value_function.status()
 
 
-def learn(network: str | None = None, **arguments: Any) -> Model:
-    """Trains a model with ACKTR; arguments as for `loop.learn`, hyperparameters of AcktrContConfig."""
-    return loop.learn(Model, network, **arguments)
+def learn(network: str | Builder | None = None, **arguments: Any) -> Model:
+    """Trains a model with ACKTR; arguments as for `session.learn.learn`, hyperparameters of AcktrContConfig."""
+    return train(Model, network, **arguments)

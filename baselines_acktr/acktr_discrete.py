@@ -30,7 +30,7 @@ from baselines_acktr.learning.critic_deviation import CriticDeviation
 from baselines_acktr.learning.losses import actor_loss, value_loss
 from baselines_acktr.learning.optimizers import make_kfac
 from baselines_acktr.learning.rollouts import Rollout
-from baselines_acktr.session import loop
+from baselines_acktr.session.learn import learn as train
 from common.keras_state import Weights
 from common.mpi import ALONE, Communicator
 from common.random_state import rank_seed
@@ -188,6 +188,6 @@ class Model(Agent):
         return dict(self.optimizer.counters)
 
 
-def learn(network: str | None = None, **arguments: Any) -> Model:
-    """Trains a model with ACKTR; arguments as for `loop.learn`, hyperparameters of AcktrDiscreteConfig."""
-    return loop.learn(Model, network, **arguments)
+def learn(network: str | Builder | None = None, **arguments: Any) -> Model:
+    """Trains a model with ACKTR; arguments as for `session.learn.learn`, hyperparameters of AcktrDiscreteConfig."""
+    return train(Model, network, **arguments)

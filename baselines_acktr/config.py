@@ -34,6 +34,7 @@ SYNONYMS = {
         "log_path": "log_dir logdir log_folder tensorboard_log output_dir out_dir logger",
         "save_path": "save_dir model_path save_model output",
         "load_path": "load load_model checkpoint restore model trained_agent",
+        "eval_episodes": "n_eval_episodes num_eval_episodes",
         "play": "render enjoy watch eval",
         "greedy": "deterministic",
         "video": "capture_video record_video video_path",

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from baselines_acktr.learning.rollouts import NO_STATISTICS, Episode, FinishedEpisodes, require_same_step
+from baselines_acktr.evaluation import games
+from baselines_acktr.learning.rollouts import Episode, require_same_step
 from common.atomic_file import replacing
 from common.errors import UserError
 
@@ -52,22 +53,16 @@ def play(
         another suffix or cannot be written.
     """
     require_same_step(env)
-    left = _share(episodes or env.num_envs, env.num_envs)
-    finished, played = FinishedEpisodes(env.num_envs), list[Episode]()
+    played: list[Episode] = []
+
+    def choose(observations: np.ndarray) -> np.ndarray:
+        return model.step(observations, deterministic=greedy)[0]
+
     with _show_frames(env, video) as show, _rendering_errors():
-        observations, _ = env.reset(seed=seed)
-        show()
-        while left.any():
-            actions = model.step(observations, deterministic=greedy)[0]
-            observations, _, terminated, truncated, infos = env.step(actions)
-            show()
-            for i, episode in finished(infos, terminated | truncated).items():
-                if left[i]:
-                    left[i] -= 1
-                    played.append(episode)
-                    print(f"episode {len(played)}: score {episode.score:g}, length {episode.length}", flush=True)
-            if finished.missing:
-                raise UserError(f"env: {NO_STATISTICS}")
+        for episode in games(choose, env, episodes or env.num_envs, seed, show):
+            played.append(episode)
+            print(f"episode {len(played)}: score {episode.score:g}, length {episode.length}", flush=True)
+
     score, length = (np.mean([getattr(episode, name) for episode in played]) for name in ("score", "length"))
     print(f"mean of {len(played)}: score {score:.6g}, length {length:.6g}", flush=True)
     return played
@@ -134,11 +129,6 @@ def tile(frames: Sequence[np.ndarray]) -> np.ndarray:
     if grid.shape[0] < _SMALL:
         grid = grid.repeat(2, axis=0).repeat(2, axis=1)
     return np.pad(grid, ((0, grid.shape[0] % 2), (0, grid.shape[1] % 2), (0, 0)))
-
-
-def _share(episodes: int, num_envs: int) -> np.ndarray:
-    """Returns how many games each environment plays, [num_envs]."""
-    return np.array([episodes // num_envs + (i < episodes % num_envs) for i in range(num_envs)])
 
 
 def _frames(env: gym.vector.VectorEnv) -> list[np.ndarray]:

@@ -24,7 +24,8 @@ from baselines_acktr.learning.advantages import standardised
 from baselines_acktr.learning.batches import make_batch
 from baselines_acktr.learning.conjugate_gradient import conjugate_gradient, fisher_vector_product, line_search
 from baselines_acktr.learning.rollouts import Rollout
-from baselines_acktr.session import loop
+from baselines_acktr.session.learn import learn as train
+from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
 from common.keras_state import Weights
 from common.mpi import ALONE, Communicator
 from common.packing import flatten
@@ -189,11 +190,11 @@ class DiscreteModel(Trpo):
     }
 
 
-def learn(network: str | None = None, *, env: gym.vector.VectorEnv, **arguments: Any) -> Trpo:
+def learn(network: str | Builder | None = None, **arguments: Any) -> Trpo:
     """Trains a model with TRPO.
 
-    Arguments and errors as for `loop.learn`; hyperparameters of TrpoContConfig where actions are a Box, else of
-    TrpoDiscreteConfig.
+    Arguments and errors are those of `session.learn.learn`, hyperparameters those of
+    TrpoContConfig where actions are a Box, else of TrpoDiscreteConfig.
     """
-    continuous = isinstance(env.single_action_space, gym.spaces.Box)
-    return loop.learn(ContinuousModel if continuous else DiscreteModel, network, env=env, **arguments)
+    models: dict[str, type[Trpo]] = {DISCRETE: DiscreteModel, CONTINUOUS: ContinuousModel}
+    return train(models, network, **arguments)

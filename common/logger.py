@@ -245,6 +245,11 @@ class Logger:
         """Adds {key: number, NumPy or TensorFlow scalar, or text} to the next report."""
         self._row.update({key: _plain(value) for key, value in values.items()})
 
+    @property
+    def pending(self) -> bool:
+        """Whether something was logged since the last dump."""
+        return bool(self._row)
+
     def dump(self, step: int) -> None:
         """Writes what was logged since the last dump; `step` is the number of timesteps so far.
 

@@ -58,3 +58,9 @@ def set_global_state(arrays: Arrays) -> None:
     random.setstate((3, tuple(arrays["python"].tolist()), gauss[0] if gauss else None))
     *keys, position, has_gauss = arrays["numpy"].tolist()
     np.random.set_state(("MT19937", keys, position, has_gauss, float(arrays["numpy_gauss"])))
+
+
+def seed_global_state(seed: int) -> None:
+    """Seeds the generators of `get_global_state`; seeds count modulo 2^32."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)

@@ -13,11 +13,13 @@ _TIME = ("comm_share", "fps", "memory_mib", "nupdates", "ranks", "total_timestep
 
 
 def tag(key: str) -> str:
-    """Returns a key of the log with its group in front: `rollout/`, `time/`, `eval/` or `train/`."""
+    """Returns a key of the log with its group in front: `rollout/`, `time/`, `eval/` or `train/`, unless it has one."""
     if key in _ROLLOUT:
         return f"rollout/{key}"
     if key in _TIME:
         return f"time/{key}"
+    if "/" in key:
+        return key
     return f"eval/{key}" if key.startswith("eval") else f"train/{key}"
 
 

@@ -332,12 +332,6 @@ def test_a_mistake_in_an_argument_is_named(options, message):
         learn(env=env, **arguments)
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", gym.make("CartPole-v1")])
-def test_an_environment_that_is_no_vector_of_them_is_refused(env):
-    with pytest.raises(UserError, match="must be a vector environment, such as"):
-        learn(env=env, total_timesteps=1000)
-
-
 def test_environment_with_another_autoreset_mode_is_refused():
     env = gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")])
     with pytest.raises(UserError, match="SAME_STEP"):

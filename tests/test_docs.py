@@ -51,6 +51,16 @@ def test_the_same_program_works_as_written(tmp_path, monkeypatch, page):
     assert (tmp_path / "models" / "cartpole").exists()
 
 
+@pytest.mark.parametrize("script", blocks("docs/python.md"), ids=lambda script: script.splitlines()[-1][:40])
+def test_a_script_in_python_works_as_written(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names: dict = {"__name__": "__main__"}
+    exec(script, names)
+    if "model" in names:
+        assert names["model"].timesteps >= 1_900
+
+
 def test_the_file_of_flags_is_read_as_written(tmp_path):
     (text,) = blocks("docs/settings.md", "yaml")
     (tmp_path / "cheetah.yaml").write_text(text)

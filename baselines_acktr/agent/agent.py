@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import os
-from typing import Any, ClassVar, Protocol
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Protocol, Self
 
 import gymnasium as gym
 import numpy as np
@@ -13,12 +16,13 @@ from baselines_acktr.agent import description, schema
 from baselines_acktr.agent.networks import Builder, default_network, network_name
 from baselines_acktr.agent.observations import as_batch
 from baselines_acktr.agent.policies import Policy
-from baselines_acktr.config import ARCHITECTURE
+from baselines_acktr.config import ARCHITECTURE, Config
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
 from common import array_file
 from common.errors import RunFailedError, UserError, brief
 from common.mpi import ALONE, Communicator
 from common.named_arrays import Arrays, with_prefix, without_prefix
+from common.random_state import get_global_state, seed_global_state, set_global_state
 
 # What arrays of another number, shape or type than those of a model raise where it takes them.
 MISFITS = (KeyError, ValueError, TypeError, IndexError, OverflowError, AttributeError)
@@ -63,6 +67,7 @@ class Agent(abc.ABC):
         order, so a policy stands behind its weights.
       timesteps, updates: how far it is trained, timesteps of all ranks together.
       env_arguments: of `make_vec_env`, those that say what it is trained on; written to checkpoints.
+      trainer: what `learn` goes on with; set by what has trained or loaded the model.
 
     Args:
       observation_space, action_space: of one environment.
@@ -77,7 +82,7 @@ class Agent(abc.ABC):
     """
 
     algorithm: ClassVar[str]
-    config_class: ClassVar[type]
+    config_class: ClassVar[type[Config]]
     for_images: ClassVar[dict[str, Any]] = {}
     for_vectors: ClassVar[dict[str, Any]] = {}
     image_network: ClassVar[str] = "cnn"
@@ -109,6 +114,7 @@ class Agent(abc.ABC):
         self.env_arguments: dict[str, Any] = {}
         self.timesteps = 0
         self.updates = 0
+        self.trainer: Callable[..., None] | None = None
 
     @classmethod
     def default_network(cls, observation_space: gym.Space) -> str:
@@ -158,8 +164,30 @@ class Agent(abc.ABC):
           UserError: the observation is of another shape, or is not of finite numbers.
         """
         observations, alone = as_batch(observation, self.observation_space)  # [N, ...]
-        actions = self.step(observations, deterministic)[0]
+        actions = self.policy.to_env(self.policy.act(observations, deterministic).actions)
         return (actions[0] if alone else actions), None
+
+    @contextlib.contextmanager
+    def apart(self, seed: int | None = None) -> Iterator[None]:
+        """A block after which training goes on as if nothing had been drawn in it.
+
+        It may act, and it may play environments that draw from the generators of the process.
+
+        Args:
+          seed: of what is drawn in it; None: the policy's draws follow from a random one.
+        """
+        sampler = self.policy.sampler
+        before = sampler.state()
+        process = get_global_state()
+
+        sampler.reseed(secrets.randbelow(2**31) if seed is None else seed)
+        if seed is not None:
+            seed_global_state(seed)
+        try:
+            yield
+        finally:
+            sampler.set_state(before)
+            set_global_state(process)
 
     def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Draws actions [N, ...], as the learner keeps them; and values [N] where they come for free."""
@@ -174,6 +202,28 @@ class Agent(abc.ABC):
         return self.value_function.predict(self.policy.filtered(observations))
 
     # -- learning -----------------------------------------------------------------------------------------------------
+
+    def learn(self, timesteps: int, **arguments: Any) -> Self:
+        """Trains for so many more timesteps, from where the last training has ended, unfinished episodes included.
+
+        Schedules follow the new length of the whole training.
+
+        Args:
+          timesteps: of all environments, beside those that are done.
+          **arguments: `env`, `num_env`, `env_kwargs`, `wrappers`, `logger`, `log_interval`, `save_path`, `callback` and
+            `progress`, as for the `learn` of its module. Without `env` it goes on in what it was trained in.
+
+        Returns:
+          The model itself.
+
+        Raises:
+          UserError: fewer timesteps than a batch has, an environment of other spaces, or a model that neither `learn`
+            nor `load` has made.
+        """
+        if self.trainer is None:
+            raise UserError("learn: only a model that `learn` of its module or baselines_acktr.load has made goes on")
+        self.trainer(timesteps, **arguments)
+        return self
 
     def make_runner(self, env: gym.vector.VectorEnv) -> Runner:
         """Collects this model's rollouts."""

@@ -27,6 +27,29 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+class Noise:
+    """The random numbers that NumPy draws actions by.
+
+    Attributes:
+      rng: draws them.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.reseed(seed)
+
+    def state(self) -> Arrays:
+        """Where the generator is, copied."""
+        return {"": get_random_state(self.rng)}
+
+    def set_state(self, arrays: Arrays) -> None:
+        """Takes back what `state` returned."""
+        set_random_state(self.rng, arrays[""])
+
+    def reseed(self, seed: int) -> None:
+        """Starts anew from a seed."""
+        self.rng = np.random.default_rng([seed, 1])
+
+
 @final
 class GaussianPolicy(Policy):
     """Continuous actions, drawn in NumPy; an `mlp` is evaluated there too, on a copy of its weights.
@@ -59,7 +82,7 @@ class GaussianPolicy(Policy):
         super().__init__(network, filter, action_space)
         if not np.issubdtype(action_space.dtype, np.floating):
             raise UserError(f"action space {action_space}: a Box of actions must be of floating-point numbers")
-        self._rng = np.random.default_rng([seed, 1])
+        self.sampler: Noise = Noise(seed)
 
         layers = [*network.features.layers, network.mean] if in_numpy else []
         self._layers = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
@@ -88,7 +111,7 @@ class GaussianPolicy(Policy):
         return np.clip(self._shift + self._scale * actions, self._low, self._high)
 
     def _noise(self, mean: np.ndarray) -> np.ndarray:
-        return self._rng.standard_normal(mean.shape, np.float32)
+        return self.sampler.rng.standard_normal(mean.shape, np.float32)
 
     def _mean(self, x: np.ndarray) -> np.ndarray:
         if not self._layers:
@@ -116,11 +139,11 @@ class GaussianPolicy(Policy):
         ]
 
     def state(self) -> Arrays:
-        return super().state() | {"rng": get_random_state(self._rng)}
+        return super().state() | {"rng": self.sampler.state()[""]}
 
     def set_state(self, arrays: Arrays) -> None:
         super().set_state(arrays)
-        set_random_state(self._rng, arrays["rng"])
+        self.sampler.set_state({"": arrays["rng"]})
         self._copy_weights()
 
 

@@ -7,7 +7,7 @@ and says how likely they were.
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple, final
+from typing import NamedTuple, Protocol, final
 
 import gymnasium as gym
 import keras
@@ -35,6 +35,22 @@ class Decision(NamedTuple):
     values: np.ndarray | None = None
 
 
+class Draws(Protocol):
+    """The random numbers that a policy draws its actions by."""
+
+    def state(self) -> Arrays:
+        """Where they are, copied."""
+        ...
+
+    def set_state(self, arrays: Arrays) -> None:
+        """Takes back what `state` returned."""
+        ...
+
+    def reseed(self, seed: int) -> None:
+        """Starts anew from a seed."""
+        ...
+
+
 class Policy(abc.ABC):
     """A network that acts.
 
@@ -45,7 +61,10 @@ class Policy(abc.ABC):
       network: maps filtered observations [B, ...] to the parameters [B, P] of a distribution over actions.
       filter: from observations to filtered ones.
       action_space: of one environment.
+      sampler: what actions are drawn by.
     """
+
+    sampler: Draws
 
     def __init__(self, network: keras.Model, filter: Filter, action_space: gym.Space) -> None:
         self.network = network
@@ -126,6 +145,10 @@ class Sampler:
         """Takes back what `state` returned."""
         self.generator.state.assign(arrays[""])
 
+    def reseed(self, seed: int) -> None:
+        """Starts anew from a seed."""
+        self.generator.reset_from_seed(seed)
+
 
 @final
 class SharedPolicy(Policy):
@@ -146,7 +169,7 @@ class SharedPolicy(Policy):
         super().__init__(network, NoFilter(), action_space)
         if isinstance(action_space, gym.spaces.Box):
             raise UserError(f"action space {action_space}: must be Discrete or MultiDiscrete")
-        self.sampler = Sampler(seed)
+        self.sampler: Sampler = Sampler(seed)
 
     def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         actions, values, _ = self._act(observations, False)
@@ -187,7 +210,7 @@ class CategoricalPolicy(Policy):
 
     def __init__(self, network: keras.Model, filter: Filter, action_space: gym.Space, seed: int) -> None:
         super().__init__(network, filter, action_space)
-        self.sampler = Sampler(seed)
+        self.sampler: Sampler = Sampler(seed)
 
     def sample(self, observations: np.ndarray) -> tuple[np.ndarray, None]:
         return self.act(observations).actions, None

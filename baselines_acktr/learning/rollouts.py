@@ -172,9 +172,14 @@ class Runner:
         self._warned = False  # that the environment gives no statistics of episodes
         self._observations = np.empty(0)  # until the first step
 
+    @property
+    def begun(self) -> bool:
+        """Whether the environments have been reset."""
+        return bool(self._observations.size)
+
     def begin(self) -> None:
         """Resets the environments, where that is still to be done."""
-        if not self._observations.size:
+        if not self.begun:
             self._observations, _ = self.env.reset()
 
     def run(self) -> Rollout:

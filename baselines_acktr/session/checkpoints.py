@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from baselines_acktr.callbacks import BEST
 from baselines_acktr.session import schema
 from common import array_file
 from common.errors import UserError, one_line
@@ -107,6 +108,7 @@ class CheckpointManager:
       every: timesteps from one milestone to the next; 0: there are none.
       interval: updates between two checkpoints; 0: 5 minutes.
       settings: {name of a flag: value}, written into each.
+      best: file that the model of the best checkpoint so far is written to as well; None: nowhere.
       start: updates of the checkpoint in the folder that the run goes on from. Later checkpoints, which can only be
         damaged ones, are renamed. With None the run is a new one, and a folder that an earlier run has left is renamed
         by its time.
@@ -120,10 +122,12 @@ class CheckpointManager:
         every: int = 0,
         interval: int = 0,
         settings: Mapping[str, Any] | None = None,
+        best: Path | None = None,
         start: int | None = None,
     ) -> None:
         self.folder, self._keep, self._every, self._interval = folder, keep, every, interval
         self._settings = dict(settings or {})
+        self._best = best
         self._kept: list[_Kept] = []
         self._last = time.monotonic()
         self._thread: threading.Thread | None = None
@@ -191,6 +195,8 @@ class CheckpointManager:
         try:
             array_file.save(run, snapshot.run[0], snapshot.run[1] | facts | {"pair": pair})
             array_file.save(model, snapshot.model[0], snapshot.model[1] | {"pair": pair})
+            if self._best is not None and self._is_best(snapshot):
+                array_file.save(self._best, *snapshot.model)
         except (UserError, ValueError, OSError) as error:
             said = f"{one_line(error)}; the run goes on, the checkpoints before are as they were"
             print(said, file=sys.stderr, flush=True)
@@ -198,6 +204,10 @@ class CheckpointManager:
         self._kept = [kept for kept in self._kept if kept.updates != snapshot.updates]
         self._kept.append(_Kept(snapshot.updates, snapshot.timesteps, snapshot.score, milestone))
         self._prune()
+
+    def _is_best(self, snapshot: RunState) -> bool:
+        before = [kept.score for kept in self._kept if not math.isnan(kept.score)]
+        return not math.isnan(snapshot.score) and snapshot.score > max(before, default=-math.inf)
 
     def _prune(self) -> None:
         scored = [kept for kept in self._kept if not math.isnan(kept.score)]
@@ -247,14 +257,22 @@ def _whole_model(model: Path) -> SavedModel:
     return SavedModel(*array_file.load(model), str(model))
 
 
-def read_model(path: str, argument: str) -> SavedModel:
+def read_model(path: str, argument: str, best: bool = False) -> SavedModel:
     """Reads a model's file; of a log folder, or its folder of checkpoints, the newest that is whole, and says which.
 
     Of a checkpoint only the model is opened.
 
+    Args:
+      path: of a file or a folder.
+      argument: what asked for it, which messages begin with.
+      best: of a log folder, take the best model instead.
+
     Raises:
-      UserError: it is missing or damaged, or no model can be made of it, naming `argument`, which asked for it.
+      UserError: it is missing or damaged, or no model can be made of it, or the best is asked for of what is no log
+        folder or has none yet.
     """
+    if best:
+        path = _best_in(path, argument)
     for folder in (Path(path), Path(path) / FOLDER):
         if os.path.isdir(folder) and (found := _newest(folder, _whole_model, argument)):
             print(f"loading {found.path}", file=sys.stderr)
@@ -264,6 +282,20 @@ def read_model(path: str, argument: str) -> SavedModel:
     except UserError as error:
         raise UserError(f"{argument}: {error}") from error
     return found.checked(argument)
+
+
+def _best_in(path: str, argument: str) -> str:
+    """The file of the best model in a log folder; raises UserError."""
+    if not os.path.isdir(path):
+        raise UserError(f"{argument}={path}: must be the log folder of a run, where its best model is asked for")
+    found = os.path.join(path, BEST)
+    if not os.path.lexists(found):
+        raise UserError(
+            f"{argument}={path}: has no {BEST} yet; a run writes it after an evaluation (--eval_interval), or at a "
+            "checkpoint after 100 episodes"
+        )
+    print(f"loading {found}", file=sys.stderr)
+    return found
 
 
 def has_checkpoint(folder: Path) -> bool:

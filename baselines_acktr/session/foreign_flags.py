@@ -60,7 +60,7 @@ FOREIGN_FLAGS = {
     "progress": "On a terminal there is always a progress bar.",
     "progress_bar": "On a terminal there is always a progress bar.",
     "verbose": "--log_format=stdout,csv and --log_interval say what is shown.",
-    "eval_freq": "Scores in the log are those of training; --load_path=FILE --play plays a checkpoint.",
+    "eval_freq": "It is --eval_interval=TIMESTEPS here, with --eval_episodes.",
     # CleanRL and trackers
     "track": "--log_format=+wandb writes to Weights & Biases.",
     "wandb": "--log_format=+wandb writes to Weights & Biases.",

@@ -8,14 +8,15 @@ from baselines_acktr.agent import description
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.networks import is_registered
 from baselines_acktr.session import checkpoints, schema
+from baselines_acktr.session.learn import go_on_with
 from baselines_acktr.session.learners import LEARNERS, kind_of
 from baselines_acktr.session.settings import settle_config
 from common.errors import UserError, brief
 
 
-def load_model(path: str, trust: bool) -> Agent:
+def load_model(path: str, trust: bool, best: bool = False) -> Agent:
     """The model of a checkpoint; see `baselines_acktr.load`."""
-    saved = checkpoints.read_model(os.path.expanduser(path), "path")
+    saved = checkpoints.read_model(os.path.expanduser(path), "path", best)
     meta = saved.meta
     if not (trust or is_registered(meta["network"])):
         schema.require_trust(saved.path, "network", meta["network"], "network")
@@ -33,4 +34,5 @@ def load_model(path: str, trust: bool) -> Agent:
     model.env_arguments = given
     model.restore(*saved)
     model.close()
+    model.trainer = go_on_with(model)
     return model

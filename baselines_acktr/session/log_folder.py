@@ -79,5 +79,6 @@ def open_keeper(settings: Settings, rank: int = 0) -> contextlib.AbstractContext
         every=options.keep_every,
         interval=options.save_interval,
         settings=settings.values(),
+        best=None if options.eval_interval else Path(settings.log_path) / checkpoints.BEST,
         start=start,
     )

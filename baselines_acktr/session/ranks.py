@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baselines_acktr.agent.agent import MISFITS, Agent
+from baselines_acktr.callbacks import Callback
 from baselines_acktr.learning.rollouts import EPISODES, Runner
 from baselines_acktr.session.checkpoints import Content, RunState
 from common.errors import RunFailedError, UserError, brief
@@ -60,10 +61,12 @@ def check_in_sync(model: Agent) -> None:
         raise error
 
 
-def snapshot(model: Agent, runner: Runner, logger: Logger | None, now: Progress) -> RunState | None:
+def snapshot(
+    model: Agent, runner: Runner, logger: Logger | None, callbacks: Callback, now: Progress
+) -> RunState | None:
     """Copies all that the rest of the run depends on. Rank 0 returns it for all ranks; the others return None."""
     arrays = with_prefix("runner", runner.state()) | with_prefix("random", get_global_state())
-    arrays |= with_prefix("own", model.own_state())
+    arrays |= with_prefix("own", model.own_state()) | with_prefix("callbacks", callbacks.state())
     parts = model.comm.gather((arrays, {} if logger is None else logger.positions()))
     if parts is None:
         return None
@@ -75,13 +78,13 @@ def snapshot(model: Agent, runner: Runner, logger: Logger | None, now: Progress)
     return RunState(model.updates, model.timesteps, score, model.content(), (together, meta))
 
 
-def restore(model: Agent, runner: Runner, logger: Logger | None, content: Content | None) -> None:
-    """Puts model, environments, random generators and log files back to where `snapshot` saw them.
+def restore(model: Agent, runner: Runner, logger: Logger | None, callbacks: Callback, content: Content | None) -> None:
+    """Puts model, environments, random generators, log files and callbacks back to where `snapshot` saw them.
 
     Where there are more ranks than there were then, the additional ones start new episodes.
 
     Args:
-      model, runner, logger: of this rank.
+      model, runner, logger, callbacks: of this rank.
       content: of the checkpoint's run, in rank 0.
 
     Raises:
@@ -101,6 +104,7 @@ def restore(model: Agent, runner: Runner, logger: Logger | None, content: Conten
         model.set_state(model.state() | without_prefix("own", own))
         runner.set_state(without_prefix("runner", own), seed)
         set_global_state(without_prefix("random", own))
+        callbacks.set_state(without_prefix("callbacks", own))
     except MISFITS as error:
         if isinstance(error, UserError):
             raise

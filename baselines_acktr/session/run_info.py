@@ -24,7 +24,7 @@ from common.errors import UserError
 
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "gymnasium", "ale-py", "mujoco", "mpi4py", "openmpi")
 _LOG_NAMES = (("log", ".txt"), ("progress", ".csv"), ("progress", ".json"), ("tb", ""), ("wandb", ""))
-LOGS: tuple[str, ...] = ("run.json", "*.monitor.csv")
+LOGS: tuple[str, ...] = ("run.json", "*.monitor.csv", "evaluations.npz", "best.model")
 LOGS += tuple(f"{name}{rank}{suffix}" for name, suffix in _LOG_NAMES for rank in ("", "-rank*"))
 _SOURCE = Path(__file__).resolve().parents[2]
 

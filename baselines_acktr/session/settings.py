@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from baselines_acktr.session.checkpoints import SavedModel
 
 PATHS = ("config", "log_path", "save_path", "load_path", "video")
-NOT_RESUMED = (*PATHS, "resume", "trust")  # what a checkpoint has no say in: it may come from anybody
+NOT_RESUMED = (*PATHS, "best", "resume", "trust")  # what a checkpoint has no say in: it may come from anybody
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "env_kwargs", "seed")
 ENVIRONMENT = {"frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
@@ -89,11 +89,19 @@ class RunOptions:
         3, "last checkpoints to keep in the log folder; the best one is kept, too", minimum=0, zero="off"
     )
     keep_every: int = option(0, "timesteps between checkpoints that are kept for ever", minimum=0, zero="off")
+    eval_interval: int = option(
+        0, "timesteps between two evaluations; in environments of their own", unit="timesteps", minimum=0, zero="off"
+    )
+    eval_episodes: int = option(10, "whole games in an evaluation", minimum=1)
+    eval_sampled: bool = option(False, "evaluate sampled actions instead of the most likely ones")
     load_path: str | None = option(
         None,
         "checkpoint to go on from, or a log folder: its newest; it brings alg, env, frame_stack, reward_scale, pixels, "
         "network and hyperparameters",
         topic="an earlier model or run",
+    )
+    best: bool = option(
+        False, "load best.model of the log folder; the best by evaluation, else by the last 100 training games"
     )
     resume: bool = option(False, "go on with the run in the log folder; exactly as if it had not been interrupted")
     trust: bool = option(
@@ -247,11 +255,13 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     typed = {n: os.path.expanduser(v) if n in PATHS else v for n, v in typed.items()}
     filed = _of_config_file(typed)
     typed = _with_one_form(filed | typed)
+    if typed.get("best") and ("load_path" not in typed or typed.get("resume")):
+        raise UserError("--best: takes the best model of a log folder, so it needs --load_path=FOLDER")
     typed, resumed, saved = _resumed(typed)
     if "load_path" in typed and saved is None:
         from baselines_acktr.session import checkpoints  # late: NumPy
 
-        saved = checkpoints.read_model(typed["load_path"], "--load_path")
+        saved = checkpoints.read_model(typed["load_path"], "--load_path", typed.get("best", False))
         typed["load_path"] = saved.path
     meta = _checked_meta(saved, typed) if saved else {}
     brought = (_options_of(meta) if saved else {}) | resumed
@@ -331,7 +341,7 @@ def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Sav
     schema.check_run(found.model.with_suffix(".run"), *found.run)
     model = checkpoints.SavedModel(found.arrays, found.meta, str(found.model)).checked("--resume")
     saved = dataclasses.asdict(RunOptions()) | cli.tuples(cli.only(RunOptions, found.settings))
-    for name in FIXED:
+    for name in (*FIXED, "eval_episodes") if saved["eval_interval"] else FIXED:
         if name in typed and typed[name] != saved[name]:
             raise UserError(f"--{name}={typed[name]}: the run to be resumed has {brief(saved[name])}")
     print(f"going on from {found.model}", file=sys.stderr)
@@ -388,6 +398,11 @@ def check_files(settings: Settings) -> None:
     for name, needs in (("play_episodes", "--play"), ("greedy", "--play or --save_video_interval")):
         if getattr(options, name) and not (options.play or (name == "greedy" and options.save_video_interval)):
             raise UserError(f"--{name}: has no effect without {needs}")
+    for name in ("eval_episodes", "eval_sampled"):
+        if settings.origins[name] == "command line" and not options.eval_interval:
+            raise UserError(f"--{name}: has no effect without --eval_interval")
+    if settings.origins["eval_interval"] == "command line" and options.num_timesteps == 0:
+        raise UserError("--eval_interval: has no effect without training (--num_timesteps=0)")
 
 
 def _settled(value: T | None) -> T:

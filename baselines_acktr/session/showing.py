@@ -1,4 +1,4 @@
-"""Showing the model: videos of the training, and its replay afterwards."""
+"""Showing what the model can: videos and evaluations during training, and its replay afterwards."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.process import Interruption
 
 if TYPE_CHECKING:  # Gymnasium is imported late: --help is instant
+    from baselines_acktr.callbacks import Callback
     from common.vec_env.wrappers import SeededVectorEnv
 
 
@@ -59,6 +60,23 @@ def after_update(settings: Settings, interruption: Interruption, rank: int = 0) 
         return interruption.signal != 0
 
     return callback
+
+
+def evaluation(settings: Settings) -> Callback:
+    """Returns what evaluates the model during training, as --eval_interval says; nothing where that is 0."""
+    from baselines_acktr.callbacks import Callbacks, EvalCallback
+
+    options = settings.options
+    if not options.eval_interval:
+        return Callbacks()
+    num_env = min(options.eval_episodes, settings.num_env)
+    return EvalCallback(
+        functools.partial(environments.make_env, settings, num_env, backend=options.env_backend),
+        options.eval_interval,
+        options.eval_episodes,
+        greedy=not options.eval_sampled,
+        folder=settings.log_path,
+    )
 
 
 def replay(model: Any, settings: Settings) -> None:

@@ -6,9 +6,8 @@ import functools
 import math
 import sys
 import traceback
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,12 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from common.errors import RunFailedError, UserError, brief, closest
-from common.importing import import_named
 from common.random_state import rank_seed
-from common.vec_env.door import CheckedEnv
-from common.vec_env.env_state import ResumableEnv
 from common.vec_env.ids import find_spec, is_atari, newer_version, skips_at_random, split_module, with_kwargs
-from common.vec_env.rendering import draw_in_memory, ensure_offscreen_rendering, follow_body
+from common.vec_env.one import EnvWrapper, frames_per_step, is_mujoco, make_env, make_own_env
+from common.vec_env.rendering import draw_in_memory, ensure_offscreen_rendering
 from common.vec_env.workers import EnvironmentFailedError
-from common.vec_env.wrappers import (
-    ChannelAxis,
-    EpisodeInfo,
-    EpisodeStatistics,
-    FlatObservation,
-    SeededVectorEnv,
-    is_picture,
-    owned_float32,
-)
+from common.vec_env.wrappers import EpisodeInfo, SeededVectorEnv
 
 BACKENDS = ("auto", "native", "subproc", "sync")
 
@@ -48,7 +37,7 @@ _NATIVE_OPTIONS = {
 
 
 def make_vec_env(
-    env_id: str,
+    env_id: str | Callable[..., gym.Env],
     num_env: int,
     seed: int | None = None,
     *,
@@ -62,6 +51,7 @@ def make_vec_env(
     atari_preprocessing: bool = True,
     pixels: bool = False,
     env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: EnvWrapper | Sequence[EnvWrapper] = (),
 ) -> SeededVectorEnv:
     """Builds a vector environment of `num_env` environments that follows the contract of `common.vec_env`.
 
@@ -74,7 +64,8 @@ def make_vec_env(
     runs on another backend than the native one. A game with `obs_type="ram"` is not preprocessed.
 
     Args:
-      env_id: an id registered with Gymnasium, or `module:Id`. The module is imported by worker processes as well.
+      env_id: an id registered with Gymnasium, or `module:Id`, whose module is imported by worker processes as well; or
+        a function that makes one environment of your own, such as its class.
       num_env: number of environments, at least 1.
       seed: environment `i` of MPI rank `k` starts with the seed `seed + 1000003 k + i`. None chooses random seeds.
       backend: "native" runs Atari games in a few worker processes and Gymnasium's MuJoCo tasks in C++ threads.
@@ -90,19 +81,30 @@ def make_vec_env(
       step_timeout: seconds after which a worker process that does not answer is an error.
       atari_preprocessing: whether to preprocess Atari games. Without it the native backend cannot be used.
       pixels: observe rendered frames of a native MuJoCo task instead of its own observations.
-      env_kwargs: {name: value} of arguments that the environment is made with, beside those it is registered with.
+      env_kwargs: {name: value} of arguments that each environment is made with, beside those it is registered with.
+      wrappers: one or several functions from an environment to a wrapped one, the first innermost, such as
+        `gymnasium.Wrapper` classes. They see the environment as it is registered, and rule the native backend out.
 
     Raises:
       UserError: an unknown id or backend, a missing dependency, or a number out of range.
     """
     _check(num_env, frame_stack, reward_scale, seed, step_timeout)
-    spec = with_kwargs(find_spec(env_id), env_kwargs or {})
+    env_kwargs = dict(env_kwargs or {})
+    wrappers = [wrappers] if callable(wrappers) else list(wrappers)
+    first_seed = None if seed is None else rank_seed(seed, rank)
+    if callable(env_id):
+        env = _make_own(env_id, num_env, backend, env_kwargs, wrappers, step_timeout)
+        if log_dir is not None:
+            env = _make_monitor(env, log_dir, getattr(env_id, "__name__", "own"), rank)
+        return SeededVectorEnv(env, first_seed, reward_scale)
+
+    spec = with_kwargs(find_spec(env_id), env_kwargs)
     preprocess = is_atari(spec) and atari_preprocessing and spec.kwargs.get("obs_type") != "ram"
     native_atari = preprocess and _is_native_game(spec)
-    native_mujoco = _is_mujoco(spec) and _is_native_task(spec)
+    native_mujoco = is_mujoco(spec) and _is_native_task(spec)
     rendered = render_mode is not None and not (pixels and render_mode == "rgb_array")
-    offscreen = _is_mujoco(spec) and rendered and render_mode != "human"
-    native_fits = not rendered and (native_atari or native_mujoco)
+    offscreen = is_mujoco(spec) and rendered and render_mode != "human"
+    native_fits = not rendered and not wrappers and (native_atari or native_mujoco)
     if render_mode == "rgb_array":
         draw_in_memory()
     backend = _choose_backend(backend, env_id, native_fits, offscreen)
@@ -119,96 +121,40 @@ def make_vec_env(
     else:
         module, _ = split_module(env_id)
         atari_stack = frame_stack if preprocess else 0
-        factory = functools.partial(make_env, spec, module, render_mode, atari_stack, backend == "sync")
-        with _construction_errors(spec, env_id, env_kwargs or {}):
+        factory = functools.partial(make_env, spec, module, render_mode, atari_stack, backend == "sync", wrappers)
+        with _construction_errors(env_id, spec, env_kwargs):
             env = _make_batch(factory, num_env, backend, step_timeout, offscreen)
 
     env.unwrapped.spec = spec
     if log_dir is not None:
         env = _make_monitor(env, log_dir, spec.id, rank)
 
-    first_seed = None if seed is None else rank_seed(seed, rank)
     arguments = {"env_id": env_id, "frame_stack": frame_stack, "reward_scale": reward_scale, "pixels": pixels}
     if env_kwargs:
-        arguments["env_kwargs"] = dict(env_kwargs)
-    return SeededVectorEnv(env, first_seed, reward_scale, arguments)
+        arguments["env_kwargs"] = env_kwargs
+    # Without the wrappers the arguments would make another environment.
+    return SeededVectorEnv(env, first_seed, reward_scale, {} if wrappers else arguments)
+
+
+def _make_own(
+    make: Callable[..., gym.Env],
+    num_env: int,
+    backend: str,
+    env_kwargs: dict[str, Any],
+    wrappers: Sequence[EnvWrapper],
+    step_timeout: float,
+) -> VectorEnv:
+    """Builds a batch of environments of the user's own."""
+    backend = _choose_backend(backend, brief(make), False, False)
+    factory = functools.partial(make_own_env, make, env_kwargs, wrappers, backend == "sync")
+    with _construction_errors(brief(make), None, env_kwargs):
+        return _make_batch(factory, num_env, backend, step_timeout, False)
 
 
 def _make_monitor(env: VectorEnv, log_dir: str | Path, env_id: str, rank: int) -> VectorEnv:
     from common.vec_env.monitor import Monitor
 
     return Monitor(env, log_dir, env_id, rank)
-
-
-def make_env(
-    spec: EnvSpec,
-    module: str = "",
-    render_mode: str | None = None,
-    atari_stack: int = 0,
-    named: bool = False,
-    index: int = 0,
-) -> gym.Env:
-    """Builds one environment, which reports statistics of its games in `info["episode"]`.
-
-    Args:
-      spec: specification of the registered environment.
-      module: module to import first; "" for none.
-      render_mode: Gymnasium's render mode.
-      atari_stack: frames per observation of a preprocessed Atari game; 0 for an environment without preprocessing.
-      named: whether exceptions of the environment are raised with its index.
-      index: index of the environment.
-
-    Raises:
-      UserError: the environment declares or returns something that is not allowed (see `door`).
-    """
-    if module:
-        import_named(module, f"--env={module}:{spec.id}")
-
-    options: dict[str, Any] = {"disable_env_checker": True}
-    if render_mode is not None:  # not every environment has this argument
-        options["render_mode"] = render_mode
-
-    name = f"--env={spec.id}: environment {index}"
-    number = index if named else None
-
-    with warnings.catch_warnings(), _silent_models(spec):
-        warnings.filterwarnings("ignore", message=".*(out of date|precision lowered)")
-        if atari_stack:
-            return ResumableEnv(_make_game(spec, atari_stack, name, options), number)
-        return ResumableEnv(_make_task(spec, name, options), number)
-
-
-def _make_game(spec: EnvSpec, frame_stack: int, name: str, options: dict[str, Any]) -> gym.Env:
-    """Builds a preprocessed Atari game."""
-    from common.vec_env.atari.wrappers import wrap_atari
-
-    env = CheckedEnv(gym.make(spec, frameskip=1, max_episode_steps=-1, **options), name)
-    return wrap_atari(env, frame_stack, frames_per_step(spec), spec.max_episode_steps)
-
-
-def _make_task(spec: EnvSpec, name: str, options: dict[str, Any]) -> gym.Env:
-    """Builds an environment as it is registered, with Box observations."""
-    env = gym.make(spec, **options)
-    if _is_mujoco(spec) and "render_mode" in options:
-        follow_body(env)
-
-    env = CheckedEnv(env, name)
-    if not isinstance(env.observation_space, gym.spaces.Box):
-        env = FlatObservation(env)
-    elif is_picture(env.observation_space):
-        env = ChannelAxis(env)
-
-    return EpisodeStatistics(owned_float32(env))
-
-
-def frames_per_step(spec: EnvSpec) -> int:
-    """Returns the number of emulator frames that one action of a preprocessed game lasts.
-
-    This is the registered frame skip, or the 4 frames of Baselines if none is registered (a frame skip of 1, as in
-    `XNoFrameskip-v4`).
-    """
-    frames = spec.kwargs.get("frameskip", 1)
-    return 4 if frames == 1 else frames
 
 
 def _is_native_game(spec: EnvSpec) -> bool:
@@ -235,23 +181,10 @@ def _make_mujoco(spec: EnvSpec, num_env: int, pixels: bool, step_timeout: float)
     return NativeMujocoVectorEnv(spec, num_env, observer=observer)
 
 
-def _is_mujoco(spec: EnvSpec) -> bool:
-    return str(spec.entry_point).startswith("gymnasium.envs.mujoco.")
-
-
 def _is_native_task(spec: EnvSpec) -> bool:
     from common.vec_env.mujoco.vector import supports
 
     return supports(spec)
-
-
-def _silent_models(spec: EnvSpec) -> AbstractContextManager[None]:
-    """Prevents MuJoCo from writing warnings about a model to a file in the current directory."""
-    if not _is_mujoco(spec):
-        return nullcontext()
-    from common.vec_env.mujoco.physics import MujocoWarnings
-
-    return MujocoWarnings(lambda message: None)
 
 
 def _make_batch(
@@ -275,20 +208,20 @@ def _make_batch(
 
 
 @contextmanager
-def _construction_errors(spec: EnvSpec, env_id: str, env_kwargs: Mapping[str, Any]) -> Iterator[None]:
+def _construction_errors(env_id: str, spec: EnvSpec | None, env_kwargs: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
-    except TypeError as error:
-        if not any(f"unexpected keyword argument '{name}'" in str(error) for name in env_kwargs):
-            raise EnvironmentFailedError(f"--env={env_id}: cannot be made:\n{traceback.format_exc()}") from error
-        raise UserError(f"--env_kwargs: {env_id}: {brief(error, 300)}") from error
     except ModuleNotFoundError as error:
         raise UserError(f"--env={env_id}: {error}; try pip install {error.name}") from error
     except (ImportError, gym.error.Error) as error:
-        raise UserError(f"--env={env_id}: {' '.join(str(error).split())}{newer_version(spec)}") from error
+        newer = newer_version(spec) if spec else ""
+        raise UserError(f"--env={env_id}: {' '.join(str(error).split())}{newer}") from error
     except (UserError, RunFailedError):
         raise
     except Exception as error:
+        unknown = [name for name in env_kwargs if f"unexpected keyword argument '{name}'" in str(error)]
+        if isinstance(error, TypeError) and unknown:
+            raise UserError(f"--env_kwargs: {env_id}: {brief(error, 300)}") from error
         raise EnvironmentFailedError(f"--env={env_id}: cannot be made:\n{traceback.format_exc()}") from error
 
 

@@ -113,12 +113,12 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_tensorboard_finds_scalars_in_groups_at_their_steps(tmp_path):
-    keys = ("eprewmean", "fps", "policy_loss", "evaluation_score")
+    keys = ("eprewmean", "fps", "policy_loss", "evaluation_score", "eval/mean")
     with Logger(tmp_path, ["tensorboard"]) as log:
         for step in (640, 1280):
             log.log({key: step / 2 for key in keys} | {"note": "text"})
             log.dump(step)
-    tags = ("rollout/eprewmean", "time/fps", "train/policy_loss", "eval/evaluation_score")
+    tags = ("rollout/eprewmean", "time/fps", "train/policy_loss", "eval/evaluation_score", "eval/mean")
     assert scalars(tmp_path / "tb") == {tag: [(640, 320), (1280, 640)] for tag in tags}
 
 
