@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from common.errors import UserError, brief
 from common.importing import import_named
+from common.vec_env.actions import with_choices
 from common.vec_env.door import CheckedEnv
 from common.vec_env.env_state import ResumableEnv
 from common.vec_env.rendering import follow_body
@@ -110,7 +111,7 @@ def _make_task(spec: EnvSpec, name: str, options: dict[str, Any], wrappers: Sequ
 
 def _with_contract(env: gym.Env, name: str) -> gym.Env:
     """Checks an environment, and gives it Box observations and statistics of its games."""
-    env = CheckedEnv(env, name)
+    env = with_choices(CheckedEnv(env, name))
     if not isinstance(env.observation_space, gym.spaces.Box):
         env = FlatObservation(env)
     elif is_picture(env.observation_space):
