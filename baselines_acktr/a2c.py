@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.critics import Euclidean
-from baselines_acktr.agent.heads import ActorAndCritic, ActorCritic
 from baselines_acktr.agent.networks import Builder
 from baselines_acktr.agent.own_networks import make_critic, make_gaussian_policy
-from baselines_acktr.agent.policies import SharedPolicy, SharedValueFunction
+from baselines_acktr.agent.policies import SharedValueFunction
+from baselines_acktr.agent.recurrent import make_shared
 from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
 from baselines_acktr.learning.advantages import standardised
 from baselines_acktr.learning.batches import make_batch
@@ -62,9 +62,8 @@ class DiscreteModel(Agent):
     ) -> None:
         super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
         keras.utils.set_random_seed(seed)
-        made = ActorAndCritic if config.value_network == "copy" else ActorCritic
-        self.network = made(observation_space, action_space, self.network_name, config)
-        self.policy = SharedPolicy(self.network, action_space, rank_seed(seed + 1, comm.rank))
+        acting_seed = rank_seed(seed + 1, comm.rank)
+        self.network, self.policy = make_shared(observation_space, action_space, self.network_name, config, acting_seed)
         self.value_function = SharedValueFunction(self.network)
         self.optimizer = make_rmsprop(self.network, config, self.objective, comm)
         self.parts = {

@@ -20,12 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.agent.agent import Agent
-from baselines_acktr.agent.heads import ActorCritic
 from baselines_acktr.agent.networks import Builder
-from baselines_acktr.agent.policies import SharedPolicy, SharedValueFunction
+from baselines_acktr.agent.policies import SharedValueFunction
+from baselines_acktr.agent.recurrent import make_shared
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Divergence, Objective, gaussian_kl, gaussian_log_likelihood
-from baselines_acktr.learning.batches import Batch, fisher_part, held_out_part, make_batch
+from baselines_acktr.learning.batches import Batch, fisher_part, fisher_part_and_rest, held_out_part, make_batch
 from baselines_acktr.learning.critic_deviation import CriticDeviation
 from baselines_acktr.learning.losses import actor_loss, value_loss
 from baselines_acktr.learning.optimizers import make_kfac
@@ -61,8 +61,8 @@ class Model(Agent):
     ) -> None:
         super().__init__(observation_space, action_space, network, config, seed, env_id, comm)
         keras.utils.set_random_seed(seed)
-        self.network = ActorCritic(observation_space, action_space, self.network_name, config)
-        self.policy = SharedPolicy(self.network, action_space, rank_seed(seed + 1, comm.rank))
+        acting_seed = rank_seed(seed + 1, comm.rank)
+        self.network, self.policy = make_shared(observation_space, action_space, self.network_name, config, acting_seed)
         self.value_function = SharedValueFunction(self.network)
         self.deviation = CriticDeviation(self.network.compute_dtype)
 
@@ -101,7 +101,7 @@ class Model(Agent):
     def make_batch(self, rollout: Rollout, returns: np.ndarray) -> Batch:
         """The rollout's rows in random order, with returns [T, N] and generalised advantages."""
         advantages = rollout.advantages(self.config.gamma, self.config.lam)  # [T, N]
-        return make_batch(rollout, returns, advantages, self.row_order(returns.size))
+        return make_batch(rollout, returns, advantages, self.row_order(rollout.shuffled))
 
     def objective(
         self, observations: tf.Tensor, actions: tf.Tensor, returns: tf.Tensor, advantages: tf.Tensor
@@ -111,12 +111,13 @@ class Model(Agent):
         Advantages and errors of the critic are in units of sigma.
 
         Args:
-          observations: [B, ...].
+          observations: [B, ...], or `Sequences` of B steps.
           actions: as the learner keeps them, [B, ...].
           returns: what the critic learns, [B].
           advantages: what the policy learns from, [B].
         """
-        parts = self._forward_in_parts(observations)
+        # One forward pass in all, over the Fisher's rows and over the rest.
+        parts = [self.network(part) for part in fisher_part_and_rest(observations, self._fisher_rows())]
         parameters = tf.concat([part[0] for part in parts], axis=0)  # [B, P]
         values = tf.concat([part[1] for part in parts], axis=0)  # [B]
 
@@ -127,7 +128,8 @@ class Model(Agent):
         loss = policy_loss + self.config.vf_coef * critic_loss / tf.square(sigma)
 
         log_likelihood = self._sampled_log_likelihood(*parts[0])
-        return Objective(loss, log_likelihood, metrics | {"value_loss": critic_loss})
+        rows = tf.shape(parts[0][1])[0]  # F, where a recurrent network is called on fewer, longer ones
+        return Objective(loss, log_likelihood, metrics | {"value_loss": critic_loss}, rows)
 
     # -- the Fisher of p(a, v|s) = pi(a|s) p(v|s), with p(v|s) = N(V(s), sigma^2) -------------------------------------
 
@@ -167,14 +169,6 @@ class Model(Agent):
         """The policy's parameters [2 F, P] and values [2 F] on other rows, to which no direction was fitted."""
         rows = self._fisher_rows()
         return self.network(held_out_part(observations, None if rows is None else 2 * rows))
-
-    def _forward_in_parts(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        """The network's outputs on the Fisher's rows, and on the rest: one forward pass over the batch in all."""
-        rows = self._fisher_rows()
-        size = observations.shape[0]  # None in a graph for batches of several sizes
-        if rows is None or (size is not None and rows >= size):
-            return [self.network(observations)]
-        return [self.network(fisher_part(observations, rows)), self.network(observations[rows:])]
 
     def _fisher_rows(self) -> int | None:
         """F, of this rank; None for all rows."""

@@ -19,8 +19,19 @@ CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")  # each has one 
 ARCHITECTURE = (*CONVOLUTIONS, "hidden_sizes", "activation", "vf_activation", "critic", "inverse_form", "value_network")
 BEFORE = {"value_network": "shared"}  # values of hyperparameters that older checkpoints do not have
 FORMS = ("cholesky", "eigen")
-HIDDEN_SIZES = {"cnn": (512,), "pixels": (256,), "mlp": (64, 64)}  # dense layers of the networks, where none are given
-HIDDEN_ACTIVATIONS = {"cnn": "relu", "pixels": "relu", "mlp": "tanh"}
+RECURRENT = ("lstm", "lnlstm", "cnn_lstm", "cnn_lnlstm")  # networks that remember
+MEMORY_UNITS = 128  # of their cells; OpenAI Baselines: nlstm
+# Dense layers of the networks where none are given; in a recurrent one they come before its cell.
+HIDDEN_SIZES = {
+    "cnn": (512,),
+    "pixels": (256,),
+    "mlp": (64, 64),
+    "lstm": (),
+    "lnlstm": (),
+    "cnn_lstm": (512,),
+    "cnn_lnlstm": (512,),
+}
+HIDDEN_ACTIVATIONS = {name: "tanh" if name in ("mlp", "lstm", "lnlstm") else "relu" for name in HIDDEN_SIZES}
 PIXEL_CONVOLUTIONS = ((32, 3, 2), (32, 3, 2))  # filters, kernel size and stride of those of `pixels`
 ACTIVATIONS = ("", "relu", "tanh", "elu")
 # What other libraries call a flag or hyperparameter -> what to write here, for hints.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -58,18 +58,18 @@ def evaluate(
     if not isinstance(episodes, int) or episodes < 1:
         raise UserError(f"episodes={episodes}: must be a whole number of at least 1")
 
-    def choose(observations: np.ndarray) -> np.ndarray:
-        return model.predict(observations, deterministic=greedy)[0]
+    def act(observations: np.ndarray, state: Any, starts: np.ndarray) -> tuple[np.ndarray, Any]:
+        return model.predict(observations, state, starts, deterministic=greedy)
 
     with model.apart(seed), opened(env) as vector_env:
-        played = list(games(choose, vector_env, episodes, seed))
+        played = list(games(act, vector_env, episodes, seed))
     scores = np.array([episode.score for episode in played], np.float64)
     lengths = np.array([episode.length for episode in played], np.int64)
     return Evaluation(scores, lengths)
 
 
 def games(
-    choose: Callable[[np.ndarray], np.ndarray],
+    act: Callable[[np.ndarray, Any, np.ndarray], tuple[np.ndarray, Any]],
     env: gym.vector.VectorEnv,
     episodes: int,
     seed: int | None = None,
@@ -78,7 +78,8 @@ def games(
     """Plays whole games and yields each when it has ended.
 
     Args:
-      choose: from observations [N, ...] to actions [N, ...].
+      act: from observations [N, ...], its last state (None at first) and where episodes start, bool [N], to actions
+        [N, ...] and its next state.
       env: SAME_STEP vector environment with statistics of its episodes.
       episodes: how many games in all, shared out equally among the environments.
       seed: of the first games; None: as the environment has been made.
@@ -93,11 +94,14 @@ def games(
 
     observations, _ = env.reset(seed=seed)
     show()
+    state, starts = None, np.ones(env.num_envs, bool)
     while left.any():
-        observations, _, terminated, truncated, infos = env.step(choose(observations))
+        actions, state = act(observations, state, starts)
+        observations, _, terminated, truncated, infos = env.step(actions)
+        starts = terminated | truncated
         show()
 
-        for i, episode in finished(infos, terminated | truncated).items():
+        for i, episode in finished(infos, starts).items():
             if left[i]:
                 left[i] -= 1
                 yield episode

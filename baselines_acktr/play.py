@@ -23,7 +23,9 @@ _SMALL = 300  # frames of fewer rows are shown twice as large
 class Actor(Protocol):
     """What playing needs of a model."""
 
-    def step(self, observations: np.ndarray, deterministic: bool = False) -> tuple[np.ndarray, Any, Any, Any]: ...
+    def step(
+        self, observations: np.ndarray, deterministic: bool = False, state: Any = None, episode_start: Any = None
+    ) -> tuple[np.ndarray, Any, Any, Any]: ...
 
 
 def play(
@@ -55,11 +57,12 @@ def play(
     require_same_step(env)
     played: list[Episode] = []
 
-    def choose(observations: np.ndarray) -> np.ndarray:
-        return model.step(observations, deterministic=greedy)[0]
+    def act(observations: np.ndarray, state: Any, starts: np.ndarray) -> tuple[np.ndarray, Any]:
+        actions, _, following, _ = model.step(observations, greedy, state, starts)
+        return actions, following
 
     with _show_frames(env, video) as show, _rendering_errors():
-        for episode in games(choose, env, episodes or env.num_envs, seed, show):
+        for episode in games(act, env, episodes or env.num_envs, seed, show):
             played.append(episode)
             print(f"episode {len(played)}: score {episode.score:g}, length {episode.length}", flush=True)
 
@@ -73,8 +76,11 @@ def record(model: Actor, env: gym.vector.VectorEnv, seed: int, path: Path, lengt
     with _show_frames(env, str(path)) as show, _rendering_errors():
         observations, _ = env.reset(seed=seed)
         show()
+        state, starts = None, None
         for _ in range(length):
-            observations = env.step(model.step(observations, deterministic=greedy)[0])[0]
+            actions, _, state, _ = model.step(observations, greedy, state, starts)
+            observations, _, terminated, truncated, _ = env.step(actions)
+            starts = terminated | truncated
             show()
 
 

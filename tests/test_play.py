@@ -50,7 +50,7 @@ def make(*lengths: int, **options) -> gym.vector.VectorEnv:
 class Stub:
     """Plays 2 greedily and 1 otherwise."""
 
-    def step(self, observations, deterministic=False):
+    def step(self, observations, deterministic=False, state=None, episode_start=None):
         return np.full(len(observations), 2 if deterministic else 1), None, None, None
 
 
@@ -67,12 +67,30 @@ def test_environments_that_keep_their_own_statistics_are_played_others_are_refus
         play(Stub(), Countdown())
 
 
+class Counting:
+    """Remembers how many steps the episode has had, and notes it."""
+
+    def __init__(self) -> None:
+        self.counts: list[list[int]] = []
+
+    def step(self, observations, deterministic=False, state=None, episode_start=None):
+        count = np.zeros(len(observations), int) if state is None else np.where(episode_start, 0, state + 1)
+        self.counts.append(count.tolist())
+        return np.ones(len(observations), int), None, count, None
+
+
+def test_a_model_that_remembers_is_told_its_state_and_where_episodes_start():
+    model = Counting()
+    play(model, make(2, 3), episodes=4)
+    assert model.counts == [[0, 0], [1, 1], [0, 2], [1, 0], [0, 1], [1, 2]]
+
+
 class Broken:
     """Fails at the third step."""
 
     steps = 0
 
-    def step(self, observations, deterministic=False):
+    def step(self, observations, deterministic=False, state=None, episode_start=None):
         self.steps += 1
         if self.steps == 3:
             raise RuntimeError("no")

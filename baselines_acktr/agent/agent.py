@@ -13,10 +13,13 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_acktr.agent import description, schema
+from baselines_acktr.agent.network_names import require_memory
 from baselines_acktr.agent.networks import Builder, default_network, network_name
-from baselines_acktr.agent.observations import as_batch
+from baselines_acktr.agent.observations import as_batch, as_shaped
 from baselines_acktr.agent.policies import Policy
+from baselines_acktr.agent.recurrent import RecurrentPolicy
 from baselines_acktr.config import ARCHITECTURE, Config
+from baselines_acktr.learning.recurrent_rollouts import RecurrentRunner
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
 from common import array_file
 from common.errors import RunFailedError, UserError, brief
@@ -106,6 +109,7 @@ class Agent(abc.ABC):
         self.observation_space = observation_space
         self.action_space = action_space
         self.network_name = network_name(network)
+        require_memory(self.network_name, [self.config_class], f"{self.algorithm} with such actions")
         self.config = config
         self.seed = seed
         self.env_id = env_id
@@ -130,42 +134,70 @@ class Agent(abc.ABC):
     # -- acting -------------------------------------------------------------------------------------------------------
 
     def step(
-        self, observations: np.ndarray, deterministic: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, None, np.ndarray]:
+        self,
+        observations: np.ndarray,
+        deterministic: bool = False,
+        state: np.ndarray | None = None,
+        episode_start: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
         """Chooses actions for the environment.
 
         Args:
           observations: [N, ...].
           deterministic: the most likely action instead of a sampled one.
+          state: what a recurrent network remembers, as the last step returned it, [N, M]; None: nothing yet.
+          episode_start: where an episode starts, so that what was before is forgotten, bool [N]; None: nowhere.
 
         Returns:
-          actions [N, ...] for the environment, values [N], None (the recurrent state of OpenAI Baselines' models) and
+          actions [N, ...] for the environment, values [N], the next state (None without a recurrent network) and
           -log pi(a|s) [N].
         """
+        if isinstance(self.policy, RecurrentPolicy):
+            state = self.policy.first_state(len(observations)) if state is None else state
+            starts = np.zeros(len(observations), bool) if episode_start is None else np.asarray(episode_start, bool)
+            chosen = self.policy.act_from(state, starts, observations, deterministic)
+            return self.policy.to_env(chosen.actions), chosen.values, chosen.state, chosen.neglogps
+
         decision = self.policy.act(observations, deterministic)
         values = self.value(observations) if decision.values is None else decision.values
         return self.policy.to_env(decision.actions), values, None, decision.neglogps
 
     def predict(
-        self, observation: np.ndarray, state: None = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[np.ndarray, None]:
+        self,
+        observation: np.ndarray,
+        state: np.ndarray | None = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """The actions of `step`, in the form of Stable-Baselines3.
 
         Args:
           observation: one observation, or a batch [N, ...], as `make_vec_env` gives them: those of another space than a
             Box are flattened (`gymnasium.spaces.flatten`).
-          state, episode_start: of recurrent policies, which there are none of here.
+          state: what a recurrent network remembers, as the last call returned it; None: nothing yet. Other networks
+            do not look at it.
+          episode_start: where an episode starts, a bool or bools [N]; None: nowhere.
           deterministic: the most likely action instead of a sampled one.
 
         Returns:
-          The action, or actions [N, ...], for the environment, and None.
+          The action, or actions [N, ...], for the environment, and the next state [N, M]; None without a recurrent
+          network.
 
         Raises:
-          UserError: the observation is of another shape, or is not of finite numbers.
+          UserError: the observation is of another shape, or is not of finite numbers; or a recurrent network's state
+            or episode_start is of another shape.
         """
         observations, alone = as_batch(observation, self.observation_space)  # [N, ...]
-        actions = self.policy.to_env(self.policy.act(observations, deterministic).actions)
-        return (actions[0] if alone else actions), None
+        if not isinstance(self.policy, RecurrentPolicy):
+            actions = self.policy.to_env(self.policy.act(observations, deterministic).actions)
+            return (actions[0] if alone else actions), None
+
+        first = self.policy.first_state(len(observations))
+        state = as_shaped("state", first if state is None else state, first.shape, first.dtype)
+        starts = np.zeros(len(first)) if episode_start is None else np.atleast_1d(episode_start)
+        starts = as_shaped("episode_start", starts, (len(first),), np.dtype(bool))
+        actions, _, following, _ = self.step(observations, deterministic, state, starts)
+        return (actions[0] if alone else actions), following
 
     @contextlib.contextmanager
     def apart(self, seed: int | None = None) -> Iterator[None]:
@@ -198,7 +230,9 @@ class Agent(abc.ABC):
         return self.policy.to_env(actions)
 
     def value(self, observations: np.ndarray) -> np.ndarray:
-        """V of observations [B, ...], [B]."""
+        """V of observations [B, ...], [B]; of a recurrent network where nothing is remembered yet."""
+        if isinstance(self.policy, RecurrentPolicy):
+            return self.policy.value(observations)
         return self.value_function.predict(self.policy.filtered(observations))
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -228,16 +262,14 @@ class Agent(abc.ABC):
     def make_runner(self, env: gym.vector.VectorEnv) -> Runner:
         """Collects this model's rollouts."""
         num_env = env.num_envs * self.comm.size
-        return Runner(
-            env,
-            self,
-            nsteps=self.config.batch_size(num_env) // num_env,
-            whole_episodes=self.whole_episodes and num_env == 1,
-            episodes=self.comm.share(EPISODES),
-        )
+        nsteps = self.config.batch_size(num_env) // num_env
+        episodes = self.comm.share(EPISODES)
+        if isinstance(self.policy, RecurrentPolicy):
+            return RecurrentRunner(env, self.policy, nsteps, episodes)
+        return Runner(env, self, nsteps, self.whole_episodes and num_env == 1, episodes)
 
     def row_order(self, size: int) -> np.ndarray:
-        """This update's random order of the rows of a batch, [size]."""
+        """This update's random order of the rows of a batch, or of its environments, [size]."""
         return np.random.default_rng([self.seed, self.updates]).permutation(size)
 
     @abc.abstractmethod

@@ -22,10 +22,10 @@ class ActorCritic(keras.Model):
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
         super().__init__(name="actor_critic")
         size = distribution_size(action_space)
-        self.features = _features(observation_space, network, config)
+        self.features = features_of(observation_space, network, config)
         self.policy_head = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="policy_head")
         self.value_head = keras.layers.Dense(1, kernel_initializer=orthogonal(1.0), name="value_head")
-        self(_example(observation_space))
+        self(example(observation_space))
 
     def call(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features = self.features(observations)  # [B, ...] -> [B, D]
@@ -39,7 +39,7 @@ class ActorAndCritic(keras.Model):
         super().__init__(name="actor_and_critic")
         self.policy = CategoricalNetwork(observation_space, action_space, network, config)
         self.critic = Critic(observation_space, network, config)
-        self(_example(observation_space))
+        self(example(observation_space))
 
     def call(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return self.policy(observations), self.critic(observations)
@@ -51,9 +51,9 @@ class CategoricalNetwork(keras.Model):
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
         super().__init__(name="policy")
         size = distribution_size(action_space)
-        self.features = _features(observation_space, network, config)
+        self.features = features_of(observation_space, network, config)
         self.head = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="policy_head")
-        self(_example(observation_space))
+        self(example(observation_space))
 
     def call(self, observations: tf.Tensor) -> tf.Tensor:
         return self.head(self.features(observations))
@@ -65,10 +65,10 @@ class GaussianNetwork(keras.Model):
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, network: str, config) -> None:
         super().__init__(name="policy")
         size = distribution_size(action_space) // 2
-        self.features = _features(observation_space, network, config)
+        self.features = features_of(observation_space, network, config)
         self.mean = keras.layers.Dense(size, kernel_initializer=orthogonal(0.01), name="mean")
         self.log_std = FreeVector(size, keras.initializers.Constant(config.first_log_std(size)), name="log_std")
-        self(_example(observation_space))
+        self(example(observation_space))
 
     def call(self, observations: tf.Tensor) -> tf.Tensor:
         return tf.concat([self.mean(self.features(observations)), self.log_std(observations)], axis=-1)
@@ -79,15 +79,15 @@ class Critic(keras.Model):
 
     def __init__(self, observation_space: gym.Space, network: str, config) -> None:
         super().__init__(name="critic")
-        self.features = _features(observation_space, network, config)
+        self.features = features_of(observation_space, network, config)
         self.value_head = keras.layers.Dense(1, kernel_initializer=orthogonal(1.0), name="value_head")
-        self(_example(observation_space))
+        self(example(observation_space))
 
     def call(self, observations: tf.Tensor) -> tf.Tensor:
         return tf.squeeze(self.value_head(self.features(observations)), axis=-1)
 
 
-def _features(observation_space: gym.Space, network: str, config) -> keras.Model:
+def features_of(observation_space: gym.Space, network: str, config) -> keras.Model:
     """The network up to the heads; raises UserError if there is none for the space."""
     if not isinstance(observation_space, gym.spaces.Box):
         raise UserError(f"observation space {observation_space}: must be a Box (images or vectors)")
@@ -96,7 +96,7 @@ def _features(observation_space: gym.Space, network: str, config) -> keras.Model
     if not isinstance(features, keras.Layer):
         raise UserError(f"--network={network}: returned {brief(features)}; must be a keras.Model {_MUST}")
 
-    given = features(_example(observation_space))  # [1, D]
+    given = features(example(observation_space))  # [1, D]
     if not hasattr(given, "shape") or len(given.shape) != 2 or given.shape[0] != 1:
         shape = ("B", *given.shape[1:]) if hasattr(given, "shape") else type(given).__name__
         raise UserError(f"--network={network}: gives {brief(shape)}; must be a keras.Model {_MUST}")
@@ -119,5 +119,5 @@ def _unfit(layer: keras.Layer) -> str:
     return ""
 
 
-def _example(observation_space: Any) -> tf.Tensor:
+def example(observation_space: Any) -> tf.Tensor:
     return tf.zeros((1, *observation_space.shape), observation_space.dtype.name)

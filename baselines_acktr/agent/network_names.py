@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from baselines_acktr.config import HIDDEN_SIZES
+from baselines_acktr.config import HIDDEN_SIZES, RECURRENT, Config, SharedConfig
 from common.errors import UserError, closest
 
 BUILT_IN = tuple(HIDDEN_SIZES)
-_RECURRENT = "recurrent networks are not supported; cnn with --frame_stack sees several frames"
 # Networks of other programs -> what to do here.
 _FOREIGN = {
-    "lstm": "recurrent networks are not supported",
-    "cnn_lstm": _RECURRENT,
-    "cnn_lnlstm": _RECURRENT,
     "conv_only": "cnn is the nearest one",
     "impala_cnn": "cnn is the nearest one; a network of your own is module:function",
     "cnn_small": ("write --network=cnn --conv_filters=8,16 --conv_kernels=8,4 --conv_strides=4,2 --hidden_sizes=128"),
 }
+
+
+def require_memory(name: str, config_classes: Collection[type[Config]], algorithm: str) -> None:
+    """Raises UserError for a recurrent network where none of some learners has one.
+
+    Args:
+      name: of the network.
+      config_classes: those of the learners' hyperparameters.
+      algorithm: what the learners are called.
+    """
+    if name in RECURRENT and not any(issubclass(one, SharedConfig) for one in config_classes):
+        raise UserError(
+            f"--network={name}: {algorithm} has no recurrent networks here; acktr and a2c have them with discrete "
+            "actions, where policy and critic share a network"
+        )
 
 
 def unknown_network(name: str, known: Collection[str]) -> UserError:

@@ -142,6 +142,29 @@ def _image_network(
     return keras.Model(inputs, x, name=name)
 
 
+def _vector_input(observation_space: gym.spaces.Box):
+    """The input of a network and its numbers side by side, of bytes scaled to [0, 1]."""
+    inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
+    x = keras.layers.Flatten()(keras.ops.cast(inputs, keras.config.floatx()))  # [B, D]
+    if observation_space.dtype == np.uint8:
+        x = x * (1 / max(1, int(observation_space.high.max())))
+    return inputs, x
+
+
+@register("lstm")
+@register("lnlstm")
+def before_memory(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
+    """What the cell of a recurrent network sees: the flattened observation, of bytes scaled to [0, 1].
+
+    Dense layers with tanh come between where `hidden_sizes` says so.
+    """
+    inputs, x = _vector_input(observation_space)
+    x = _dense_layers(x, config.hidden_sizes or (), config.activation or HIDDEN_ACTIVATIONS["lstm"])
+    return keras.Model(inputs, x, name="before_memory")
+
+
+@register("cnn_lstm")
+@register("cnn_lnlstm")
 @register("cnn")
 def cnn(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     """Convolutions and dense layers with ReLU for images [H, W, C] (Wu et al. 2017, section 5.1: 32-64-32-512).
@@ -166,9 +189,6 @@ def pixels(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
 @register("mlp")
 def mlp(observation_space: gym.spaces.Box, config: Any) -> keras.Model:
     """Dense layers with tanh on the flattened observation (OpenAI Baselines: 64-64), of bytes scaled to [0, 1]."""
-    inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
-    x = keras.layers.Flatten()(keras.ops.cast(inputs, keras.config.floatx()))
-    if observation_space.dtype == np.uint8:
-        x = x * (1 / max(1, int(observation_space.high.max())))
+    inputs, x = _vector_input(observation_space)
     x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES["mlp"], config.activation or HIDDEN_ACTIVATIONS["mlp"])
     return keras.Model(inputs, x, name="mlp")

@@ -38,3 +38,15 @@ def as_batch(observation: Any, space: gym.Space) -> tuple[np.ndarray, bool]:
         f"observation of shape {observations.shape}: must be of shape {space.shape}, or a batch of such, as from "
         "make_vec_env (gymnasium.spaces.flatten makes it of other spaces than a Box)"
     )
+
+
+def as_shaped(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An argument as an array of a shape and type.
+
+    Raises:
+      UserError: it is of another shape, or is not of finite numbers.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or array.shape != shape or not np.isfinite(array).all():
+        raise UserError(f"{name}: must be finite numbers of shape {shape}, got {brief(value)}")
+    return array.astype(dtype)

@@ -150,7 +150,6 @@ class Sampler:
         self.generator.reset_from_seed(seed)
 
 
-@final
 class SharedPolicy(Policy):
     """Discrete actions by a network that gives values too.
 

@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from baselines_acktr.agent import description
-from baselines_acktr.config import HIDDEN_SIZES, PIXEL_CONVOLUTIONS, DisjointConfig
+from baselines_acktr.config import (
+    HIDDEN_ACTIVATIONS,
+    HIDDEN_SIZES,
+    MEMORY_UNITS,
+    PIXEL_CONVOLUTIONS,
+    RECURRENT,
+    DisjointConfig,
+)
 from common import cli
 from common.atomic_file import StrPath
 from common.errors import UserError, brief
@@ -153,8 +160,7 @@ def _is_shape(value: Any) -> bool:
 def _check_sizes(arrays: Arrays, meta: Mapping[str, Any], config: Any) -> None:
     """Raises ValueError unless the networks that the description declares are of the arrays' shapes."""
     disjoint = isinstance(config, DisjointConfig)
-    kernels = _kernels(meta["network"], tuple(meta["observation_space"]["shape"]), config)
-    weights = [shape for kernel in kernels or () for shape in (kernel, kernel[-1:])]
+    weights = _weights(meta["network"], tuple(meta["observation_space"]["shape"]), config)
     for owner in ("policy", "vf/parameters") if disjoint else ("parameters",):
         shapes = _shapes(arrays, owner)
         if not shapes or shapes[: len(weights)] != weights:
@@ -184,12 +190,25 @@ def _shapes(arrays: Arrays, owner: str) -> list[tuple[int, ...]]:
     return shapes
 
 
+def _weights(network: str, shape: tuple[int, ...], config: Any) -> list[tuple[int, ...]]:
+    """Shapes of the first weights of one of our networks for observations of `shape`; none of another's."""
+    kernels = _kernels(network, shape, config)
+    if kernels is None:
+        return []
+    weights = [shape for kernel in kernels for shape in (kernel, kernel[-1:])]
+    if network in RECURRENT:
+        features = kernels[-1][-1] if kernels else math.prod(shape)
+        gates = 4 * MEMORY_UNITS
+        weights += [(features, gates)] if "lnlstm" in network else [(features + MEMORY_UNITS, gates), (gates,)]
+    return weights
+
+
 def _kernels(network: str, shape: tuple[int, ...], config: Any) -> list[tuple[int, ...]] | None:
-    """Shapes of the kernels of a built-in network for observations of `shape`; None for any other network."""
+    """Shapes of the kernels of a built-in network, up to its memory, for observations of `shape`; None for any other."""
     if network not in HIDDEN_SIZES:
         return None
     kernels: list[tuple[int, ...]] = []
-    if network != "mlp":
+    if HIDDEN_ACTIVATIONS[network] == "relu":  # those that see images
         if len(shape) != 3:
             raise ValueError(f"network {network}, whose observations must be images, for those of shape {shape}")
         ours = PIXEL_CONVOLUTIONS if network == "pixels" else None

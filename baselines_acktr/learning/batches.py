@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.learning.rollouts import Rollout
+from baselines_acktr.learning.sequences import Sequences, by_environment
 
 
 class Batch(NamedTuple):
     """The B = T N rows of a rollout of T steps of N environments.
 
     Attributes:
-      observations: before each step, [B, ...].
+      observations: before each step, [B, ...]; for a recurrent network those of whole environments, whose steps are
+        the rows, one environment after the other.
       actions: as the learner keeps them, [B, ...].
       returns: what the critic learns, [B].
       advantages: what the policy learns from, [B].
     """
 
-    observations: np.ndarray
+    observations: Any  # an array, or `Sequences`
     actions: np.ndarray
     returns: np.ndarray
     advantages: np.ndarray
@@ -39,13 +41,34 @@ def make_batch(
       rollout: T steps of N environments.
       returns: what the critic learns, [T, N].
       advantages: what the policy learns from, [T, N].
-      order: of the rows, a permutation of [B]; None leaves them step after step.
+      order: of what `rollout.shuffled` counts, rows [B] or whole environments [N], a permutation; None leaves them as
+        they are.
     """
+    if rollout.memory is not None:
+        return _batch_of_sequences(rollout, returns, advantages, order)
     columns = (rollout.observations, rollout.actions, returns, advantages)
     rows = [column.reshape(returns.size, *column.shape[2:]) for column in columns]  # [B, ...]
     if order is not None:
         rows = [np.take(column, order, axis=0) for column in rows]
     return Batch(*rows)
+
+
+def _batch_of_sequences(
+    rollout: Rollout, returns: np.ndarray, advantages: np.ndarray, order: np.ndarray | None
+) -> Batch:
+    order = np.arange(returns.shape[1]) if order is None else order
+    columns = (by_environment(column)[order] for column in (rollout.actions, returns, advantages))  # [N, T, ...]
+    rows = [column.reshape(returns.size, *column.shape[2:]) for column in columns]  # [B, ...]
+    sequences = Sequences(*(part[order] for part in network_inputs(rollout)))
+    return Batch(sequences, *rows)
+
+
+def network_inputs(rollout: Rollout) -> Any:
+    """The observations of a rollout as its network takes them: rows [B, ...], or sequences where it has a memory."""
+    if rollout.memory is None:
+        return rollout.observations.reshape(-1, *rollout.observations.shape[2:])
+    starts = by_environment(rollout.memory.starts)
+    return Sequences(by_environment(rollout.observations), starts, rollout.memory.state)
 
 
 def random_minibatches(batch_rows: int, rows: int | None, count: int, rng: np.random.Generator) -> np.ndarray | None:
@@ -66,14 +89,37 @@ def random_minibatches(batch_rows: int, rows: int | None, count: int, rng: np.ra
     return np.concatenate(orders).reshape(-1, rows)[:count]  # [passes in_a_pass rows] -> [count, rows]
 
 
-def fisher_part(observations: tf.Tensor, rows: int | None) -> tf.Tensor:
+def fisher_part(observations: tf.Tensor | Sequences, rows: int | None) -> tf.Tensor | Sequences:
     """The first `rows` rows of a batch, which the Fisher is estimated from; None takes all.
 
-    The order of the rows is random, so these are a sample of the batch.
+    The order of the rows is random, so these are a sample of the batch. Sequences are taken whole: as many as so many
+    rows hold, and at least one.
     """
-    return observations if rows is None else observations[:rows]  # [B, ...] -> [F, ...]
+    if rows is None:
+        return observations
+    count = _entries(observations, rows)
+    return tf.nest.map_structure(lambda part: part[:count], observations)  # [B, ...] -> [F, ...]
 
 
-def held_out_part(observations: tf.Tensor, rows: int | None) -> tf.Tensor:
+def held_out_part(observations: tf.Tensor | Sequences, rows: int | None) -> tf.Tensor | Sequences:
     """The last `rows` rows of a batch, which `fisher_part` does not take if there are enough; None takes all."""
-    return observations if rows is None else observations[-rows:]  # [B, ...] -> [F, ...]
+    if rows is None:
+        return observations
+    count = _entries(observations, rows)
+    return tf.nest.map_structure(lambda part: part[-count:], observations)  # [B, ...] -> [F, ...]
+
+
+def fisher_part_and_rest(observations: tf.Tensor | Sequences, rows: int | None) -> list[tf.Tensor | Sequences]:
+    """`fisher_part`, and the rest of the batch where there is one."""
+    if rows is None:
+        return [observations]
+    count = _entries(observations, rows)
+    size = tf.nest.flatten(observations)[0].shape[0]  # None in a graph for batches of several sizes
+    if size is not None and count >= size:
+        return [observations]
+    return [fisher_part(observations, rows), tf.nest.map_structure(lambda part: part[count:], observations)]
+
+
+def _entries(observations: tf.Tensor | Sequences, rows: int) -> int:
+    """How many entries of the first axis hold so many rows."""
+    return max(1, rows // observations.starts.shape[1]) if isinstance(observations, Sequences) else rows

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from baselines_acktr.learning.returns import generalized_advantages, lambda_returns
+from baselines_acktr.learning.sequences import Memory
 from common.errors import RunFailedError, UserError
 from common.named_arrays import Arrays, with_prefix, without_prefix
 
@@ -48,6 +49,7 @@ class Rollout(NamedTuple):
       values: V of `observations`, [T, N].
       next_values: V of the observation after each step in the same episode (the final one, where it was truncated), 0
         where it terminated, [T, N].
+      memory: what a recurrent policy remembered; None of the others.
     """
 
     observations: np.ndarray
@@ -56,6 +58,12 @@ class Rollout(NamedTuple):
     ended: np.ndarray
     values: np.ndarray
     next_values: np.ndarray
+    memory: Memory | None = None
+
+    @property
+    def shuffled(self) -> int:
+        """How many parts of it a batch may put in another order: B rows, or N whole environments with a memory."""
+        return self.rewards.size if self.memory is None else self.rewards.shape[1]
 
     def advantages(self, gamma: float, lam: float) -> np.ndarray:
         """What the policy learns from, [T, N] (see `generalized_advantages`)."""
@@ -195,7 +203,7 @@ class Runner:
         longest = 2 * self.nsteps if self.whole_episodes else self.nsteps
 
         while len(steps) < self.nsteps or (len(steps) < longest and not steps[-1].ended.any()):
-            actions, values = self.policy.sample(self._observations)
+            actions, values = self._choose()
             self._require_finite("action", actions)
             if values is not None:
                 self._require_finite("predicted value", values)
@@ -208,11 +216,19 @@ class Runner:
                 self._require_finite("final observation", final_obs[len(steps), i][None], first=i)
 
             self._note_episodes(infos, terminated | truncated)
+            self._note_ends(terminated | truncated)
             steps.append(_Step(self._observations, actions, values, rewards, terminated, terminated | truncated))
             self._observations = following
             self._steps += 1
 
         return self._assemble(steps, final_obs)
+
+    def _choose(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Actions [N, ...] for the present observations, and values [N] where they come for free."""
+        return self.policy.sample(self._observations)
+
+    def _note_ends(self, ended: np.ndarray) -> None:
+        """Hears where an episode has ended, bool [N]."""
 
     def state(self) -> Arrays:
         """Everything that the next rollouts depend on but the policy, by name, copied."""
@@ -238,10 +254,13 @@ class Runner:
         try:
             if hasattr(env, "set_state"):
                 env.set_state(without_prefix("env", arrays))
-            anew = arrays.get("anew", np.array(False)) or state_gap(env)
-            self._observations = env.reset(seed=seed)[0] if anew else arrays["observations"]
+            self._observations = env.reset(seed=seed)[0] if self.anew(arrays) else arrays["observations"]
         except (KeyError, ValueError) as error:
             raise UserError(f"the checkpoint's environments are not like these: {error!r}") from error
+
+    def anew(self, arrays: Arrays) -> bool:
+        """Whether episodes start anew with this state, because it or `env` lacks that of the environments."""
+        return bool(arrays.get("anew", np.array(False)) or state_gap(self.env))
 
     def _assemble(self, steps: list[_Step], final_obs: dict[tuple[int, int], np.ndarray]) -> Rollout:
         """Joins the steps, and predicts the values that did not come with the actions."""
@@ -270,12 +289,20 @@ class Runner:
         self, values: np.ndarray, terminated: np.ndarray, final_obs: dict[tuple[int, int], np.ndarray]
     ) -> np.ndarray:
         """V of the observation after each step, [T, N], from the values of those before it."""
-        following = np.concatenate([values[1:], self.policy.value(self._observations)[None]])  # [T, N]
+        following = np.concatenate([values[1:], self._following_values()[None]])  # [T, N]
         if final_obs:
-            rows = tuple(np.array(list(final_obs)).T)
-            following[rows] = self.policy.value(np.stack(list(final_obs.values())))
+            steps, envs = np.array(list(final_obs)).T
+            following[steps, envs] = self._final_values(steps, envs, np.stack(list(final_obs.values())))
         following[terminated] = 0
         return following
+
+    def _following_values(self) -> np.ndarray:
+        """Values [N] of the observations after the last step."""
+        return self.policy.value(self._observations)
+
+    def _final_values(self, steps: np.ndarray, envs: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        """Values [K] of final observations [K, ...] of truncated episodes, after steps [K] of environments [K]."""
+        return self.policy.value(observations)
 
     def _require_finite(self, what: str, array: np.ndarray, first: int = 0) -> None:
         """Raises unless `array`, a row for each environment from number `first` on, is finite."""

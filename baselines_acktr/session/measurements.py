@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from baselines_acktr.agent.agent import Agent
+from baselines_acktr.learning.batches import network_inputs
 from baselines_acktr.learning.returns import explained_variance
 from baselines_acktr.learning.rollouts import Rollout
 
@@ -22,8 +23,8 @@ class Measurements:
     def __init__(self, model: Agent, rollout: Rollout) -> None:
         self._model = model
         self._rollout = rollout
-        observations = rollout.observations.reshape(-1, *rollout.observations.shape[2:])  # [B, ...]
-        self._seen = tf.constant(model.policy.filtered(observations))
+        seen = model.policy.filtered(network_inputs(rollout))
+        self._seen = tf.nest.map_structure(tf.constant, seen)
         self._before = model.policy.parameters(self._seen)  # [B, P]
 
     def after_update(self) -> dict[str, float]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from baselines_acktr.agent.network_names import BUILT_IN, unknown_network
+from baselines_acktr.agent.network_names import BUILT_IN, require_memory, unknown_network
 from baselines_acktr.config import ARCHITECTURE, SYNONYMS
 from baselines_acktr.session import config_file
 from baselines_acktr.session.foreign_flags import FOREIGN_FLAGS
@@ -57,7 +57,7 @@ class RunOptions:
         None, "of every random draw; drawn and recorded if not given", minimum=0, maximum=2**31 - 1
     )
     network: str | None = option(
-        None, "cnn, mlp, a registered name or module:function; by default cnn or pixels for images, else mlp"
+        None, "cnn, mlp, lstm, another name or module:function; by default cnn or pixels for images, else mlp"
     )
     num_env: int | None = option(
         None,
@@ -419,6 +419,8 @@ def _check_network(options: RunOptions) -> None:
     networks = sys.modules.get("baselines_acktr.agent.networks")
     if name not in BUILT_IN and not (networks and networks.is_registered(name)):
         raise unknown_network(name, BUILT_IN)
+    classes = [learner.config_class for (alg, _), learner in LEARNERS.items() if alg == options.alg]
+    require_memory(name, classes, options.alg)
 
 
 def _check_hyperparameters(alg: str, loaded: Mapping[str, Any], typed: Mapping[str, Any]) -> None:

@@ -70,7 +70,7 @@ def learn(model, updates: int = UPDATES):
     width = ENVS // model.comm.size
     own = slice(model.comm.rank * width, (model.comm.rank + 1) * width)
     for model.updates in range(updates):
-        rollout = Rollout(*(column[:, own] for column in make_rollout(model, model.updates)))
+        rollout = Rollout(*(column[:, own] for column in make_rollout(model, model.updates)[:-1]))
         measurements = Measurements(model, rollout)
         model.update(rollout, 10**6)
         measurements.after_update()

@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from baselines_acktr.learning.batches import fisher_part, held_out_part, make_batch, random_minibatches
+from baselines_acktr.learning.batches import (
+    fisher_part,
+    fisher_part_and_rest,
+    held_out_part,
+    make_batch,
+    random_minibatches,
+)
 from baselines_acktr.learning.returns import generalized_advantages, lambda_returns
 from baselines_acktr.learning.rollouts import Rollout
+from baselines_acktr.learning.sequences import Memory
 
 T, N = 3, 2
 
@@ -71,3 +78,29 @@ def test_every_pass_over_the_batch_is_in_a_new_order():
 @pytest.mark.parametrize("rows", [None, 200, 1000])
 def test_a_batch_that_is_no_larger_than_a_minibatch_is_taken_whole(rows):
     assert random_minibatches(200, rows, 8, np.random.default_rng(0)) is None
+
+
+def test_with_a_memory_whole_environments_change_places_and_their_steps_stay_in_time_order():
+    memory = Memory(np.array([[True, False], [False, True], [False, False]]), np.array([[0.0], [1.0]]))
+    rollout = make_rollout()._replace(memory=memory)
+    assert rollout.shuffled == N
+    batch = make_batch(rollout, 10 * rollout.actions, 100 * rollout.actions, np.array([1, 0]))
+
+    np.testing.assert_array_equal(batch.actions, [1, 3, 5, 0, 2, 4])
+    np.testing.assert_array_equal(batch.returns, [10, 30, 50, 0, 20, 40])
+    np.testing.assert_array_equal(batch.observations.observations[..., 0], [[4, 12, 20], [0, 8, 16]])
+    np.testing.assert_array_equal(batch.observations.starts, [[False, True, False], [True, False, False]])
+    np.testing.assert_array_equal(batch.observations.state, [[1], [0]])
+
+
+def test_of_sequences_the_fisher_takes_whole_ones():
+    memory = Memory(np.zeros((T, N), bool), np.array([[0.0], [1.0]]))
+    rollout = make_rollout()._replace(memory=memory)
+    sequences = make_batch(rollout, rollout.values, rollout.values).observations
+    for rows in (1, T, 2 * T - 1):
+        first, rest = fisher_part_and_rest(sequences, rows)
+        assert (first.state.tolist(), rest.state.tolist()) == ([[0]], [[1]])
+        assert held_out_part(sequences, rows).state.tolist() == [[1]]
+    for rows in (None, 2 * T):
+        (whole,) = fisher_part_and_rest(sequences, rows)
+        assert whole.state.tolist() == [[0], [1]]

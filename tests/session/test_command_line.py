@@ -18,7 +18,7 @@ from repository import ROOT
 import run
 from baselines_acktr.agent.description import check_compatible
 from baselines_acktr.agent.network_names import BUILT_IN
-from baselines_acktr.config import SYNONYMS
+from baselines_acktr.config import RECURRENT, SYNONYMS
 from baselines_acktr.session.foreign_flags import FOREIGN_FLAGS
 from baselines_acktr.session.learners import DISCRETE
 from baselines_acktr.session.next_steps import next_steps
@@ -73,14 +73,11 @@ def test_what_people_are_used_to_type_is_answered():
 @pytest.mark.parametrize(
     ("network", "hint"),
     [
-        ("lstm", "recurrent networks are not supported"),
-        ("cnn_lstm", "cnn with --frame_stack sees several frames"),
-        ("cnn_lnlstm", "cnn with --frame_stack sees several frames"),
         ("conv_only", "cnn is the nearest one"),
         ("impala_cnn", "a network of your own is module:function"),
         ("cnn_small", "--conv_filters=8,16 --conv_kernels=8,4 --conv_strides=4,2 --hidden_sizes=128"),
         ("MLP", "Did you mean mlp?"),
-        ("x" * 300, "must be one of cnn, mlp, pixels or module:function"),
+        ("x" * 300, "must be one of cnn, cnn_lnlstm, cnn_lstm, lnlstm, lstm, mlp, pixels or module:function"),
     ],
 )
 def test_a_network_of_another_program_is_answered_with_what_to_do_here(network, hint):
@@ -89,10 +86,16 @@ def test_a_network_of_another_program_is_answered_with_what_to_do_here(network, 
     assert hint in str(caught.value)
 
 
+@pytest.mark.parametrize("network", RECURRENT)
+def test_a_recurrent_network_is_refused_for_an_algorithm_that_has_none(network):
+    with pytest.raises(UserError, match=f"^--network={network}: trpo has no recurrent networks here; acktr and a2c"):
+        settle({"alg": "trpo", "env": "CartPole-v1", "network": network})
+
+
 def test_an_unknown_network_is_refused_before_tensorflow_and_gymnasium_are_imported():
     program = (
         "import sys, run\n"
-        "assert run.main(['--env=CartPole-v1', '--network=lstm']) == 2\n"
+        "assert run.main(['--env=CartPole-v1', '--network=impala_cnn']) == 2\n"
         "assert not {'tensorflow', 'keras', 'gymnasium'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)

@@ -1,0 +1,89 @@
+"""Collects rollouts with a policy that remembers."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
+from baselines_acktr.learning.sequences import Memory
+from common.named_arrays import Arrays
+
+
+class RememberingPolicy(Protocol):
+    """What this runner needs of a policy; shapes as for `RecurrentPolicy`."""
+
+    def first_state(self, count: int) -> np.ndarray: ...
+
+    def act_from(
+        self, state: np.ndarray, starts: np.ndarray, observations: np.ndarray, deterministic: bool = False
+    ) -> Any: ...
+
+    def value_from(self, state: np.ndarray, starts: np.ndarray, observations: np.ndarray) -> np.ndarray: ...
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray: ...
+
+
+class RecurrentRunner(Runner):
+    """A `Runner` that carries the policy's state from step to step, and from rollout to rollout.
+
+    Args:
+      env, nsteps, episodes: as for `Runner`.
+      policy: chooses the actions and predicts the values.
+    """
+
+    def __init__(
+        self,
+        env: gym.vector.VectorEnv,
+        policy: RememberingPolicy,
+        nsteps: int,
+        episodes: int = EPISODES,
+    ) -> None:
+        behaviour: Any = policy
+        super().__init__(env, behaviour, nsteps, episodes=episodes)
+        self._remembering = policy
+        self._forget()
+
+    def _forget(self) -> None:
+        """Every environment is at the start of an episode."""
+        self._state = self._remembering.first_state(self.env.num_envs)  # before the next step, [N, M]
+        self._starts = np.ones(self.env.num_envs, bool)  # whether an episode starts with it, [N]
+
+    def run(self) -> Rollout:
+        first = self._state
+        self._told: list[np.ndarray] = []  # starts of each step
+        self._after: list[np.ndarray] = []  # the state after each step
+        rollout = super().run()
+        return rollout._replace(memory=Memory(np.stack(self._told), first))
+
+    def _choose(self) -> tuple[np.ndarray, np.ndarray]:
+        decision = self._remembering.act_from(self._state, self._starts, self._observations)
+        self._state = decision.state
+        self._told.append(self._starts)
+        self._after.append(self._state)
+        return decision.actions, decision.values
+
+    def _note_ends(self, ended: np.ndarray) -> None:
+        self._starts = ended
+
+    def _following_values(self) -> np.ndarray:
+        return self._values(self._state, self._starts, self._observations)
+
+    def _final_values(self, steps: np.ndarray, envs: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        states = np.stack([self._after[t][i] for t, i in zip(steps, envs, strict=True)])  # [K, M]
+        return self._values(states, np.zeros(len(states), bool), observations)
+
+    def _values(self, state: np.ndarray, starts: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        return self._remembering.value_from(state, starts, observations)
+
+    def state(self) -> Arrays:
+        return super().state() | {"memory": self._state.copy(), "starts": self._starts.copy()}
+
+    def set_state(self, arrays: Arrays, seed: int) -> None:
+        super().set_state(arrays, seed)
+        if self.anew(arrays):
+            self._forget()
+        else:
+            self._state, self._starts = arrays["memory"], arrays["starts"]
