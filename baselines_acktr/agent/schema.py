@@ -204,7 +204,7 @@ def _weights(network: str, shape: tuple[int, ...], config: Any) -> list[tuple[in
 
 
 def _kernels(network: str, shape: tuple[int, ...], config: Any) -> list[tuple[int, ...]] | None:
-    """Shapes of the kernels of a built-in network, up to its memory, for observations of `shape`; None for any other."""
+    """Shapes of the kernels of a built-in network, up to its memory, for observations of `shape`; of others None."""
     if network not in HIDDEN_SIZES:
         return None
     kernels: list[tuple[int, ...]] = []
