@@ -15,7 +15,7 @@ from pathlib import Path
 from baselines_acktr.session import environments, log_folder
 from baselines_acktr.session.next_steps import next_steps
 from baselines_acktr.session.setup import set_up
-from baselines_acktr.session.showing import after_update, evaluation, replay
+from baselines_acktr.session.showing import after_update, deploy, evaluation, replay
 from baselines_acktr.session.usage import help_text, usage
 from common import cli
 from common.errors import RunFailedError, UserError, one_line
@@ -138,6 +138,8 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
         return 128 + number
     if options.num_timesteps and comm.rank == 0:
         print(*next_steps(settings), sep="\n", file=sys.stderr, flush=True)
+    if options.export and comm.rank == 0:
+        deploy(model, settings)
     if options.play and comm.rank == 0:
         replay(model, settings)
     return 0

@@ -264,7 +264,7 @@ def test_a_checkpoint_from_before_a_hyperparameter_existed_says_so(trained, tmp_
 
 def test_nothing_to_do_is_said(capsys):
     assert run.main(["--env=Lights-v0", "--num_timesteps=0"]) == 0
-    assert "nothing to do: --num_timesteps=0 without --play or --save_path" in capsys.readouterr().err
+    assert "nothing to do: --num_timesteps=0 without --play, --save_path or --export" in capsys.readouterr().err
 
 
 def test_a_display_that_does_not_answer_is_noticed_before_the_training(tmp_path, monkeypatch, capfd):

@@ -199,6 +199,26 @@ class Agent(abc.ABC):
         actions, _, following, _ = self.step(observations, deterministic, state, starts)
         return (actions[0] if alone else actions), following
 
+    def export(self, path: str, format: str | None = None, deterministic: bool = True) -> None:
+        """Writes what acts as one graph, for programs without this package; see `docs/deploy.md`.
+
+        The graph takes a batch of observations [N, ...], as `predict` does, under the name `observation`, and gives
+        what `predict` gives, actions [N, ...] for the environment, under the name `action`: the filter of the
+        observations, the choice of the action, and its scaling and clipping are part of it.
+
+        Args:
+          path: of a SavedModel's folder, or of a file that ends in .tflite or .onnx; what is there is replaced.
+          format: "saved_model", "tflite" or "onnx"; by default as the path ends.
+          deterministic: the most likely action; else one is drawn in every call, by the runtime's own random numbers.
+
+        Raises:
+          UserError: a format that is unknown or not installed, a path that cannot be written, or a network that the
+            format cannot express. What was there is then unchanged.
+        """
+        from baselines_acktr.agent.export import export
+
+        export(self.policy, self.observation_space, path, format, deterministic)
+
     @contextlib.contextmanager
     def apart(self, seed: int | None = None) -> Iterator[None]:
         """A block after which training goes on as if nothing had been drawn in it.

@@ -110,6 +110,12 @@ class GaussianPolicy(Policy):
         """Actions [N, D] of the environment: [-1, 1] mapped to the range of its box (see `_range`) and clipped."""
         return np.clip(self._shift + self._scale * actions, self._low, self._high)
 
+    def to_env_in_graph(self, actions: tf.Tensor, single: bool) -> tf.Tensor:
+        dtype = np.dtype(np.float32) if single else np.result_type(self._shift, np.float32)
+        low, high = _inside(self._low, self._high, dtype)
+        scaled = self._shift.astype(dtype) + self._scale.astype(dtype) * tf.cast(actions, dtype)  # [N, D]
+        return tf.minimum(tf.maximum(scaled, low), high)
+
     def _noise(self, mean: np.ndarray) -> np.ndarray:
         return self.sampler.rng.standard_normal(mean.shape, np.float32)
 
@@ -155,3 +161,11 @@ def _range(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     most = np.finfo(low.dtype).max / 2
     first = np.where(low > -most, low, np.where(high < most, high - 2, -1))
     return first, np.where(high < most, high, first + 2)
+
+
+def _inside(low: np.ndarray, high: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """The ends [D] of a box as numbers of `dtype`, rounded towards its inside."""
+    with np.errstate(over="ignore"):  # what is too large for the type is no end
+        first, last = low.astype(dtype), high.astype(dtype)
+    first = np.where(first < low, np.nextafter(first, dtype.type(np.inf)), first)
+    return first, np.where(last > high, np.nextafter(last, dtype.type(-np.inf)), last)

@@ -89,6 +89,16 @@ class Policy(abc.ABC):
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """The actions [N, ...] as the environment takes them."""
 
+    def to_env_in_graph(self, actions: tf.Tensor, single: bool) -> tf.Tensor:
+        """The same as `to_env` in TensorFlow, for exported models.
+
+        Args:
+          actions: [N, ...], as the learner keeps them.
+          single: no number has more than single precision.
+        """
+        start = np.asarray(getattr(self.action_space, "start", 0))  # of Discrete and MultiDiscrete spaces
+        return actions + start.astype(actions.dtype.as_numpy_dtype) if start.any() else actions
+
     # -- the distribution ---------------------------------------------------------------------------------------------
 
     def distribution(self, parameters: tf.Tensor) -> ActionDistribution:
@@ -102,14 +112,15 @@ class Policy(abc.ABC):
     @tf.function(reduce_retracing=True)
     def parameters(self, seen: tf.Tensor) -> tf.Tensor:
         """The parameters [B, P] for filtered observations [B, ...]; for measurements, without a gradient."""
-        return self._outputs(seen)
+        return self.outputs(seen)
 
     @tf.function(reduce_retracing=True)
     def kl_since(self, old: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
         """Mean KL of the policy whose parameters [B, P] were `old` to the present one, nats; scalar."""
-        return self.mean_kl(old, self._outputs(seen))
+        return self.mean_kl(old, self.outputs(seen))
 
-    def _outputs(self, seen: tf.Tensor) -> tf.Tensor:
+    def outputs(self, seen: tf.Tensor) -> tf.Tensor:
+        """The parameters [B, P] for filtered observations [B, ...], as part of a graph."""
         return self.network(seen)
 
     # -- after an update ----------------------------------------------------------------------------------------------
@@ -192,7 +203,7 @@ class SharedPolicy(Policy):
     def mean_kl(self, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
         return super().mean_kl(old, new)
 
-    def _outputs(self, seen: tf.Tensor) -> tf.Tensor:
+    def outputs(self, seen: tf.Tensor) -> tf.Tensor:
         return self.network(seen)[0]
 
 

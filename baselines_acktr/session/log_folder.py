@@ -30,8 +30,8 @@ def take(settings: Settings, stack: contextlib.ExitStack, locked: bool) -> None:
             stack.enter_context(run_info.lock(Path(settings.log_path)))
         if not options.load_path:
             run_info.set_aside(Path(settings.log_path))
-    elif not (options.play or options.save_path):
-        print("nothing to do: --num_timesteps=0 without --play or --save_path", file=sys.stderr)
+    elif not (options.play or options.save_path or options.export):
+        print("nothing to do: --num_timesteps=0 without --play, --save_path or --export", file=sys.stderr)
 
 
 def open_logger(

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from baselines_acktr.agent.export_formats import FORMATS, check_export, find_format
 from baselines_acktr.agent.network_names import BUILT_IN, require_memory, unknown_network
 from baselines_acktr.config import ARCHITECTURE, SYNONYMS
 from baselines_acktr.session import config_file
@@ -25,7 +26,7 @@ from common.options import option, validate, values_in_files
 if TYPE_CHECKING:
     from baselines_acktr.session.checkpoints import SavedModel
 
-PATHS = ("config", "log_path", "save_path", "load_path", "video")
+PATHS = ("config", "log_path", "save_path", "load_path", "video", "export")
 NOT_RESUMED = (*PATHS, "best", "resume", "trust")  # what a checkpoint has no say in: it may come from anybody
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "env_kwargs", "seed")
@@ -50,7 +51,7 @@ class RunOptions:
     )
     num_timesteps: int = option(
         1_000_000,
-        "steps of all environments of all MPI ranks together; 0, and --play --load_path: no training",
+        "steps of all environments of all MPI ranks together; 0, and --load_path with --play or --export: no training",
         minimum=0,
     )
     seed: int | None = option(
@@ -113,6 +114,14 @@ class RunOptions:
     video: str | None = option(None, "replay into this .mp4 or .gif file instead of a window")
     save_video_interval: int = option(0, "timesteps between two videos of training", minimum=0, zero="off")
     save_video_length: int = option(200, "steps of such a video", minimum=1)
+    export: str | None = option(
+        None,
+        "write what acts for programs without this package; a folder (SavedModel), FILE.tflite or FILE.onnx, and with "
+        "--load_path no training",
+        topic="deployment",
+    )
+    export_format: str = option("", "format of --export; by default as its name ends", choices=("", *FORMATS))
+    export_sample: bool = option(False, "export sampled actions; instead of the most likely ones")
     kfac_clip: float | None = option(None, "twice --delta; another way to give it", above=0, topic="names of Baselines")
 
     def __post_init__(self) -> None:
@@ -270,7 +279,7 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     drawn = {"seed": secrets.randbelow(2**31)}
     layers = (
         ("default", dataclasses.asdict(RunOptions())),
-        ("replay", {"num_timesteps": 0} if saved and typed.get("play") and not resumed else {}),
+        ("replay", {"num_timesteps": 0} if saved and _uses_model(typed) and not resumed else {}),
         ("drawn", drawn),
         ("checkpoint", brought),
     )
@@ -286,6 +295,11 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     suiting = tuned_for(options.alg, options.env) if options.tuned and not saved else None
     tuned = ("tuned", suiting.values if suiting else {})
     return Settings(options, origins, trained, (tuned, ("checkpoint", loaded), *_by_origin(typed, filed)), saved)
+
+
+def _uses_model(typed: Mapping[str, Any]) -> bool:
+    """Whether a model is to be used as it is, unless training is asked for, too."""
+    return bool(typed.get("play") or typed.get("export"))
 
 
 def _of_config_file(typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,7 +359,7 @@ def _resumed(typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Sav
         if name in typed and typed[name] != saved[name]:
             raise UserError(f"--{name}={typed[name]}: the run to be resumed has {brief(saved[name])}")
     print(f"going on from {found.model}", file=sys.stderr)
-    for name in ("save_path", "video"):
+    for name in ("save_path", "video", "export"):
         if saved[name] is not None and name not in typed:
             was = brief(saved[name])
             print(f"--{name} was {was}; a checkpoint cannot say where to write: give it again", file=sys.stderr)
@@ -385,6 +399,7 @@ def check_files(settings: Settings) -> None:
         path = getattr(options, name)
         if path is not None:
             _check_file(name, path)
+    _check_export(options)
     if options.log_path is not None:
         typed = settings.origins["log_path"] != "environment preset"
         argument = "--log_path" if typed else "OPENAI_LOGDIR"
@@ -403,6 +418,18 @@ def check_files(settings: Settings) -> None:
             raise UserError(f"--{name}: has no effect without --eval_interval")
     if settings.origins["eval_interval"] == "command line" and options.num_timesteps == 0:
         raise UserError("--eval_interval: has no effect without training (--num_timesteps=0)")
+
+
+def _check_export(options: RunOptions) -> None:
+    """Raises `UserError` if the model cannot be exported as the options say."""
+    if options.export is None:
+        for name in ("export_format", "export_sample"):
+            if getattr(options, name):
+                raise UserError(f"--{name}: has no effect without --export")
+        return
+    format = find_format(options.export, options.export_format or None, "--export")
+    check_export(options.export, format, "--export")
+    check_folder("--export", options.export, os.path.dirname(options.export.rstrip(os.sep)))
 
 
 def _settled(value: T | None) -> T:

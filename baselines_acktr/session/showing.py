@@ -1,4 +1,4 @@
-"""Showing what the model can: videos and evaluations during training, and its replay afterwards."""
+"""What is done with the model: videos and evaluations during training; its replay and its export afterwards."""
 
 from __future__ import annotations
 
@@ -89,3 +89,10 @@ def replay(model: Any, settings: Settings) -> None:
         print("no display: scores only; --video=FILE.mp4 shows the games", file=sys.stderr)
     with environments.open_game(settings)() as env:
         play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)
+
+
+def deploy(model: Any, settings: Settings) -> None:
+    """Writes the model for other programs."""
+    options = settings.options
+    model.export(options.export, options.export_format or None, deterministic=not options.export_sample)
+    print(f"exported to {options.export}", file=sys.stderr)

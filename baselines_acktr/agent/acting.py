@@ -1,0 +1,79 @@
+"""A policy as one graph, from observations as the environment gives them to actions as it takes them.
+
+What stands around the network is part of it: the filter of the observations, the choice of an action, and for
+continuous actions their scaling and clipping. `Agent.predict` computes the same with NumPy around TensorFlow.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import gymnasium as gym
+import keras
+import numpy as np
+import tensorflow as tf
+
+from baselines_acktr.agent.policies import Policy
+from common.running_mean_std import ObservationFilter
+
+
+class _Noise:
+    """Random numbers that every runtime can draw, in place of a `tf.random.Generator`."""
+
+    uniform = staticmethod(tf.random.uniform)
+    normal = staticmethod(tf.random.normal)
+
+
+@final
+class ActingModel(keras.Model):
+    """Maps observations [N, ...] of the environment to {"action": actions [N, ...]} for it.
+
+    Args:
+      policy: acts; its weights and filter as they are when the graph is made.
+      observation_space: of one environment, as `make_vec_env` gives it.
+      deterministic: the most likely action instead of a sampled one.
+      single: no number has more than single precision, for runtimes that know no other: observations and actions of
+        double precision are taken and given in single precision.
+    """
+
+    def __init__(self, policy: Policy, observation_space: gym.Space, deterministic: bool, single: bool) -> None:
+        super().__init__(name="agent", autocast=False)
+        self.network = policy.network
+        self._policy = policy
+        self._deterministic = deterministic
+        self._single = single
+
+        dtype = observation_space.dtype
+        self._rounded = single and dtype == np.float64
+        self.signature = keras.InputSpec(
+            dtype="float32" if self._rounded else dtype.name,
+            shape=(None, *observation_space.shape),
+            name="observation",
+        )
+        self(keras.Input(batch_shape=self.signature.shape, dtype=self.signature.dtype))
+
+    def call(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
+        pi = self._policy.distribution(self._policy.outputs(self._seen(observation)))
+        noise: Any = _Noise
+        actions = pi.mode() if self._deterministic else pi.sample(noise)
+        return {"action": self._policy.to_env_in_graph(actions, self._single)}
+
+    def _seen(self, observations: tf.Tensor) -> tf.Tensor:
+        """What the network sees of observations [N, ...], as `Policy.filtered`."""
+        filter = self._policy.filter
+        if not isinstance(filter, ObservationFilter):
+            return observations
+
+        x = tf.cast(observations, tf.float32 if self._single else tf.float64)
+        if filter.count:
+            x = (self._centred(x, filter.mean) if self._single else x - filter.mean) / filter.std.astype(
+                x.dtype.as_numpy_dtype
+            )
+        return tf.cast(tf.minimum(tf.maximum(x, -filter.CLIP), filter.CLIP), tf.float32)
+
+    def _centred(self, x: tf.Tensor, mean: np.ndarray) -> tf.Tensor:
+        """Observations [N, D] less their mean [D], in single precision."""
+        coarse = mean.astype(np.float32)
+        if self._rounded:  # as the observations are: what never varies stays exactly 0
+            return x - coarse
+        return (x - coarse) - (mean - coarse).astype(np.float32)

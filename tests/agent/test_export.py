@@ -1,0 +1,261 @@
+"""Claims about exported models: they do what `predict` does, in the runtime of each format, and are written whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+import tensorflow as tf
+
+from baselines_acktr import a2c, acktr_cont, acktr_discrete, trpo
+from baselines_acktr.agent.agent import Agent
+from baselines_acktr.agent.export_formats import find_format
+from common.errors import UserError
+
+Box = gym.spaces.Box
+STATE = Box(-np.inf, np.inf, (5,), np.float32)
+WIDE_STATE = Box(-np.inf, np.inf, (5,), np.float64)
+PIXELS = Box(0, 255, (20, 20, 4), np.uint8)
+ONE_OF_FOUR = gym.spaces.Discrete(4, start=-1)
+TWO_CHOICES = gym.spaces.MultiDiscrete([3, 2], start=[1, 0])
+TORQUES = Box(np.array([-2, -0.1, 0], np.float32), np.array([2, 0.3, np.inf], np.float32))
+WIDE_TORQUES = Box(np.array([-2, -0.1]), np.array([2, 0.3]), dtype=np.float64)
+SMALL_CNN = {"conv_filters": (4,), "conv_kernels": (5,), "conv_strides": (3,)}
+
+MODELS: dict[str, tuple[type[Agent], gym.Space, gym.Space]] = {
+    "acktr discrete": (acktr_discrete.Model, STATE, ONE_OF_FOUR),
+    "acktr discrete pixels": (acktr_discrete.Model, PIXELS, ONE_OF_FOUR),
+    "acktr multi-discrete": (acktr_discrete.Model, WIDE_STATE, TWO_CHOICES),
+    "acktr continuous": (acktr_cont.Model, WIDE_STATE, TORQUES),
+    "acktr continuous pixels": (acktr_cont.Model, PIXELS, WIDE_TORQUES),
+    "a2c discrete": (a2c.DiscreteModel, STATE, ONE_OF_FOUR),
+    "a2c discrete pixels": (a2c.DiscreteModel, PIXELS, TWO_CHOICES),
+    "a2c continuous": (a2c.ContinuousModel, STATE, WIDE_TORQUES),
+    "a2c continuous pixels": (a2c.ContinuousModel, PIXELS, TORQUES),
+    "trpo discrete": (trpo.DiscreteModel, WIDE_STATE, ONE_OF_FOUR),
+    "trpo discrete pixels": (trpo.DiscreteModel, PIXELS, ONE_OF_FOUR),
+    "trpo continuous": (trpo.ContinuousModel, STATE, TORQUES),
+    "trpo continuous pixels": (trpo.ContinuousModel, PIXELS, TORQUES),
+}
+ROWS = 1000
+FORMATS = {"saved_model": "model", "tflite": "model.tflite", "onnx": "model.onnx"}
+TOLERANCE = {"saved_model": 2e-6, "tflite": 1e-5, "onnx": 1e-5}  # of continuous actions, whose ranges are about 1
+# What a program without this package does with SavedModels: it reads them and says what they answer.
+READER = """
+import sys
+sys.modules["baselines_acktr"] = sys.modules["common"] = None  # importing them raises ImportError
+import numpy as np
+import tensorflow as tf
+for folder in sys.argv[1:]:
+    model = tf.saved_model.load(f"{folder}/model")
+    answer = model.signatures["serving_default"](observation=tf.constant(np.load(f"{folder}/observations.npy")))
+    np.save(f"{folder}/answer.npy", answer["action"].numpy())
+"""
+
+
+def observations_of(space: gym.spaces.Box, rows: int = ROWS) -> np.ndarray:
+    """Random ones [rows, ...]; of vectors, a part never varies, and some parts are far outside what is usual."""
+    rng = np.random.default_rng(7)
+    if space.dtype == np.uint8:
+        return rng.integers(0, 256, (rows, *space.shape), np.uint8)
+    vectors = rng.normal([3, -2, 0, 100, 0.1], [2, 0.5, 30, 7, 0], (rows, *space.shape))
+    vectors[::50] *= [20, 20, 20, 20, 1]
+    return vectors.astype(space.dtype)
+
+
+def make(name: str) -> Agent:
+    """A model as after some training: weights that matter, and a filter that has seen observations."""
+    model_class, observations, actions = MODELS[name]
+    small: dict[str, Any] = {"hidden_sizes": (16,)}
+    if model_class.default_network(observations) == "cnn":
+        small |= SMALL_CNN
+    config = model_class.config_class(**small)
+    model = model_class(observations, actions, model_class.default_network(observations), config)
+
+    rng = np.random.default_rng(3)
+    for variable in model.policy.network.trainable_variables:
+        fan_in = max(1, int(np.prod(variable.shape[:-1])))
+        variable.assign(rng.normal(0, 1 / np.sqrt(fan_in), variable.shape))
+    model.policy.refresh(observations_of(observations, 200)[None])
+    return model
+
+
+def answers_of(path: Path, format: str, observations: np.ndarray) -> np.ndarray:
+    """Actions [N, ...] by the runtime of a format; observations as its files take them."""
+    if format == "saved_model":
+        model = tf.saved_model.load(str(path))
+        return model.serve(observations)["action"].numpy()
+    if format == "tflite":
+        runner = tf.lite.Interpreter(str(path)).get_signature_runner()
+        taken = np.float32 if observations.dtype == np.float64 else observations.dtype
+        return runner(observation=observations.astype(taken))["action"]
+    (actions,) = onnxruntime.InferenceSession(str(path)).run(["action"], {"observation": observations})
+    return actions
+
+
+@pytest.fixture(scope="module")
+def saved_answers(tmp_path_factory) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{model: what `predict` says, what its SavedModel says in a process that has no such package}."""
+    folder = tmp_path_factory.mktemp("saved")
+    predicted = {}
+    for name, (_, space, _) in MODELS.items():
+        place = folder / name
+        model = make(name)
+        model.export(str(place / "model"))
+        observations = observations_of(space)
+        np.save(place / "observations.npy", observations)
+        predicted[name] = model.predict(observations, deterministic=True)[0]
+        model.close()
+    places = [str(folder / name) for name in MODELS]
+    subprocess.run([sys.executable, "-c", READER, *places], check=True, cwd=folder, env=os.environ | {"PYTHONPATH": ""})
+    return {name: (predicted[name], np.load(folder / name / "answer.npy")) for name in MODELS}
+
+
+def require_same(predicted: np.ndarray, answered: np.ndarray, tolerance: float) -> None:
+    assert answered.shape == predicted.shape
+    assert len(np.unique(predicted, axis=0)) > 1  # an agent that always does the same would show nothing
+    if predicted.dtype.kind == "i":
+        np.testing.assert_array_equal(answered, predicted)
+    else:
+        np.testing.assert_allclose(answered, predicted, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_saved_model_predicts_the_same_without_this_package(saved_answers, name):
+    predicted, answered = saved_answers[name]
+    require_same(predicted, answered, TOLERANCE["saved_model"])
+    assert answered.dtype == predicted.dtype
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_file_predicts_the_same_in_its_runtime(tmp_path, name, format):
+    model = make(name)
+    path = tmp_path / FORMATS[format]
+    model.export(str(path))
+    observations = observations_of(model.observation_space)
+    answered = answers_of(path, format, observations)
+    require_same(model.predict(observations, deterministic=True)[0], answered, TOLERANCE[format])
+    np.testing.assert_array_equal(answers_of(path, format, observations[:1]), answered[:1])
+    if isinstance(model.action_space, Box):
+        assert all(model.action_space.contains(action.astype(model.action_space.dtype)) for action in answered)
+    assert os.listdir(tmp_path) == [path.name]
+    model.close()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_sampled_actions_have_the_policys_probabilities_and_differ_from_call_to_call(tmp_path, format):
+    model = make("acktr discrete")
+    observations = np.repeat(observations_of(STATE, 1), 20000, axis=0)
+    parameters = model.policy.parameters(model.policy.filtered(observations[:1]))
+    expected = tf.nn.softmax(parameters)[0].numpy()
+
+    model.export(str(tmp_path / FORMATS[format]), deterministic=False)
+    first, second = (answers_of(tmp_path / FORMATS[format], format, observations) for _ in range(2))
+    assert not np.array_equal(first, second)
+    for actions in (first, second):
+        counts = np.bincount(actions - ONE_OF_FOUR.start, minlength=4)
+        deviations = np.sqrt(expected * (1 - expected) / len(actions))
+        assert (np.abs(counts / len(actions) - expected) < 5 * deviations).all()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_sampled_torques_have_the_policys_mean_and_deviation(tmp_path, format):
+    model = make("a2c continuous")
+    network = model.policy.network
+    network.log_std.vector.assign([-2.0, -1.5])  # so small that little is clipped
+    network.mean.kernel.assign(0.1 * network.mean.kernel)
+    model.policy.refresh(observations_of(STATE, 200)[None])
+    observations = np.repeat(observations_of(STATE, 2)[1:], 20000, axis=0)
+    mean = model.predict(observations[0], deterministic=True)[0]
+    deviation = np.exp([-2.0, -1.5]) * (WIDE_TORQUES.high - WIDE_TORQUES.low) / 2
+
+    model.export(str(tmp_path / FORMATS[format]), deterministic=False)
+    actions = answers_of(tmp_path / FORMATS[format], format, observations)
+    assert (np.abs(actions.mean(axis=0) - mean) < 5 * deviation / np.sqrt(len(actions))).all()
+    np.testing.assert_allclose(actions.std(axis=0), deviation, rtol=0.04)
+
+
+def test_the_ending_says_the_format_and_may_not_contradict_it(tmp_path):
+    assert [find_format(path, None).name for path in ("a", "a.tflite", "b/A.ONNX")] == ["saved_model", "tflite", "onnx"]
+    assert find_format("cartpole.v1", "saved_model").name == "saved_model"
+    for path, name, message in [
+        ("a.pb", None, r"^path=a.pb: the ending .pb says no format; must be .tflite, .onnx, or none"),
+        ("a.onnx", "tflite", r"^path=a.onnx: has the ending of onnx, but the format is tflite$"),
+        ("a", "tflight", r"^format=tflight: must be one of saved_model, tflite, onnx. Did you mean tflite\?$"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            find_format(path, name)
+
+
+@pytest.mark.parametrize("missing", [["tf2onnx"], ["onnx", "tf2onnx"]])
+def test_a_format_that_is_not_installed_is_named_before_anything_is_written(tmp_path, monkeypatch, missing):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find(name))
+    with pytest.raises(UserError, match=f": onnx needs {' and '.join(missing)}; pip install {' '.join(missing)}, or"):
+        make("a2c discrete").export(str(tmp_path / "new" / "a.onnx"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_folders_that_are_no_saved_models_and_what_is_no_file_are_not_replaced(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_text("cat")
+    (tmp_path / "model").write_text("a checkpoint")
+    model = make("a2c discrete")
+    for name, format, message in [
+        ("photos", None, "is there and is no SavedModel, so it is not replaced; name another folder"),
+        ("model", None, "is there and is no SavedModel"),
+        ("photos", "tflite", "is not a regular file; tflite is a file"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            model.export(str(tmp_path / name), format)
+    assert (tmp_path / "photos" / "cat.png").read_text() == "cat"
+    assert (tmp_path / "model").read_text() == "a checkpoint"
+
+
+def test_an_export_replaces_the_one_before_whole(tmp_path):
+    model = make("a2c continuous")
+    observations = observations_of(STATE, 20)
+    path = tmp_path / "model"
+    model.export(str(path))
+    (path / "left over").write_text("")
+    before = model.predict(observations, deterministic=True)[0]
+    model.policy.network.mean.bias.assign_add([0.1, 0.1])
+    model.policy.refresh(observations[None])
+    model.export(str(path))
+    answered = answers_of(path, "saved_model", observations)
+    np.testing.assert_allclose(answered, model.predict(observations, deterministic=True)[0], rtol=0, atol=2e-6)
+    assert np.abs(answered - before).max() > 0.01
+    assert not (path / "left over").exists()
+    assert os.listdir(tmp_path) == ["model"]
+
+
+class Unusual(keras.layers.Layer):
+    """What TFLite has no operation for."""
+
+    def call(self, x):
+        return tf.math.igamma(tf.abs(x) + 1, tf.abs(x))
+
+
+def unusual(observation_space, config):
+    inputs = keras.Input(observation_space.shape)
+    return keras.Model(inputs, Unusual()(inputs))
+
+
+def test_a_network_that_a_format_cannot_express_is_named_and_the_old_file_stays(tmp_path):
+    config = a2c.DiscreteModel.config_class()
+    model = a2c.DiscreteModel(STATE, ONE_OF_FOUR, unusual, config)
+    (tmp_path / "model.tflite").write_text("old")
+    with pytest.raises(UserError, match=r"^format=tflite: this network cannot be written in it: .*Igamma"):
+        model.export(str(tmp_path / "model.tflite"))
+    assert (tmp_path / "model.tflite").read_text() == "old"
+    assert os.listdir(tmp_path) == ["model.tflite"]
