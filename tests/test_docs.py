@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import re
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from repository import ROOT
 
 import run
+from baselines_acktr import load
 from baselines_acktr.session.settings import FLAGS, settle
 from baselines_acktr.session.tuned import TUNED
 
+REQUESTS = 50  # to the server
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
 
 
@@ -59,6 +69,46 @@ def test_a_script_in_python_works_as_written(script, tmp_path, monkeypatch):
     exec(script, names)
     if "model" in names:
         assert names["model"].timesteps >= 1_900
+
+
+def test_the_server_answers_as_the_agent_does_and_survives_nonsense(tmp_path):
+    model = load(str(ROOT / "tests" / "data" / "cartpole.model"))
+    model.export(str(tmp_path / "cartpole"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (program,) = blocks("docs/deploy.md")
+    assert "8000" in program
+    alone = f"import sys; sys.modules['baselines_acktr'] = sys.modules['common'] = None\n{program}"
+    server = subprocess.Popen(
+        [sys.executable, "-c", alone.replace("8000", str(port))], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+
+    def ask(body: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("POST", "/", body)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+
+    try:
+        while True:
+            assert server.poll() is None
+            with contextlib.suppress(ConnectionRefusedError):
+                ask("[]")
+                break
+            time.sleep(0.1)
+        observations = np.random.default_rng(0).normal(0, 1, (REQUESTS, 2, 4)).astype(np.float32)
+        expected = model.predict(observations.reshape(-1, 4), deterministic=True)[0].reshape(-1, 2)
+        for batch, actions in zip(observations, expected, strict=True):
+            assert ask(json.dumps(batch.tolist())) == (200, json.dumps(actions.tolist()))
+        assert len(np.unique(expected)) == 2
+        for nonsense in ("", "no", '{"a": 1}', "[[1, 2]]", "[[1, 2], [3]]", "[" * 100000, f"[[1, 2, 3, {10**400}]]"):
+            assert ask(nonsense)[0] == 400
+        assert ask(json.dumps(observations[0].tolist()))[0] == 200
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_the_file_of_flags_is_read_as_written(tmp_path):

@@ -17,9 +17,11 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from repository import PYTHONPATH, ROOT
 
 import run
+from baselines_acktr import load
 from baselines_acktr.session import checkpoints, environments, run_info
 from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
 from baselines_acktr.session.settings import settle
@@ -144,6 +146,10 @@ def test_without_arguments_the_usage_has_an_example(capsys):
         (["--env=Lights-v0", "--seed=2147483648"], "--seed=2147483648: must be at least 0 and at most 2147483647"),
         (["--env=Lights-v0", "--hidden_sizes=64,,64"], "--hidden_sizes=64,,64: each of its parts, between commas"),
         (["--env=Lights-v0", "--video=a.mp4"], "--video=a.mp4: shows the replay, so it needs --play"),
+        (["--env=Lights-v0", "--export_sample"], "--export_sample: has no effect without --export"),
+        (["--env=Lights-v0", "--export=a.pb"], "--export=a.pb: the ending .pb says no format; must be .tflite, .onnx"),
+        (["--env=Lights-v0", "--export=a.onnx", "--export_format=tflite"], "--export=a.onnx: has the ending of onnx"),
+        (["--env=Lights-v0", "--export=/proc/no/a.tflite"], "--export=/proc/no/a.tflite: cannot be written: "),
         (["--env=Lights-v0", "--play", "--video=a.avi"], "--video=a.avi: must end in .mp4 or .gif"),
         (
             ["--env=Lights-v0", "--log_format=cvs"],
@@ -260,6 +266,31 @@ def test_a_checkpoint_from_before_a_hyperparameter_existed_says_so(trained, tmp_
     array_file.save(tmp_path / "model", arrays, meta)
     assert run.main([f"--load_path={tmp_path}/model", "--num_timesteps=0", "--play"]) == 0
     assert "the checkpoint is older than --cg_blend: now as by default\n" in capsys.readouterr().err
+
+
+def test_a_model_is_exported_without_training_and_does_the_same(trained, tmp_path, capsys):
+    observations = np.random.default_rng(0).uniform(-1, 1, (100, 3)).astype(np.float32)
+    predicted = load(str(trained / "model")).predict(observations, deterministic=True)[0]
+    assert run.main([f"--load_path={trained}/model", f"--export={tmp_path}/lights.tflite"]) == 0
+    assert f"exported to {tmp_path}/lights.tflite\n" in capsys.readouterr().err
+    runner = tf.lite.Interpreter(str(tmp_path / "lights.tflite")).get_signature_runner()
+    np.testing.assert_array_equal(runner(observation=observations)["action"], predicted)
+    assert os.listdir(tmp_path) == ["lights.tflite"]
+
+
+def test_a_run_exports_what_it_has_learned_and_its_checkpoint_says_not_where_to(tmp_path, capsys):
+    argv = ["--env=Lights-v0", "--num_timesteps=10", *SMALL, f"--log_path={tmp_path}/logs", "--log_format=csv"]
+    assert run.main([*argv, f"--export={tmp_path}/lights", "--export_sample"]) == 0
+    (note,) = (tmp_path / "lights" / "assets.extra").iterdir()
+    content = json.loads(note.read_text())
+    assert content["timesteps"] == 10 and content["mode"] == "sampled"
+    assert content["environment"]["env_id"] == "Lights-v0"
+
+    shutil.rmtree(tmp_path / "lights")
+    capsys.readouterr()
+    assert run.main([f"--log_path={tmp_path}/logs", "--resume", "--num_timesteps=20", "--log_format=csv"]) == 0
+    assert "--export was " in capsys.readouterr().err
+    assert not (tmp_path / "lights").exists()
 
 
 def test_nothing_to_do_is_said(capsys):

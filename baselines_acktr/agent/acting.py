@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, final
 
-import gymnasium as gym
 import keras
 import numpy as np
 import tensorflow as tf
@@ -36,7 +35,7 @@ class ActingModel(keras.Model):
         double precision are taken and given in single precision.
     """
 
-    def __init__(self, policy: Policy, observation_space: gym.Space, deterministic: bool, single: bool) -> None:
+    def __init__(self, policy: Policy, observation_space: Any, deterministic: bool, single: bool) -> None:
         super().__init__(name="agent", autocast=False)
         self.network = policy.network
         self._policy = policy

@@ -217,7 +217,15 @@ class Agent(abc.ABC):
         """
         from baselines_acktr.agent.export import export
 
-        export(self.policy, self.observation_space, path, format, deterministic)
+        note = {
+            "algorithm": self.algorithm,
+            "timesteps": self.timesteps,
+            "environment": {"env_id": self.env_id, **self.env_arguments},
+            "observations": [*self.observation_space.shape],
+            "actions": str(self.action_space),
+            "mode": "most likely" if deterministic else "sampled",
+        }
+        export(self.policy, self.observation_space, path, format, deterministic, note)
 
     @contextlib.contextmanager
     def apart(self, seed: int | None = None) -> Iterator[None]:

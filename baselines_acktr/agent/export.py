@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 
@@ -13,24 +16,45 @@ from baselines_acktr.agent.policies import Policy
 from common.atomic_file import replacing, replacing_folder
 from common.errors import UserError, brief, one_line
 
+NOTE = "acktr.json"  # what the description of a model is kept as
 _KERAS_NAMES = {"saved_model": "tf_saved_model", "tflite": "litert", "onnx": "onnx"}
 
 
-def export(policy: Policy, observation_space: gym.Space, path: str, name: str | None, deterministic: bool) -> None:
-    """Writes the graph of a policy; arguments and errors as for `Agent.export`."""
+def export(
+    policy: Policy,
+    observation_space: gym.Space,
+    path: str,
+    name: str | None,
+    deterministic: bool,
+    note: Mapping[str, Any],
+) -> None:
+    """Writes the graph of a policy.
+
+    Args:
+      policy: acts.
+      observation_space: of one environment, as `make_vec_env` gives it.
+      path, name, deterministic: as `path`, `format` and `deterministic` of `Agent.export`.
+      note: what the file shall say of the model, as JSON can represent it.
+
+    Raises:
+      UserError: as `Agent.export`.
+    """
     path = os.path.expanduser(path)
     format = find_format(path, name)
     check_export(path, format)
     model = ActingModel(policy, observation_space, deterministic, single=format is FORMATS["tflite"])
+    text = json.dumps({**note, "format": format.name, "input": model.signature.dtype}, indent=1)
 
     try:
         Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
         if format.ending:
             with replacing(path, format.ending) as file:
                 _write(model, file.name, format.name)
+                _describe_file(file.name, format.name, text)
         else:
             with replacing_folder(path) as folder:
                 _write(model, str(folder), format.name)
+                _describe_folder(folder, text)
     except OSError as error:
         raise UserError(f"path={brief(path)}: cannot be written: {error.strerror}") from error
 
@@ -42,6 +66,28 @@ def _write(model: ActingModel, path: str, name: str) -> None:
     except OSError:
         raise
     except Exception as error:  # of whatever type: each converter has its own
-        raise UserError(
-            f"format={name}: this network cannot be written in it: {brief(one_line(error), 300)}"
-        ) from error
+        reason = brief(one_line(error), 300)
+        raise UserError(f"format={name}: this network cannot be written in it: {reason}") from error
+
+
+def _describe_folder(folder: Path, text: str) -> None:
+    """Puts the description where TensorFlow keeps what it does not read itself."""
+    place = folder / "assets.extra"
+    place.mkdir()
+    (place / NOTE).write_text(text)
+
+
+def _describe_file(path: str, name: str, text: str) -> None:
+    """Puts the description into the field that the format has for it: `description` or `metadata_props`."""
+    if name == "onnx":
+        import onnx  # late: it is optional
+
+        written = onnx.load(path)
+        onnx.helper.set_model_props(written, {NOTE: text})
+        onnx.save(written, path)
+        return
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    graph = flatbuffer_utils.read_model(path)
+    graph.description = text
+    flatbuffer_utils.write_model(graph, path)

@@ -69,7 +69,7 @@ def check_export(path: str, format: Format, argument: str = "path") -> None:
             "or this project with its extra: pip install '.[export]'"
         )
     there = os.path.lexists(path)
-    if format.ending and (path.endswith(os.sep) or there and not os.path.isfile(path)):
+    if format.ending and (path.endswith(os.sep) or (there and not os.path.isfile(path))):
         raise UserError(f"{argument}={brief(path)}: is not a regular file; {format.name} is a file")
     if not format.ending and there and not _is_replaceable(path):
         raise UserError(

@@ -66,7 +66,8 @@ def observations_of(space: gym.spaces.Box, rows: int = ROWS) -> np.ndarray:
     """Random ones [rows, ...]; of vectors, a part never varies, and some parts are far outside what is usual."""
     rng = np.random.default_rng(7)
     if space.dtype == np.uint8:
-        return rng.integers(0, 256, (rows, *space.shape), np.uint8)
+        quarters = rng.integers(0, 256, (rows, 2, 2, space.shape[-1]), np.uint8)
+        return quarters.repeat(10, axis=1).repeat(10, axis=2)
     vectors = rng.normal([3, -2, 0, 100, 0.1], [2, 0.5, 30, 7, 0], (rows, *space.shape))
     vectors[::50] *= [20, 20, 20, 20, 1]
     return vectors.astype(space.dtype)
@@ -83,8 +84,9 @@ def make(name: str) -> Agent:
 
     rng = np.random.default_rng(3)
     for variable in model.policy.network.trainable_variables:
-        fan_in = max(1, int(np.prod(variable.shape[:-1])))
-        variable.assign(rng.normal(0, 1 / np.sqrt(fan_in), variable.shape))
+        is_kernel = len(variable.shape) > 1
+        deviation = np.sqrt(2 / np.prod(variable.shape[:-1])) if is_kernel else 0.1
+        variable.assign(rng.normal(0, deviation, variable.shape))
     model.policy.refresh(observations_of(observations, 200)[None])
     return model
 
