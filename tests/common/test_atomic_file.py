@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
-from common.atomic_file import replacing, write_text
+from common.atomic_file import replacing, replacing_folder, write_text
 
 
 @pytest.fixture
@@ -89,3 +90,55 @@ def test_the_file_can_be_read_by_whom_the_umask_lets(path):
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").write_text("old")
+    return tmp_path / "model"
+
+
+def test_a_folder_is_replaced_at_the_end_of_the_block_with_all_that_is_in_it(folder):
+    with replacing_folder(folder) as new:
+        (new / "variables").mkdir()
+        (new / "variables" / "data").write_text("new")
+        assert os.listdir(folder) == ["old"]
+    assert os.listdir(folder) == ["variables"]
+    assert (folder / "variables" / "data").read_text() == "new"
+    assert names(folder) == ["model"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_block_that_raises_leaves_the_old_folder_alone(folder, error):
+    with pytest.raises(error), replacing_folder(folder) as new:
+        (new / "data").write_text("new")
+        raise error
+    assert (os.listdir(folder), names(folder)) == (["old"], ["model"])
+
+
+def test_a_folder_that_cannot_be_put_in_its_place_leaves_the_old_one_there(folder):
+    with pytest.raises(OSError), replacing_folder(folder) as new:
+        shutil.rmtree(new)
+    assert (os.listdir(folder), names(folder)) == (["old"], ["model"])
+
+
+def test_a_link_to_a_folder_stays_a_link(folder):
+    link = folder.with_name("newest")
+    link.symlink_to("model")
+    with replacing_folder(link) as new:
+        (new / "data").write_text("new")
+    assert link.is_symlink()
+    assert os.listdir(folder) == ["data"]
+
+
+def test_folders_of_killed_processes_are_removed_and_those_of_living_ones_stay(folder):
+    killed = folder.with_name(".model.0123456789abcdef.tmp")
+    killed.mkdir()
+    (killed / "data").write_text("half")
+    with replacing_folder(folder) as other:
+        with replacing_folder(folder) as new:
+            (new / "first").write_text("")
+        assert other.is_dir() and not killed.exists()
+        (other / "second").write_text("")
+    assert (os.listdir(folder), names(folder)) == (["second"], ["model"])
