@@ -292,6 +292,9 @@ def test_a_run_exports_what_it_has_learned_and_its_checkpoint_says_not_where_to(
     assert "--export was " in capsys.readouterr().err
     assert not (tmp_path / "lights").exists()
 
+    repeated = settle({"config": f"{tmp_path}/logs/run.json"}).options
+    assert repeated.export is None and not repeated.export_sample
+
 
 def test_nothing_to_do_is_said(capsys):
     assert run.main(["--env=Lights-v0", "--num_timesteps=0"]) == 0

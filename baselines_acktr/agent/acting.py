@@ -17,10 +17,21 @@ from common.running_mean_std import ObservationFilter
 
 
 class _Noise:
-    """Random numbers that every runtime can draw, in place of a `tf.random.Generator`."""
+    """Random numbers of the runtime's own, in place of a `tf.random.Generator`.
 
-    uniform = staticmethod(tf.random.uniform)
-    normal = staticmethod(tf.random.normal)
+    They are other ones each time that the model is loaded: `tf.random.uniform` would put Keras' global seed into the
+    graph, and all who load it would draw the same.
+    """
+
+    @staticmethod
+    def uniform(shape: tf.Tensor, minval: float, dtype: tf.DType) -> tf.Tensor:
+        """Numbers in [minval, 1)."""
+        return tf.maximum(tf.raw_ops.RandomUniform(shape=shape, dtype=dtype), minval)
+
+    @staticmethod
+    def normal(shape: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Standard normal numbers."""
+        return tf.raw_ops.RandomStandardNormal(shape=shape, dtype=dtype)
 
 
 @final

@@ -221,7 +221,7 @@ class Agent(abc.ABC):
             "algorithm": self.algorithm,
             "timesteps": self.timesteps,
             "environment": {"env_id": self.env_id, **self.env_arguments},
-            "observations": [*self.observation_space.shape],
+            "observations": list(self.observation_space.shape or ()),
             "actions": str(self.action_space),
             "mode": "most likely" if deterministic else "sampled",
         }

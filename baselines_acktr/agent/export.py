@@ -80,14 +80,23 @@ def _describe_folder(folder: Path, text: str) -> None:
 def _describe_file(path: str, name: str, text: str) -> None:
     """Puts the description into the field that the format has for it: `description` or `metadata_props`."""
     if name == "onnx":
-        import onnx  # late: it is optional
-
-        written = onnx.load(path)
-        onnx.helper.set_model_props(written, {NOTE: text})
-        onnx.save(written, path)
+        _finish_onnx(path, text)
         return
     from tensorflow.lite.tools import flatbuffer_utils
 
     graph = flatbuffer_utils.read_model(path)
     graph.description = text
     flatbuffer_utils.write_model(graph, path)
+
+
+def _finish_onnx(path: str, text: str) -> None:
+    """Puts the description in, and takes the fixed seeds out that the converter writes for those that are none."""
+    import onnx  # late: it is optional
+
+    written = onnx.load(path)
+    for node in written.graph.node:
+        kept = [attribute for attribute in node.attribute if attribute.name != "seed"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    onnx.helper.set_model_props(written, {NOTE: text})
+    onnx.save(written, path)

@@ -11,8 +11,9 @@ from common.errors import UserError, brief
 
 _LIMIT = 2**20  # bytes
 # Said on the command line alone: where files are read and written, and whose code is run.
-TYPED_ONLY = ("config", "load_path", "log_path", "resume", "save_path", "trust", "video")
-_RUN_ONLY = (*TYPED_ONLY, "kfac_clip", "play", "play_episodes")  # in a run.json; delta is half of kfac_clip
+TYPED_ONLY = ("config", "export", "load_path", "log_path", "resume", "save_path", "trust", "video")
+# Left out of a run.json: what was done with the model afterwards, and kfac_clip, of which delta is half.
+_RUN_ONLY = (*TYPED_ONLY, "export_format", "export_sample", "kfac_clip", "play", "play_episodes")
 
 
 def read(path: str, flags: cli.Flags) -> dict[str, Any]:

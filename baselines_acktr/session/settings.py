@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from baselines_acktr.session.checkpoints import SavedModel
 
 PATHS = ("config", "log_path", "save_path", "load_path", "video", "export")
-NOT_RESUMED = (*PATHS, "best", "resume", "trust")  # what a checkpoint has no say in: it may come from anybody
+# What a checkpoint has no say in: it may come from anybody.
+NOT_RESUMED = (*PATHS, "export_format", "export_sample", "best", "resume", "trust")
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "env_kwargs", "seed")
 ENVIRONMENT = {"frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
