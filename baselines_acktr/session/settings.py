@@ -90,12 +90,12 @@ class RunOptions:
     keep: int = option(
         3, "last checkpoints to keep in the log folder; the best one is kept, too", minimum=0, zero="off"
     )
-    keep_every: int = option(0, "timesteps between checkpoints that are kept for ever", minimum=0, zero="off")
+    keep_every: int = option(0, "timesteps between checkpoints kept for ever", minimum=0, zero="off")
     eval_interval: int = option(
         0, "timesteps between two evaluations; in environments of their own", unit="timesteps", minimum=0, zero="off"
     )
     eval_episodes: int = option(10, "whole games in an evaluation", minimum=1)
-    eval_sampled: bool = option(False, "evaluate sampled actions instead of the most likely ones")
+    eval_sampled: bool = option(False, "evaluate sampled actions; instead of the most likely ones")
     load_path: str | None = option(
         None,
         "checkpoint to go on from, or a log folder: its newest; it brings alg, env, frame_stack, reward_scale, pixels, "
@@ -109,17 +109,16 @@ class RunOptions:
     trust: bool = option(
         False, "import modules that a file names; those of its environment and network, which runs their code"
     )
-    play: bool = option(False, "replay the model after training", topic="replay and videos")
+    play: bool = option(False, "replay the model after training", topic="replay, videos, export")
     play_episodes: int | None = option(None, "games to replay; by default one in each environment", minimum=1)
-    greedy: bool = option(False, "replay the most likely actions instead of sampled ones")
-    video: str | None = option(None, "replay into this .mp4 or .gif file instead of a window")
+    greedy: bool = option(False, "replay the most likely actions; instead of sampled ones")
+    video: str | None = option(None, "replay into this .mp4 or .gif file; instead of a window")
     save_video_interval: int = option(0, "timesteps between two videos of training", minimum=0, zero="off")
     save_video_length: int = option(200, "steps of such a video", minimum=1)
     export: str | None = option(
         None,
         "write what acts for programs without this package; a folder (SavedModel), FILE.tflite or FILE.onnx, and with "
         "--load_path no training",
-        topic="deployment",
     )
     export_format: str = option("", "format of --export; by default as its name ends", choices=("", *FORMATS))
     export_sample: bool = option(False, "export sampled actions; instead of the most likely ones")
