@@ -76,13 +76,14 @@ class ActingModel(keras.Model):
 
         x = tf.cast(observations, tf.float32 if self._single else tf.float64)
         if filter.count:
-            x = (self._centred(x, filter.mean) if self._single else x - filter.mean) / filter.std.astype(
-                x.dtype.as_numpy_dtype
-            )
+            x = self._centred(x, filter.mean) / filter.std.astype(x.dtype.as_numpy_dtype)
         return tf.cast(tf.minimum(tf.maximum(x, -filter.CLIP), filter.CLIP), tf.float32)
 
     def _centred(self, x: tf.Tensor, mean: np.ndarray) -> tf.Tensor:
-        """Observations [N, D] less their mean [D], in single precision."""
+        """Observations [N, D] less their mean [D]; in single precision less its rounded part and then the rest."""
+        if not self._single:
+            return x - mean
+
         coarse = mean.astype(np.float32)
         if self._rounded:  # as the observations are: what never varies stays exactly 0
             return x - coarse
