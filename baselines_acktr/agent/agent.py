@@ -212,11 +212,16 @@ class Agent(abc.ABC):
           deterministic: the most likely action; else one is drawn in every call, by the runtime's own random numbers.
 
         Raises:
-          UserError: a format that is unknown or not installed, a path that cannot be written, or a network that the
-            format cannot express. What was there is then unchanged.
+          UserError: a format that is unknown or not installed, a path that cannot be written, a network that the
+            format cannot express, or one that remembers. What was there is then unchanged.
         """
         from baselines_acktr.agent.export import export
 
+        if isinstance(self.policy, RecurrentPolicy):
+            raise UserError(
+                f"path={brief(path)}: a model with network={self.network_name} cannot be exported: its actions follow "
+                "from what it remembers, and the graph remembers nothing"
+            )
         note = {
             "algorithm": self.algorithm,
             "timesteps": self.timesteps,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from baselines_acktr.agent.export_formats import FORMATS, check_export, find_format
 from baselines_acktr.agent.network_names import BUILT_IN, require_memory, unknown_network
-from baselines_acktr.config import ARCHITECTURE, SYNONYMS
+from baselines_acktr.config import ARCHITECTURE, RECURRENT, SYNONYMS
 from baselines_acktr.session import config_file
 from baselines_acktr.session.foreign_flags import FOREIGN_FLAGS
 from baselines_acktr.session.learners import ALGORITHMS, LEARNERS, describe_num_env
@@ -427,6 +427,8 @@ def _check_export(options: RunOptions) -> None:
             if getattr(options, name):
                 raise UserError(f"--{name}: has no effect without --export")
         return
+    if options.network in RECURRENT:
+        raise UserError(f"--export: a model with --network={options.network} cannot be exported, as it remembers")
     format = find_format(options.export, options.export_format or None, "--export")
     check_export(options.export, format, "--export")
     check_folder("--export", options.export, os.path.dirname(options.export.rstrip(os.sep)))

@@ -261,3 +261,10 @@ def test_a_truncated_episode_is_worth_what_its_final_observation_is_to_the_state
     expected = model.policy.value_from(state.numpy(), np.zeros(2, bool), np.stack(list(finals[3])))
     np.testing.assert_allclose(rollout.next_values[3], expected, rtol=1e-4, atol=1e-5)
     assert not np.allclose(expected, model.value(np.stack(list(finals[3]))), rtol=1e-2)
+
+
+def test_a_model_that_remembers_is_not_exported(tmp_path):
+    model = acktr_discrete.Model(VECTORS, ACTIONS, "lstm", AcktrDiscreteConfig(inverses="inline"))
+    with pytest.raises(UserError, match="network=lstm cannot be exported: its actions follow from what it remembers"):
+        model.export(str(tmp_path / "graph.onnx"))
+    assert not list(tmp_path.iterdir())
