@@ -34,7 +34,7 @@ def find_spec(env_id: str) -> EnvSpec:
       UserError: the id is not a string or not registered, or the module cannot be imported.
     """
     if not isinstance(env_id, str):
-        raise UserError(f"env_id={env_id}: must be the id of an environment; gymnasium.register gives it one")
+        raise UserError(f"env_id={env_id}: must be the id of an environment, or a function that makes one")
 
     module, name = split_module(env_id)
     if module:
