@@ -45,12 +45,19 @@ def test_an_environment_of_ones_own_is_trained_as_written(tmp_path, monkeypatch)
 
 
 def test_a_network_of_ones_own_is_trained_as_written(tmp_path, monkeypatch):
-    program, registered = blocks("docs/networks.md")
+    program, registered, _ = blocks("docs/networks.md")
     (tmp_path / "wide.py").write_text(program)
     monkeypatch.chdir(tmp_path)
     small = ["--num_timesteps=40", "--num_env=2", "--log_format=csv", "--log_path=logs"]
     assert run.main(["--env=CartPole-v1", "--network=wide:wide", *small]) == 0
     exec(registered, {})
+
+
+def test_the_state_of_a_recurrent_network_is_carried_along_as_written():
+    names: dict = {}
+    exec(blocks("docs/networks.md")[2], names)
+    assert names["state"].shape == (8, 256)
+    assert names["state"].any()
 
 
 @pytest.mark.parametrize("page", ["docs/from-baselines.md", "docs/from-stable-baselines.md"])
