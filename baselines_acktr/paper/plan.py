@@ -12,6 +12,7 @@ from typing import Any
 from baselines_acktr.paper.items import ATARI, PIXELS, SPEED, Group, Item, Line
 from baselines_acktr.session.learners import CONTINUOUS, DISCRETE, LEARNERS
 from common.errors import UserError, closest
+from common.options import values_in_files
 
 ATARI_SCHEDULE = 10_000_000  # shortest schedule of the learning rate on Atari, in timesteps
 REPORTS = 200  # rows of progress.csv per run
@@ -70,8 +71,8 @@ class Run:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """Defaults of the learner's hyperparameters, without the presets for images."""
-        return {field.name: field.default for field in dataclasses.fields(self._config_class)}
+        """Defaults of the learner's hyperparameters as files have them, without the presets for images."""
+        return values_in_files(self._config_class())
 
     @property
     def _config_class(self) -> Any:

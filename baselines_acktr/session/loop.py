@@ -134,7 +134,7 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Training) -> Runner:
             ranks.check_in_sync(model)
         if run.logger is not None:
             run.logger.progress(model.timesteps, run.total_timesteps, eprewmean=now.reward, fps=clock.fps())
-            noted = due or run.logger.pending  # a callback has logged something
+            noted = due or getattr(run.logger, "pending", False)  # where a callback has logged something
             if noted:
                 _report(run.logger, model, now, metrics | measured if due else metrics, clock)
         ended = stop or model.timesteps + batch > run.total_timesteps

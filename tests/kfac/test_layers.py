@@ -71,7 +71,7 @@ class Recorded:
             np.testing.assert_allclose(output, expected, rtol=1e-10, atol=1e-12)
         gradients = self.tape.gradient(self.value, [tap.outputs for tap in taps])
         self.calls = [pair for pair in zip(taps, gradients, strict=True) if pair[1] is not None]
-        self.sampling = Sampling(0, tf.random.Generator.from_seed(0), rows=tf.constant(rows))
+        self.sampling = Sampling(None, tf.random.Generator.from_seed(0), rows=tf.constant(rows))
 
     def of(self, one):
         return [pair for pair in self.calls if pair[0].factorization is one]
@@ -208,7 +208,7 @@ def test_the_diagonal_of_sampled_gradients_is_without_bias():
     noise = tf.constant(np.random.default_rng(0).normal(size=(draws, rows, 2)))
     kernel = np.einsum("bi,dbo->dio", x, noise).reshape(draws, -1)
     sums = np.concatenate([kernel, noise.numpy().sum(axis=1)], axis=1)
-    sampling = Sampling(0, tf.random.Generator.from_seed(0), rows=tf.constant(rows))
+    sampling = Sampling(None, tf.random.Generator.from_seed(0), rows=tf.constant(rows))
     found = []
     for total in sums:
         with tap_layers([one]) as taps:
