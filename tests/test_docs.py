@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -107,12 +108,12 @@ def test_the_server_answers_as_the_agent_does_and_survives_nonsense(tmp_path):
             time.sleep(0.1)
         observations = np.random.default_rng(0).normal(0, 1, (REQUESTS, 2, 4)).astype(np.float32)
         expected = model.predict(observations.reshape(-1, 4), deterministic=True)[0].reshape(-1, 2)
-        for batch, actions in zip(observations, expected, strict=True):
-            assert ask(json.dumps(batch.tolist())) == (200, json.dumps(actions.tolist()))
         assert len(np.unique(expected)) == 2
         for nonsense in ("", "no", '{"a": 1}', "[[1, 2]]", "[[1, 2], [3]]", "[" * 100000, f"[[1, 2, 3, {10**400}]]"):
             assert ask(nonsense)[0] == 400
-        assert ask(json.dumps(observations[0].tolist()))[0] == 200
+        with ThreadPoolExecutor(4) as several:  # at once, so that the server has threads beside those of before
+            answers = list(several.map(ask, [json.dumps(batch.tolist()) for batch in observations]))
+        assert answers == [(200, json.dumps(actions.tolist())) for actions in expected]
     finally:
         server.kill()
         server.wait()
