@@ -278,6 +278,19 @@ def test_a_model_is_exported_without_training_and_does_the_same(trained, tmp_pat
     assert os.listdir(tmp_path) == ["lights.tflite"]
 
 
+def test_an_export_says_where_it_is_and_nothing_of_the_libraries_that_wrote_it(tmp_path):
+    model = ROOT / "tests" / "data" / "cartpole.model"
+    ended = subprocess.run(
+        [sys.executable, "run.py", f"--load_path={model}", f"--export={tmp_path}/cartpole.onnx"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
+    )
+    lines = [line for line in ended.stderr.splitlines() if "the checkpoint is older" not in line]
+    assert (ended.returncode, ended.stdout, lines) == (0, "", [f"exported to {tmp_path}/cartpole.onnx"])
+
+
 def test_a_run_exports_what_it_has_learned_and_its_checkpoint_says_not_where_to(tmp_path, capsys):
     argv = ["--env=Lights-v0", "--num_timesteps=10", *SMALL, f"--log_path={tmp_path}/logs", "--log_format=csv"]
     assert run.main([*argv, f"--export={tmp_path}/lights", "--export_sample"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def export(
 def _write(model: ActingModel, path: str, name: str) -> None:
     """Writes a file or folder; raises `UserError` where the format does not have what the network does."""
     try:
-        model.export(path, _KERAS_NAMES[name], verbose=False, input_signature=[model.signature])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of NumPy's, about what Keras adds to it for tf2onnx
+            model.export(path, _KERAS_NAMES[name], verbose=False, input_signature=[model.signature])
     except OSError:
         raise
     except Exception as error:  # of whatever type: each converter has its own

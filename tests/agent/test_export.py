@@ -168,6 +168,16 @@ def test_a_file_predicts_the_same_in_its_runtime(tmp_path, name, format):
     model.close()
 
 
+@pytest.mark.parametrize("format", ["saved_model", "onnx"])
+def test_observations_far_from_zero_keep_their_double_precision(tmp_path, format):
+    model = make("acktr continuous")
+    observations = observations_of(WIDE_STATE) + 1e8
+    model.policy.filter.mean += 1e8
+    model.export(str(tmp_path / FORMATS[format]))
+    answered = answers_of(tmp_path / FORMATS[format], format, observations)
+    require_same(model.predict(observations, deterministic=True)[0], answered, TOLERANCE[format])
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_sampled_actions_have_the_policys_probabilities_and_are_others_each_time_it_is_loaded(tmp_path, format):
     model = make("acktr discrete")
