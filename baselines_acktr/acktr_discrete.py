@@ -7,7 +7,9 @@ One network gives the policy pi(a|s) and the value V(s). `Model.update` learns f
 3. one update of K-FAC, `Kfac.minimize`: the gradient of both losses; the Fisher of p(a, v|s) = pi(a|s) p(v|s)
    (section 3.1); and a natural-gradient step as long as the trust region allows (section 3.2).
 
-What K-FAC minimises is `Model.objective`, and what its trust region is measured by is `Model.joint_kl`.
+What K-FAC minimises is `Model.objective`. It finds the direction of a step in the metric of `Model.joint_kl` on the
+batch's first rows, and measures the step's length by `Model.trust_region_kl` on its last rows, which say how far the
+step moves policy and values where the direction was not fitted.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import tensorflow as tf
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.networks import Builder
 from baselines_acktr.agent.policies import SharedValueFunction
-from baselines_acktr.agent.recurrent import make_shared
+from baselines_acktr.agent.shared_network import make_shared
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Divergence, Objective, gaussian_kl, gaussian_log_likelihood
 from baselines_acktr.learning.batches import Batch, fisher_part, fisher_part_and_rest, held_out_part, make_batch
@@ -157,7 +159,7 @@ class Model(Agent):
     def trust_region_kl(
         self, old: tuple[tf.Tensor, tf.Tensor], new: tuple[tf.Tensor, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
-        """`joint_kl` with the critic's part times `vf_kl_coef`: what the radius `delta` is for."""
+        """`joint_kl` with the critic's part times `vf_kl_coef`, which `delta` bounds; arguments and result likewise."""
         parts = self.joint_kl(old, new)
         return parts | {"value": self.config.vf_kl_coef * parts["value"]}
 
@@ -166,7 +168,10 @@ class Model(Agent):
         return self.network(fisher_part(observations, self._fisher_rows()))
 
     def held_out_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """The policy's parameters [2 F, P] and values [2 F] on other rows, to which no direction was fitted."""
+        """The policy's parameters [2 F, P] and values [2 F] on the batch's last rows.
+
+        Those are other rows than the direction was fitted to, where the batch has at least 3 F.
+        """
         rows = self._fisher_rows()
         return self.network(held_out_part(observations, None if rows is None else 2 * rows))
 

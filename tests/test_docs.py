@@ -20,7 +20,6 @@ from repository import ROOT
 import run
 from baselines_acktr import load
 from baselines_acktr.session.settings import FLAGS, settle
-from baselines_acktr.session.tuned import TUNED
 
 REQUESTS = 50  # to the server
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
@@ -124,14 +123,6 @@ def test_the_file_of_flags_is_read_as_written(tmp_path):
     (tmp_path / "cheetah.yaml").write_text(text)
     settings = settle({"config": str(tmp_path / "cheetah.yaml")})
     assert settings.env == "HalfCheetah-v4" and settings.env_kwargs == {"ctrl_cost_weight": 0.05}
-
-
-def test_tuned_settings_are_those_that_the_page_has():
-    text = (ROOT / "docs" / "settings.md").read_text()
-    for (alg, env_id), tuned in TUNED.items():
-        flags = " ".join(f"--{name}={value:g}" for name, value in tuned.values.items())
-        assert f"| {alg} | {env_id} | `{flags}` |" in text
-        assert (ROOT / tuned.source).exists()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

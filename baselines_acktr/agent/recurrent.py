@@ -10,11 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agent.heads import ActorAndCritic, ActorCritic, example, features_of
+from baselines_acktr.agent.heads import example, features_of
 from baselines_acktr.agent.memories import Cell, LayerNormLstm, Lstm
 from baselines_acktr.agent.networks import orthogonal
 from baselines_acktr.agent.policies import Decision, SharedPolicy
-from baselines_acktr.config import RECURRENT
 from baselines_acktr.learning.sequences import Sequences
 from common.distributions import distribution_size
 
@@ -139,28 +138,6 @@ class RecurrentPolicy(SharedPolicy):
         pi = self.distribution(parameters)
         actions = pi.mode() if deterministic else pi.sample(self.sampler.generator)
         return actions, values, -pi.log_prob(actions), state
-
-
-def make_shared(
-    observation_space: gym.Space, action_space: gym.Space, network: str, config: Any, seed: int
-) -> tuple[ActorCritic | RecurrentActorCritic, SharedPolicy]:
-    """A new network that gives a policy and values, and the policy that acts by it.
-
-    Args:
-      observation_space, action_space: of one environment.
-      network: its name.
-      config: of the learner.
-      seed: of the policy's draws; the weights come from Keras' global seed.
-
-    Raises:
-      UserError: the spaces or the network are not supported.
-    """
-    if network in RECURRENT:
-        remembering = RecurrentActorCritic(observation_space, action_space, network, config)
-        return remembering, RecurrentPolicy(remembering, action_space, seed)
-    made = ActorAndCritic if getattr(config, "value_network", "shared") == "copy" else ActorCritic
-    model = made(observation_space, action_space, network, config)
-    return model, SharedPolicy(model, action_space, seed)
 
 
 def _one_step(state: np.ndarray, starts: np.ndarray, observations: np.ndarray) -> Sequences:

@@ -18,7 +18,6 @@ from baselines_acktr.config import ARCHITECTURE, RECURRENT, SYNONYMS
 from baselines_acktr.session import config_file
 from baselines_acktr.session.foreign_flags import FOREIGN_FLAGS
 from baselines_acktr.session.learners import ALGORITHMS, LEARNERS, describe_num_env
-from baselines_acktr.session.tuned import tuned_for
 from common import assignments, cli
 from common.errors import UserError, brief
 from common.options import option, validate, values_in_files
@@ -46,9 +45,6 @@ class RunOptions:
     env: str | None = option(None, "id of the environment, or module:id; required unless --load_path names one")
     config: str | None = option(
         None, "file of flags; YAML, or the run.json of another run, and what is typed beside it wins"
-    )
-    tuned: bool = option(
-        True, "use settings that suit the environment; where better ones than the defaults are known, which is said"
     )
     num_timesteps: int = option(
         1_000_000,
@@ -149,10 +145,10 @@ class Settings:
 
     Attributes:
       options: the run's flags, as typed or from the checkpoint.
-      origins: {name of a flag: "default", "replay", "checkpoint", "environment preset", "tuned", "drawn", "config file"
-        or "command line"}.
+      origins: {name of a flag: "default", "replay", "checkpoint", "environment preset", "drawn", "config file" or
+        "command line"}.
       trained: timesteps that the checkpoint has behind it.
-      layers: (origin, hyperparameters): those that suit the environment, of the checkpoint, of --config, typed ones.
+      layers: (origin, hyperparameters): those of the checkpoint, of --config, typed ones.
       saved: the checkpoint's model, until it is restored.
       config: the learner's hyperparameters, once `with_learner` has settled them.
     """
@@ -292,9 +288,7 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     if options.env is None:
         raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
     trained = meta.get("counters", {}).get("timesteps", 0)
-    suiting = tuned_for(options.alg, options.env) if options.tuned and not saved else None
-    tuned = ("tuned", suiting.values if suiting else {})
-    return Settings(options, origins, trained, (tuned, ("checkpoint", loaded), *_by_origin(typed, filed)), saved)
+    return Settings(options, origins, trained, (("checkpoint", loaded), *_by_origin(typed, filed)), saved)
 
 
 def _uses_model(typed: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from baselines_acktr.session import environments
 from baselines_acktr.session.learners import LEARNERS, kind_of
-from baselines_acktr.session.provenance import sources
+from baselines_acktr.session.provenance import from_config_file
 from baselines_acktr.session.settings import FLAGS, Settings, check_files, settle
 from baselines_acktr.session.showing import check_shown
 from common.errors import UserError
@@ -43,9 +43,8 @@ def set_up(argv: Sequence[str], comm: Communicator, stack: contextlib.ExitStack)
     if comm.rank == 0 and settled.options.num_timesteps:
         tell_terminal(f"log folder: {settled.log_path}")
     settings, model = comm.everywhere(lambda: probe(settled, comm))
-    if comm.rank == 0:
-        for line in sources(settings):
-            print(line, file=sys.stderr, flush=True)
+    if comm.rank == 0 and (line := from_config_file(settings)):
+        print(line, file=sys.stderr, flush=True)
     return settings, locked, model
 
 

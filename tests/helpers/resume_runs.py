@@ -16,7 +16,7 @@ KFAC = ["--inverses=inline", "--inverse_interval=3"]
 CONTINUOUS = ["--hidden_sizes=8", "--vf_iters=3"]
 # The flags of each run; every one of its 20 updates takes as many timesteps as its last number says.
 RUNS = {
-    "CartPole": (["--env=CartPole-v1", "--lr=1.5", *KFAC, "--num_env=2", "--nsteps=10", "--hidden_sizes=8"], 20),
+    "CartPole": (["--env=CartPole-v1", *KFAC, "--num_env=2", "--nsteps=10", "--hidden_sizes=8"], 20),
     "CartPole-subproc": (
         ["--env=CartPole-v1", *KFAC, "--num_env=2", "--nsteps=10", "--hidden_sizes=8", "--env_backend=subproc"],
         20,

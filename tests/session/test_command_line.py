@@ -416,7 +416,6 @@ def test_a_terminal_hears_the_folder_first_and_then_what_is_waited_for(tmp_path,
     text = terminal.getvalue()
     expected = [
         f"log folder: {tmp_path}\n",
-        "tuned for CartPole-v1 (",
         "starting 2 environments ...\n",
         f"logging to {tmp_path}; the first update compiles, which may take a minute ...\n",
         "20/20",

@@ -10,10 +10,9 @@ from hostile_files import small_model
 
 import run
 from baselines_acktr.agent.schema import check_description
-from baselines_acktr.session.learners import DISCRETE, LEARNERS
-from baselines_acktr.session.provenance import sources
+from baselines_acktr.session.learners import DISCRETE
+from baselines_acktr.session.provenance import from_config_file
 from baselines_acktr.session.settings import settle
-from baselines_acktr.session.tuned import TUNED
 from common import assignments
 from common.errors import UserError
 from common.vec_env import make_vec_env
@@ -27,7 +26,7 @@ def write(folder, text, name="settings.yaml"):
     return str(path)
 
 
-def test_a_file_wins_over_what_suits_the_environment_and_what_is_typed_over_the_file(tmp_path):
+def test_a_file_wins_over_the_defaults_and_what_is_typed_over_the_file(tmp_path):
     path = write(tmp_path, "env: CartPole-v1\nnum-env: 4\nlr: 1e-1\nhidden_sizes: [32, 16]\nplay: no\nseed: null\n")
     settings = settle({"config": path, "nsteps": 7}).with_learner(DISCRETE, {})
     values = settings.values()
@@ -35,7 +34,7 @@ def test_a_file_wins_over_what_suits_the_environment_and_what_is_typed_over_the_
 
     origins = settings.origins
     assert {origins[name] for name in ("env", "num_env", "lr", "hidden_sizes")} == {"config file"}
-    assert (origins["nsteps"], origins["damping"], origins["seed"]) == ("command line", "tuned", "drawn")
+    assert (origins["nsteps"], origins["damping"], origins["seed"]) == ("command line", "default", "drawn")
     assert settle({"config": path, "lr": 0.3}).with_learner(DISCRETE, {}).config.lr == 0.3
 
 
@@ -49,23 +48,8 @@ def test_all_in_a_file_is_none_in_the_config_and_zero_in_run_json(tmp_path):
 def test_where_values_came_from_is_said(tmp_path):
     path = write(tmp_path, "env: CartPole-v1\nhidden_sizes: [32, 16]\n")
     settings = settle({"config": path, "lr": 0.3}).with_learner(DISCRETE, {})
-    assert sources(settings) == [
-        "tuned for CartPole-v1 (docs/settings.md; --tuned=false takes the defaults): "
-        "--damping=0.0002 --delta=0.012 --vf_coef=0.2 --vf_kl_coef=1.0",
-        f"from {path}: --env=CartPole-v1 --hidden_sizes=32,16",
-    ]
-    assert sources(settle({"env": "CartPole-v1", "tuned": False}).with_learner(DISCRETE, {})) == []
-    assert sources(settle({"env": "Acrobot-v1"}).with_learner(DISCRETE, {})) == []
-
-
-@pytest.mark.parametrize(("alg", "env_id"), TUNED)
-def test_what_suits_an_environment_differs_from_the_defaults_and_is_allowed(alg, env_id):
-    kind = {"CartPole-v1": DISCRETE}[env_id]
-    config_class = LEARNERS[alg, kind].config_class
-    values = TUNED[alg, env_id].values
-    defaults = config_class()
-    assert all(getattr(defaults, name) != value for name, value in values.items())
-    config_class(**values)
+    assert from_config_file(settings) == f"from {path}: --env=CartPole-v1 --hidden_sizes=32,16"
+    assert from_config_file(settle({"env": "Acrobot-v1"}).with_learner(DISCRETE, {})) is None
 
 
 def test_a_run_is_repeated_from_its_run_json(tmp_path, capfd):
