@@ -156,7 +156,7 @@ class Model(Agent):
 
         Args:
           observations: filtered, [B, ...].
-          actions: as the learner keeps them, [B, D].
+          actions: as the learner stores them, [B, D].
           advantages: standardised, [B].
         """
         parameters = self.policy.network(observations)  # [B, P]

@@ -114,7 +114,7 @@ class Model(Agent):
 
         Args:
           observations: [B, ...], or `Sequences` of B steps.
-          actions: as the learner keeps them, [B, ...].
+          actions: as the learner stores them, [B, ...].
           returns: what the critic learns, [B].
           advantages: what the policy learns from, [B].
         """

@@ -317,7 +317,10 @@ class GaussianConfig(DisjointConfig):
 
 @dataclasses.dataclass(frozen=True)
 class AcktrDiscreteConfig(SharedConfig, KfacConfig):
-    """Hyperparameters of `acktr_discrete` (Wu et al. 2017, sections 3-5 and appendix A)."""
+    """Hyperparameters of `acktr_discrete`, checked when it is made (Wu et al. 2017, sections 3 to 5).
+
+    The `source` of each says where its default comes from: the paper, its code, or curves of our own.
+    """
 
     lr: float = changed(
         ScheduleConfig,

@@ -96,7 +96,7 @@ class Trpo(Agent):
 
         Args:
           observations: filtered, [B, ...].
-          actions: as the learner keeps them, [B, ...].
+          actions: as the learner stores them, [B, ...].
           advantages: standardised, [B].
           fisher_observations: those that conjugate gradient's products with F are made of, [F, ...].
 

@@ -13,7 +13,7 @@ def parameters(owner: keras.Model | keras.Optimizer) -> Arrays:
 
 
 def set_parameters(owner: keras.Model | keras.Optimizer, arrays: Arrays) -> None:
-    """Takes back what `parameters` returned; raises KeyError or ValueError if one is missing or a shape differs."""
+    """Restores what `parameters` returned; raises KeyError or ValueError if one is missing or a shape differs."""
     for i, variable in enumerate(_variables(owner)):
         variable.assign(arrays[str(i)])
 

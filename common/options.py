@@ -141,11 +141,11 @@ def may_be_none(kind: Any) -> bool:
 
 
 def validate(config: Any) -> None:
-    """Checks every field of a dataclass made with `option`.
+    """Checks the values of all fields of a dataclass instance whose fields are declared with `option`.
 
     Raises:
-      UserError: naming the first field whose value is of another type or outside its choices or limits, and what is
-        allowed.
+      UserError: naming the first field whose value is of another type than declared, not among its choices or beyond
+        its limits, and what is allowed. An int is a float too; a bool is no number.
     """
     kinds = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):

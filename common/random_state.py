@@ -29,7 +29,7 @@ def get_random_state(generator: np.random.Generator) -> np.ndarray:
 
 
 def set_random_state(generator: np.random.Generator, array: np.ndarray) -> None:
-    """Takes back what `get_random_state` returned; raises ValueError if it is not of shape [6]."""
+    """Restores what `get_random_state` returned; raises ValueError if it is not of shape [6]."""
     high, low, inc_high, inc_low, has_uint32, uinteger = (int(word) for word in array)
     generator.bit_generator.state = {
         "bit_generator": "PCG64",
@@ -53,7 +53,7 @@ def get_global_state() -> Arrays:
 
 
 def set_global_state(arrays: Arrays) -> None:
-    """Takes back what `get_global_state` returned."""
+    """Restores what `get_global_state` returned."""
     gauss = arrays["python_gauss"].tolist()
     random.setstate((3, tuple(arrays["python"].tolist()), gauss[0] if gauss else None))
     *keys, position, has_gauss = arrays["numpy"].tolist()

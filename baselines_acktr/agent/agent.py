@@ -39,7 +39,7 @@ class Part(Protocol):
         ...
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        """Restores what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
         ...
 
 
@@ -255,7 +255,7 @@ class Agent(abc.ABC):
             set_global_state(process)
 
     def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Draws actions [N, ...], as the learner keeps them; and values [N] where they come for free."""
+        """Draws actions [N, ...], as the learner stores them; and values [N] where they come for free."""
         return self.policy.sample(observations)
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
@@ -332,7 +332,7 @@ class Agent(abc.ABC):
         return arrays
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        """Restores what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
         for name, part in self.parts.items():
             part.set_state(without_prefix(name, arrays))
 
@@ -347,10 +347,10 @@ class Agent(abc.ABC):
                 part.close()
 
     def content(self) -> tuple[Arrays, dict[str, Any]]:
-        """The arrays and the meta of a checkpoint (see `array_file.save`).
+        """What a checkpoint holds: arrays by name, copied, and their description, which JSON can hold.
 
         Raises:
-          RunFailedError: a number of it is not finite, naming the array.
+          RunFailedError: naming an array with a NaN or an infinity.
         """
         arrays = self.state()
         for name, array in arrays.items():
@@ -370,7 +370,12 @@ class Agent(abc.ABC):
         return arrays, meta
 
     def save(self, path: str) -> None:
-        """Writes a checkpoint; raises UserError if it cannot be written, and as `content`."""
+        """Writes a checkpoint to exactly this file, and replaces it when the new one is whole.
+
+        Raises:
+          UserError: the file cannot be written.
+          RunFailedError: a number in the checkpoint is not finite; an older file stays as it is.
+        """
         array_file.save(os.path.expanduser(path), *self.content())
 
     def __reduce_ex__(self, protocol: Any) -> Any:

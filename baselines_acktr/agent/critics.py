@@ -138,7 +138,7 @@ class ValueFunction(abc.ABC):
         return arrays | {"rng": get_random_state(self._rng)}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        """Restores what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
         self.wait()
         set_parameters(self.critic, without_prefix("parameters", arrays))
         self.targets.set_state(without_prefix("moments", arrays))

@@ -28,7 +28,7 @@ class Filter(Protocol):
         ...
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned."""
+        """Restores what `state` returned."""
         ...
 
 

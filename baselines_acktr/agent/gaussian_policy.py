@@ -42,7 +42,7 @@ class Noise:
         return {"": get_random_state(self.rng)}
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned."""
+        """Restores what `state` returned."""
         set_random_state(self.rng, arrays[""])
 
     def reseed(self, seed: int) -> None:

@@ -25,7 +25,7 @@ class Decision(NamedTuple):
     """What a policy does about N observations.
 
     Attributes:
-      actions: as the learner keeps them, [N, ...].
+      actions: as the learner stores them, [N, ...].
       neglogps: -log pi(a|s), nats, [N].
       values: V(s) where the policy's network gives it too, [N]; else None.
     """
@@ -43,7 +43,7 @@ class Draws(Protocol):
         ...
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned."""
+        """Restores what `state` returned."""
         ...
 
     def reseed(self, seed: int) -> None:
@@ -79,7 +79,12 @@ class Policy(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Draws actions [N, ...], as the learner keeps them; and values [N] where the network gives them too."""
+        """Draws an action for each of N observations, and moves a memory on where there is one.
+
+        Returns:
+          actions: [N, ...], as the learner stores them (`to_env` makes them the environment's).
+          values: V(s), [N]; None where the critic is a network of its own.
+        """
 
     @abc.abstractmethod
     def act(self, observations: np.ndarray, deterministic: bool = False) -> Decision:
@@ -93,7 +98,7 @@ class Policy(abc.ABC):
         """The same as `to_env` in TensorFlow, for exported models.
 
         Args:
-          actions: [N, ...], as the learner keeps them.
+          actions: [N, ...], as the learner stores them.
           single: no number has more than single precision.
         """
         start = np.asarray(getattr(self.action_space, "start", 0))  # of Discrete and MultiDiscrete spaces
@@ -134,7 +139,7 @@ class Policy(abc.ABC):
         return with_prefix("filter", self.filter.state())
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned, and the network's weights as they are then."""
+        """Restores what `state` returned, and the network's weights as they are then."""
         self.filter.set_state(without_prefix("filter", arrays))
 
 
@@ -153,7 +158,7 @@ class Sampler:
         return {"": self.generator.state.numpy().copy()}
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned."""
+        """Restores what `state` returned."""
         self.generator.state.assign(arrays[""])
 
     def reseed(self, seed: int) -> None:

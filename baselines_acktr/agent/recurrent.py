@@ -72,7 +72,7 @@ class RecurrentDecision(NamedTuple):
     """What a recurrent policy does about N observations.
 
     Attributes:
-      actions: as the learner keeps them, [N, ...].
+      actions: as the learner stores them, [N, ...].
       neglogps: -log pi(a|s), nats, [N].
       values: V(s), [N].
       state: after this step, [N, M].

@@ -59,5 +59,5 @@ class StandardisedTargets:
         return self.moments.state()
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        """Restores what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
         self.moments.set_state(arrays)

@@ -67,7 +67,7 @@ class Callback:
         return {}
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned."""
+        """Restores what `state` returned."""
 
 
 Given = Callback | Callable[[Any], bool | None]
@@ -113,7 +113,7 @@ class Callbacks(Callback):
         return arrays
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned; those that had no state then are left as they are."""
+        """Restores what `state` returned; those that had no state then are left as they are."""
         for name, callback in self._named().items():
             if own := without_prefix(name, arrays):
                 callback.set_state(own)

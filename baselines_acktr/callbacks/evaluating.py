@@ -101,7 +101,7 @@ class EvalCallback(Callback):
         return self._arrays() if self.evaluations else {}
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned, and with it what is in `evaluations.npz`.
+        """Restores what `state` returned, and with it what is in `evaluations.npz`.
 
         Raises:
           ValueError: the evaluations had another number of games.

@@ -263,7 +263,7 @@ class Curvature:
         return [self.inverse_step, submitted, self._skipped_refreshes]
 
     def set_steps(self, inverse_step: int, submitted_step: int, skipped_refreshes: int) -> None:
-        """Takes back what `get_steps` returned; a snapshot that is being worked on is given up."""
+        """Restores what `get_steps` returned; a snapshot that is being worked on is given up."""
         self.inverter.close()
         self.inverse_step = inverse_step
         self._submitted_step = submitted_step

@@ -370,7 +370,7 @@ class Kfac(KerasOptimizer):
         return arrays | {"counters": np.array([self._step, *self.curvature.get_steps()], np.int64)}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs.
+        """Restores what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs.
 
         A snapshot that the background thread is working on is given up.
         """

@@ -41,7 +41,10 @@ class Fisher(Protocol):
         ...
 
     def pull(self, tangents: Tangents) -> Vector:
-        """The product J^T H t of tangents t, which is F v for t = J v."""
+        """The product J^T H t of tangents t, with J and H as at the top of this file; F v for t = J v.
+
+        F is a mean over the batch's rows, without damping.
+        """
         ...
 
     def inner(self, ours: Tangents, theirs: Tangents) -> tf.Tensor:

@@ -41,7 +41,7 @@ class AdaptedRate:
         return {"": self._optimizer.learning_rate.numpy().copy()}
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned, if the step size is adapted."""
+        """Restores what `state` returned, if the step size is adapted."""
         if self.is_adapted:
             self._optimizer.learning_rate = arrays[""]
 

@@ -37,5 +37,5 @@ class RunningScale:
         return self._moments.state()
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned."""
+        """Restores what `state` returned."""
         self._moments.set_state(arrays)

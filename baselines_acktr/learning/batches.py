@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     Attributes:
       observations: before each step, [B, ...]; for a recurrent network those of whole environments, whose steps are
         the rows, one environment after the other.
-      actions: as the learner keeps them, [B, ...].
+      actions: as the learner stores them, [B, ...].
       returns: what the critic learns, [B].
       advantages: what the policy learns from, [B].
     """

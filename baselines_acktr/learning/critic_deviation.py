@@ -46,6 +46,6 @@ class CriticDeviation:
         return {"": self._sums.copy()}
 
     def set_state(self, arrays: Arrays) -> None:
-        """Takes back what `state` returned; checkpoints of before there was a choice of sigma have none."""
+        """Restores what `state` returned; checkpoints of before there was a choice of sigma have none."""
         self._sums = arrays.get("", np.zeros(2)).copy()
         self._assign()

@@ -85,7 +85,7 @@ class GuardedOptimizer:
         return parameters(self.inner) | {"skipped": self._skips.count.numpy().copy()}
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes back what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
+        """Restores what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
         set_parameters(self.inner, arrays)
         self._skips.count.assign(arrays["skipped"])
         self._warned_of = int(arrays["skipped"])

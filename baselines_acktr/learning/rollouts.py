@@ -26,7 +26,7 @@ class BehaviourPolicy(Protocol):
     """What a runner needs of a model."""
 
     def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Sampled actions [N, ...] as the learner keeps them, and values [N] where they come for free."""
+        """Sampled actions [N, ...] as the learner stores them, and values [N] where they come for free."""
         ...
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ class Rollout(NamedTuple):
 
     Attributes:
       observations: before each step, [T, N, ...].
-      actions: as the learner keeps them, [T, N, ...].
+      actions: as the learner stores them, [T, N, ...].
       rewards: float32 [T, N].
       ended: whether the episode ended with this step, by termination or truncation, bool [T, N].
       values: V of `observations`, [T, N].
@@ -242,7 +242,7 @@ class Runner:
         }
 
     def set_state(self, arrays: Arrays, seed: int) -> None:
-        """Takes back what `state` returned; where the environments' own state is missing they are reset with `seed`.
+        """Restores what `state` returned; where the environments' own state is missing they are reset with `seed`.
 
         Raises:
           UserError: the state is of another number or kind of environments.

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 
 class Memory(NamedTuple):
-    """What a recurrent policy remembered when it acted.
+    """What the memory of a recurrent policy in a rollout follows from: T steps of N environments.
+
+    The states between are computed again from these two.
 
     Attributes:
-      starts: whether an episode starts with this step, so that what was before is forgotten, bool [T, N].
-      state: before the first step, [N, M].
+      starts: whether an episode starts with this step; the network then sets its state to 0 first, bool [T, N].
+      state: of M numbers, all that the network carries from step to step, before the rollout's first step, [N, M].
     """
 
     starts: np.ndarray
@@ -27,8 +29,8 @@ class Sequences(NamedTuple):
 
     Attributes:
       observations: [N, T, ...].
-      starts: whether an episode starts with this step, bool [N, T].
-      state: before the first step, [N, M].
+      starts: whether an episode starts with this step; the network then sets its state to 0 first, bool [N, T].
+      state: of M numbers, before the first of these steps, [N, M].
     """
 
     observations: np.ndarray | tf.Tensor

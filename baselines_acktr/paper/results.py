@@ -32,9 +32,16 @@ def load_games(runs: Sequence[Run], folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def measure(item: Item, runs: Sequence[Run], games: Games) -> pd.DataFrame:
-    """Returns a table with one row per run: its score, and when it reached the threshold.
+    """Returns a table with one row per run: its score, and how soon it reached the threshold of the paper.
 
-    `N` is the first episode from which on `window` episodes average at least the threshold.
+    `score` is the mean of the last `item.window` episodes, or of the best ones in succession where `item.best`. `N` is
+    the number, counted from 1, of the first episode that begins `item.window` episodes whose mean is at least the
+    threshold (tables 1 and 2 of the paper); NaN where there is none.
+
+    Args:
+      item: the table or figure of the paper.
+      runs: those of it; one that has no games yet has no row.
+      games: {name of the run: its episodes}.
     """
     rows = []
     for run in runs:

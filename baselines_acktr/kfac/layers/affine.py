@@ -119,9 +119,10 @@ class AffineFactorization(RowFactorization):
 
 
 def recording_before_activation(factorization: Factorization, taps: list[Tap]) -> contextlib.AbstractContextManager:
-    """Records inputs and pre-activations of each call of a layer.
+    """While it is entered, each call of the factorization's layer adds a tap to `taps`: its inputs and pre-activations.
 
-    The call runs without the layer's activation function, which is then applied to what was recorded.
+    A call returns what it always returns: the layer runs without its activation function, and the function is applied
+    to the recorded pre-activations after that.
     """
     layer = factorization.layer
 
@@ -151,7 +152,10 @@ def dense_rows(tap: Tap, gradient: tf.Tensor) -> Rows:
 
 
 def site_count(tensor: tf.Tensor) -> int | tf.Tensor:
-    """S of a tensor [B, ..., D]; a scalar tensor where it is not known before the batch is."""
+    """How many sites each row of a tensor [B, ..., D] has: the product of the axes between the first and the last.
+
+    An int where the shape says it, such as 49 for [B, 7, 7, D]; else a scalar tensor of the same dtype.
+    """
     sites = tensor.shape[1:-1]
     if None in sites:
         return tf.cast(tf.reduce_prod(tf.shape(tensor)[1:-1]), tensor.dtype)

@@ -98,7 +98,7 @@ def flat(values: np.ndarray, skip: int) -> np.ndarray:
 
 
 def square_sum(values: np.ndarray) -> np.ndarray:
-    """Returns the sum of squares of each row of `[N, ...]`, exactly as if every row were summed alone."""
+    """Returns the sums of squares `[N]` of the rows of `[N, ...]`; each to the bit that of its row alone."""
     return np.square(values).reshape(len(values), -1).sum(1)
 
 
