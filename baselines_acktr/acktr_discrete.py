@@ -8,8 +8,11 @@ One network gives the policy pi(a|s) and the value V(s). `Model.update` learns f
    (section 3.1); and a natural-gradient step as long as the trust region allows (section 3.2).
 
 What K-FAC minimises is `Model.objective`. It finds the direction of a step in the metric of `Model.joint_kl` on the
-batch's first rows, and measures the step's length by `Model.trust_region_kl` on its last rows, which say how far the
-step moves policy and values where the direction was not fitted.
+batch's first rows, and measures the step's length by `Model.weighted_kl` on its last rows, which say how far the step
+moves policy and values where the direction was not fitted.
+
+The critic is weighed three times: in the loss by `vf_coef / sigma^2`, in the Fisher by `vf_fisher_coef / sigma^2`, and
+in the trust region by `vf_kl_coef` times the latter.
 """
 
 from __future__ import annotations
@@ -69,8 +72,8 @@ class Model(Agent):
         self.deviation = CriticDeviation(self.network.compute_dtype)
 
         self.optimizer = make_kfac(self.network, config, seed, comm)
-        trust_region = Divergence(self.held_out_outputs, self.trust_region_kl)
-        self.divergence = Divergence(self.fisher_outputs, self.joint_kl, trust_region)
+        trust_region = Divergence(self.held_out_outputs, self.weighted_kl)
+        self.divergence = Divergence(self.fisher_outputs, self.joint_kl, measured_by=trust_region)
         self.parts = {
             "parameters": Weights(self.network),
             "sampler": self.policy.sampler,
@@ -145,7 +148,7 @@ class Model(Agent):
         generator = self.optimizer.generator
         pi = self.policy.distribution(parameters)
         policy_part = tf.reduce_sum(pi.log_prob(pi.sample(generator)))
-        return policy_part + gaussian_log_likelihood(values, generator, self._sigma())
+        return policy_part + gaussian_log_likelihood(values, generator, self._fisher_sigma())
 
     def joint_kl(self, old: tuple[tf.Tensor, tf.Tensor], new: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Mean KL(old || new) of p(a, v|s), by its two parts; scalars, nats.
@@ -153,13 +156,11 @@ class Model(Agent):
         Args:
           old, new: parameters of the policy [F, P] and values [F].
         """
-        value_kl = gaussian_kl(old[1][:, None], new[1][:, None], self._sigma())
+        value_kl = gaussian_kl(old[1][:, None], new[1][:, None], self._fisher_sigma())
         return {"policy": self.policy.mean_kl(old[0], new[0]), "value": value_kl}
 
-    def trust_region_kl(
-        self, old: tuple[tf.Tensor, tf.Tensor], new: tuple[tf.Tensor, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
-        """`joint_kl` with the critic's part times `vf_kl_coef`, which `delta` bounds; arguments and result likewise."""
+    def weighted_kl(self, old: tuple[tf.Tensor, tf.Tensor], new: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """`joint_kl` with the critic's part times `vf_kl_coef`; `delta` bounds the sum of both parts."""
         parts = self.joint_kl(old, new)
         return parts | {"value": self.config.vf_kl_coef * parts["value"]}
 
@@ -170,7 +171,7 @@ class Model(Agent):
     def held_out_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """The policy's parameters [2 F, P] and values [2 F] on the batch's last rows.
 
-        Those are other rows than the direction was fitted to, where the batch has at least 3 F.
+        Where the batch has at least 3 F rows, the direction was fitted to none of them; where F is all rows, to all.
         """
         rows = self._fisher_rows()
         return self.network(held_out_part(observations, None if rows is None else 2 * rows))
@@ -179,7 +180,7 @@ class Model(Agent):
         """F, of this rank; None for all rows."""
         return self.comm.share_of_rows(self.config.fisher_rows)
 
-    def _sigma(self) -> tf.Tensor:
+    def _fisher_sigma(self) -> tf.Tensor:
         """Deviation of p(v|s), as `vf_fisher_coef` weighs the critic's Fisher."""
         return self.deviation.sigma * self.config.vf_fisher_coef**-0.5
 

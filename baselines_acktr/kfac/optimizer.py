@@ -4,10 +4,10 @@ One update of `Kfac` is, in this order:
 
 1. the gradient and the batch's Kronecker factors, in one forward and two backward passes;
 2. new inverses of the factors, where some are ready (`kfac.curvature`);
-3. the direction: the natural gradient `D = F^-1 grad`, by K-FAC's model alone or, where the batch's exact Fisher is
-   known, by a few iterations of conjugate gradient on it (`kfac.quadratic_model`);
+3. the direction: without a divergence, K-FAC's natural gradient `D = F^-1 grad`; with one, a few iterations of
+   conjugate gradient on the batch's exact Fisher and, with momentum, the last step (`kfac.quadratic_model`);
 4. the length `eta = min(eta_max, sqrt(2 delta / D^T F D))` (`kfac.trust_region`);
-5. momentum, and the move.
+5. the move; without a divergence, heavy-ball momentum before it (`kfac.steps`).
 """
 
 from __future__ import annotations
