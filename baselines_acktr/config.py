@@ -329,9 +329,7 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
         source=TUNED,
         help="largest step eta_max at the start of the run; 1 is the whole natural gradient of the policy",
     )
-    delta: float = option(
-        0.003, "radius of the trust region", unit="nats of KL", source=TUNED + "; " + PAPER + ": 0.001", above=0
-    )
+    delta: float = option(0.01, "radius of the trust region", unit="nats of KL", source=TUNED, above=0)
     ent_coef: float = changed(SharedConfig, "ent_coef", 0.002, source=TUNED + "; " + PAPER + ": 0.01")
     vf_coef: float = option(
         0.3,

@@ -36,7 +36,7 @@ CONTINUOUS = {"hidden_sizes": (8,), "timesteps_per_batch": 40, "vf_rows": 20, "v
 # On tiny batches TRPO turns the last bits into whole percents, unless its steps are short and the Fisher is damped.
 TRPO = CONTINUOUS | {"timesteps_per_batch": 20, "vf_rows": 10, "cg_iters": 2, "damping": 3.0}
 # What the learners had before these defaults changed: a default that changes is no change of the arithmetic.
-ACKTR_DISCRETE = {"hidden_sizes": (8,), "fisher_rows": 16, "delta": 0.01, "ent_coef": 0.01}
+ACKTR_DISCRETE = {"hidden_sizes": (8,), "fisher_rows": 16, "ent_coef": 0.01}
 A2C_DISCRETE = {"hidden_sizes": (8,), "nsteps": 5, "value_network": "shared", "lr": 0.0007, "first_rate": 0.0}
 TRPO_DISCRETE = TRPO | {"max_kl": 0.001, "gamma": 0.98, "lam": 1.0, "vf_stepsize": 1e-4}
 # What each learner trains on, with which hyperparameters, and the timesteps of one update.
