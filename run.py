@@ -12,11 +12,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from baselines_acktr.session import environments, log_folder
+from baselines_acktr.session import environments, log_folder, ready_made
 from baselines_acktr.session.next_steps import next_steps
 from baselines_acktr.session.setup import set_up
 from baselines_acktr.session.showing import after_update, deploy, evaluation, replay
-from baselines_acktr.session.usage import help_text, usage
+from baselines_acktr.session.usage import help_text, program, usage
 from common import cli
 from common.errors import RunFailedError, UserError, one_line
 from common.mpi import ALONE, Communicator, connect
@@ -41,6 +41,9 @@ def _main(argv: Sequence[str] | None) -> int:
     try:
         if (topic := cli.help_topic(argv)) is not None:
             print(help_text(argv, topic), flush=True)
+            return 0
+        if ready_made.wants_listing(argv):
+            print(ready_made.listing(program()), flush=True)
             return 0
         if "--version" in argv:
             from baselines_acktr.session import run_info  # late: NumPy

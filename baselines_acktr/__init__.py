@@ -19,7 +19,8 @@ def load(path: str, trust: bool = False, best: bool = False) -> Agent:
     """The model of a checkpoint, ready to act: `model.step(observations)`, `model.predict(observation)`.
 
     Args:
-      path: what `save`, `--save_path` or a run has written; of a log folder the newest checkpoint.
+      path: what `save`, `--save_path` or a run has written, of a log folder the newest checkpoint; or `zoo:NAME` of a
+        ready-made agent (docs/zoo.md), a policy alone, which is played, evaluated and exported but not trained further.
       trust: use the names of modules that the file has, which runs their code. Else a network `module:function` must
         have been used or registered in this process, and `env_arguments` keep the module of their id only where it is
         imported already.
@@ -29,7 +30,8 @@ def load(path: str, trust: bool = False, best: bool = False) -> Agent:
       The `Model` of its algorithm. `env_id` and `env_arguments` say what it was trained on (see `make_vec_env`).
 
     Raises:
-      UserError: there is none, it is damaged, or its network is not registered or not trusted.
+      UserError: there is none, it is damaged, or its network is not registered or not trusted. Where there is no such
+        ready-made agent, it names those that there are.
     """
     from baselines_acktr.session.loading import load_model  # late: TensorFlow
 

@@ -64,6 +64,7 @@ class Agent(abc.ABC):
       image_network: name of the network that suits images.
       whole_episodes: whether batches of a single environment go on until an episode ends.
       OWN: names of the arrays that each rank has for itself; all other arrays are the same in all ranks.
+      ACTING: names of the parts that acting needs.
       policy: acts.
       value_function: predicts returns.
       parts: all that training changes, by the prefix that its arrays have in a checkpoint. They are restored in this
@@ -71,6 +72,7 @@ class Agent(abc.ABC):
       timesteps, updates: how far it is trained, timesteps of all ranks together.
       env_arguments: of `make_vec_env`, those that say what it is trained on; written to checkpoints.
       trainer: what `learn` goes on with; set by what has trained or loaded the model.
+      policy_only: whether it was restored from a file of the policy alone, by which it acts but is not trained further.
 
     Args:
       observation_space, action_space: of one environment.
@@ -91,6 +93,7 @@ class Agent(abc.ABC):
     image_network: ClassVar[str] = "cnn"
     whole_episodes: ClassVar[bool] = False
     OWN: ClassVar[frozenset[str]] = frozenset({"sampler", "actor/rng", "actor/sampler"})
+    ACTING: ClassVar[frozenset[str]] = frozenset({"parameters", "sampler", "policy", "actor"})
 
     policy: Policy
     value_function: Predicts
@@ -119,6 +122,7 @@ class Agent(abc.ABC):
         self.timesteps = 0
         self.updates = 0
         self.trainer: Callable[..., None] | None = None
+        self.policy_only = False
 
     @classmethod
     def default_network(cls, observation_space: gym.Space) -> str:
@@ -263,9 +267,14 @@ class Agent(abc.ABC):
         return self.policy.to_env(actions)
 
     def value(self, observations: np.ndarray) -> np.ndarray:
-        """V of observations [B, ...], [B]; of a recurrent network where nothing is remembered yet."""
+        """V of observations [B, ...], [B]; of a recurrent network where nothing is remembered yet.
+
+        Not numbers where the model was restored from a file of the policy alone, and its critic has another network.
+        """
         if isinstance(self.policy, RecurrentPolicy):
             return self.policy.value(observations)
+        if self.policy_only and "vf" in self.parts:
+            return np.full(len(observations), np.nan, np.float32)
         return self.value_function.predict(self.policy.filtered(observations))
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -325,16 +334,20 @@ class Agent(abc.ABC):
     # -- state --------------------------------------------------------------------------------------------------------
 
     def state(self) -> Arrays:
-        """Everything that training changes, by name, copied."""
+        """Everything that training changes, by name, copied; of a model that has the policy alone, what it acts by."""
         arrays: Arrays = {}
-        for name, part in self.parts.items():
-            arrays |= with_prefix(name, part.state())
+        for name in self._held_parts():
+            arrays |= with_prefix(name, self.parts[name].state())
         return arrays
 
     def set_state(self, arrays: Arrays) -> None:
         """Restores what `state` returned; raises KeyError or ValueError if a name is missing or a shape differs."""
-        for name, part in self.parts.items():
-            part.set_state(without_prefix(name, arrays))
+        for name in self._held_parts():
+            self.parts[name].set_state(without_prefix(name, arrays))
+
+    def _held_parts(self) -> list[str]:
+        """Names of the parts that this model has learned, in the order in which they are restored."""
+        return [name for name in self.parts if not self.policy_only or name in self.ACTING]
 
     def own_state(self) -> Arrays:
         """The part of the state that each rank has for itself."""
@@ -346,13 +359,19 @@ class Agent(abc.ABC):
             if hasattr(part, "close"):
                 part.close()
 
-    def content(self) -> tuple[Arrays, dict[str, Any]]:
+    def content(self, policy_only: bool = False) -> tuple[Arrays, dict[str, Any]]:
         """What a checkpoint holds: arrays by name, copied, and their description, which JSON can hold.
+
+        Args:
+          policy_only: only what acting needs: the weights of the policy, its filter, its random numbers.
 
         Raises:
           RunFailedError: naming an array with a NaN or an infinity.
         """
+        policy_only = policy_only or self.policy_only
         arrays = self.state()
+        if policy_only:
+            arrays = {name: array for name, array in arrays.items() if name.partition("/")[0] in self.ACTING}
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise RunFailedError(f"after update {self.updates}: {name} is not finite, so nothing is saved")
@@ -367,7 +386,7 @@ class Agent(abc.ABC):
             env_arguments=self.env_arguments,
             counters={"timesteps": self.timesteps, "updates": self.updates, "seed": self.seed},
         )
-        return arrays, meta
+        return arrays, meta | ({"policy_only": True} if policy_only else {})
 
     def save(self, path: str) -> None:
         """Writes a checkpoint to exactly this file, and replaces it when the new one is whole.
@@ -399,6 +418,7 @@ class Agent(abc.ABC):
     def restore(self, arrays: Arrays, meta: dict[str, Any], path: str) -> None:
         """Takes what a checkpoint holds that `schema` has let in; raises as `load`, naming `path`."""
         self._require_same(meta, path)
+        self.policy_only = meta.get("policy_only", False)
         if self.comm.rank:
             arrays |= self.own_state()
         try:

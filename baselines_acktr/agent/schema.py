@@ -44,6 +44,7 @@ _MAX_ACTIONS = 2**20
 _MAX_RANK = 8  # of a space
 _MAX_KWARGS = 50  # arguments that an environment is made with
 _MAX_STACK = 64  # frames of an observation of a game
+_FACTORS_OF_A_POLICY = 64  # numbers of K-FAC's factors for each number in the file of a policy alone
 _DTYPES = {"bool", "float16", "float32", "float64"} | {f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)}
 
 Arrays = Mapping[str, np.ndarray]
@@ -110,6 +111,7 @@ _MODEL = {
     "counters": OBJECT,
     "env_arguments": OBJECT._replace(required=False),
     "pair": printable_text(required=False),
+    "policy_only": BOOL._replace(required=False),
 }
 COUNTERS = {"timesteps": whole_number(0), "updates": whole_number(0), "seed": whole_number(0, 2**31 - 1)}
 _ENV_ARGUMENTS = {
@@ -160,25 +162,32 @@ def _is_shape(value: Any) -> bool:
 def _check_sizes(arrays: Arrays, meta: Mapping[str, Any], config: Any) -> None:
     """Raises ValueError unless the networks that the description declares are of the arrays' shapes."""
     disjoint = isinstance(config, DisjointConfig)
+    policy_only = meta.get("policy_only", False)
+    owners = ["policy" if disjoint else "parameters", *(["vf/parameters"] if disjoint and not policy_only else [])]
     weights = _weights(meta["network"], tuple(meta["observation_space"]["shape"]), config)
-    for owner in ("policy", "vf/parameters") if disjoint else ("parameters",):
+    for owner in owners:
         shapes = _shapes(arrays, owner)
         if not shapes or shapes[: len(weights)] != weights:
             raise ValueError(f"the layers that it declares are not those of its arrays {owner}")
 
-    heads = _shapes(arrays, "policy" if disjoint else "parameters")[len(weights) :]
+    heads = _shapes(arrays, owners[0])[len(weights) :]
     size = _outputs(meta["action_space"])
     if not any(len(shape) == 2 and shape[1] == size for shape in heads):
         raise ValueError("the actions that it declares are not those of its arrays")
 
     if meta["algorithm"] == "acktr":
-        _check_factors(arrays, _shapes(arrays, "policy") + _shapes(arrays, "parameters"))
+        shapes = _shapes(arrays, "policy") + _shapes(arrays, "parameters")
+        _check_factors(arrays, shapes, _FACTORS_OF_A_POLICY if policy_only else 1)
 
 
-def _check_factors(arrays: Arrays, shapes: list[tuple[int, ...]]) -> None:
-    """Raises ValueError where K-FAC's factors of the layers would hold more numbers than the whole file does."""
+def _check_factors(arrays: Arrays, shapes: list[tuple[int, ...]], times: int) -> None:
+    """Raises ValueError where K-FAC's factors of the layers would hold more than `times` the numbers of the file.
+
+    They are made with the model. A file that has them is larger than they are; one of the policy alone can only be
+    asked for layers whose factors are not out of all proportion to it.
+    """
     kernels = [(math.prod(shape[:-1]), shape[-1]) for shape in shapes if len(shape) > 1]
-    if sum(rows**2 + columns**2 for rows, columns in kernels) > sum(array.size for array in arrays.values()):
+    if sum(rows**2 + columns**2 for rows, columns in kernels) > times * sum(array.size for array in arrays.values()):
         raise ValueError("it has not the state of the optimizer of such layers")
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from baselines_acktr.callbacks import BEST
-from baselines_acktr.session import schema
+from baselines_acktr.session import ready_made, schema
 from common import array_file
 from common.errors import UserError, one_line
 
@@ -263,7 +263,7 @@ def read_model(path: str, argument: str, best: bool = False) -> SavedModel:
     Of a checkpoint only the model is opened.
 
     Args:
-      path: of a file or a folder.
+      path: of a file or a folder, or `zoo:NAME` of a ready-made agent.
       argument: what asked for it, which messages begin with.
       best: of a log folder, take the best model instead.
 
@@ -271,8 +271,7 @@ def read_model(path: str, argument: str, best: bool = False) -> SavedModel:
       UserError: it is missing or damaged, or no model can be made of it, or the best is asked for of what is no log
         folder or has none yet.
     """
-    if best:
-        path = _best_in(path, argument)
+    path = _best_in(path, argument) if best else ready_made.resolve(path, argument)
     for folder in (Path(path), Path(path) / FOLDER):
         if os.path.isdir(folder) and (found := _newest(folder, _whole_model, argument)):
             print(f"loading {found.path}", file=sys.stderr)

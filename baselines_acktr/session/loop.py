@@ -24,6 +24,7 @@ from baselines_acktr.learning.rollouts import Runner, state_gap
 from baselines_acktr.session import ranks
 from baselines_acktr.session.checkpoints import CheckpointManager, load_run
 from baselines_acktr.session.measurements import Measurements
+from baselines_acktr.session.ready_made import POLICY_ONLY
 from common.errors import RunFailedError, UserError
 from common.logger import Logger
 from common.mpi import Communicator
@@ -79,6 +80,8 @@ def seed_global_generators(seed: int, comm: Communicator) -> None:
 
 def start(model: Agent, env: gym.vector.VectorEnv, run: Training) -> Runner:
     """Trains a model, new or restored, and ends its background threads; raises as `learn`."""
+    if model.policy_only and run.total_timesteps:
+        raise UserError(f"model: {POLICY_ONLY}")
     model.env_arguments = getattr(env, "arguments", {})
     with contextlib.closing(model):
         try:

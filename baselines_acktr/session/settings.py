@@ -18,6 +18,7 @@ from baselines_acktr.config import ARCHITECTURE, RECURRENT, SYNONYMS
 from baselines_acktr.session import config_file
 from baselines_acktr.session.foreign_flags import FOREIGN_FLAGS
 from baselines_acktr.session.learners import ALGORITHMS, LEARNERS, describe_num_env
+from baselines_acktr.session.ready_made import POLICY_ONLY
 from common import assignments, cli
 from common.errors import UserError, brief
 from common.options import option, validate, values_in_files
@@ -94,8 +95,8 @@ class RunOptions:
     eval_sampled: bool = option(False, "evaluate sampled actions; instead of the most likely ones")
     load_path: str | None = option(
         None,
-        "checkpoint to go on from, or a log folder: its newest; it brings alg, env, frame_stack, reward_scale, pixels, "
-        "network and hyperparameters",
+        "checkpoint to go on from, a log folder: its newest, or zoo:NAME of a ready-made agent (zoo: lists them); it "
+        "brings alg, env, frame_stack, reward_scale, pixels, network and hyperparameters",
         topic="an earlier model or run",
     )
     best: bool = option(
@@ -281,6 +282,8 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     )
     values, origins = cli.resolve(*layers, *_by_origin(cli.only(RunOptions, typed), filed))
     options = RunOptions(**values)
+    if meta.get("policy_only") and options.num_timesteps:
+        raise UserError(f"--load_path={options.load_path}: {POLICY_ONLY}; give --play or --export=FILE")
     _check_network(options)
     typed = {name: value for name, value in typed.items() if name not in values}
     loaded = cli.tuples(_hyperparameters_of(meta))
