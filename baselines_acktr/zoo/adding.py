@@ -81,7 +81,8 @@ def command_of(folder: Path) -> str:
         typed |= {name: setting["value"] for name, setting in settings.items() if setting["from"] in TYPED}
 
     silent = {field.name for field in dataclasses.fields(RunOptions)} - set(TOLD)
-    names = sorted(typed.keys() - silent, key=lambda name: (name not in TOLD, (*TOLD, name).index(name), name))
+    order = {name: place for place, name in enumerate(TOLD)}
+    names = sorted(sorted(typed.keys() - silent), key=lambda name: order.get(name, len(order)))
     ranks = json.loads(files[-1].read_text()).get("ranks", 1)
     launcher = ["mpirun", "-n", str(ranks)] if ranks != 1 else []
     return shlex.join([*launcher, "python", "run.py", *(f"--{name}={_text(typed[name])}" for name in names)])
