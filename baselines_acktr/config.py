@@ -42,7 +42,7 @@ SYNONYMS = {
         "num_env": "n_envs num_envs nenv nenvs num_workers num_processes n_env",
         "env": "env_id env_name gym_id environment game task",
         "alg": "algo algorithm agent",
-        "log_path": "log_dir logdir log_folder tensorboard_log output_dir out_dir logger",
+        "log_path": "log_dir logdir log_folder output_dir out_dir logger",
         "save_path": "save_dir model_path save_model output",
         "load_path": "load load_model checkpoint restore model trained_agent",
         "eval_episodes": "n_eval_episodes num_eval_episodes",

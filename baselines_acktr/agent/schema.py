@@ -188,7 +188,7 @@ def _check_factors(arrays: Arrays, shapes: list[tuple[int, ...]], times: int) ->
     """
     kernels = [(math.prod(shape[:-1]), shape[-1]) for shape in shapes if len(shape) > 1]
     if sum(rows**2 + columns**2 for rows, columns in kernels) > times * sum(array.size for array in arrays.values()):
-        raise ValueError("it has not the state of the optimizer of such layers")
+        raise ValueError("the optimizer of such layers has far more numbers than the file")
 
 
 def _shapes(arrays: Arrays, owner: str) -> list[tuple[int, ...]]:

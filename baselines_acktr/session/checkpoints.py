@@ -271,13 +271,14 @@ def read_model(path: str, argument: str, best: bool = False) -> SavedModel:
       UserError: it is missing or damaged, or no model can be made of it, or the best is asked for of what is no log
         folder or has none yet.
     """
-    path = _best_in(path, argument) if best else ready_made.resolve(path, argument)
-    for folder in (Path(path), Path(path) / FOLDER):
+    path = _best_in(path, argument) if best else path
+    file = ready_made.resolve(path, argument)
+    for folder in (Path(file), Path(file) / FOLDER):
         if os.path.isdir(folder) and (found := _newest(folder, _whole_model, argument)):
             print(f"loading {found.path}", file=sys.stderr)
             return found.checked(argument)
     try:
-        found = SavedModel(*array_file.load(path), path)
+        found = SavedModel(*array_file.load(file), path)
     except UserError as error:
         raise UserError(f"{argument}: {error}") from error
     return found.checked(argument)

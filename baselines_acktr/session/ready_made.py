@@ -82,7 +82,7 @@ def resolve(path: str, argument: str) -> str:
 
 def wants_listing(argv: Sequence[str]) -> bool:
     """Whether a command line asks, by `--load_path=zoo:` without a name, which ready-made agents there are."""
-    return bool(re.search(r"--load[_-]path[= ]zoo:( |$)", " ".join(argv)))
+    return bool(re.search(r"--load[_-]path[=\0]zoo:(\0|$)", "\0".join(argv)))
 
 
 def listing(program: str) -> str:

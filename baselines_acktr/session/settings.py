@@ -32,6 +32,8 @@ NOT_RESUMED = (*PATHS, "export_format", "export_sample", "best", "resume", "trus
 # What a run that is resumed has in common with the one that was interrupted: else its environments could not go on.
 FIXED = ("alg", "env", "network", "num_env", "env_backend", "pixels", "frame_stack", "env_kwargs", "seed")
 ENVIRONMENT = {"frame_stack": int, "reward_scale": int | float, "pixels": bool}  # options: what is learned
+# Hyperparameters of learners for one kind of actions -> what those for the other kind have in their place.
+_OTHER_FORM = {"nsteps": "timesteps_per_batch", "timesteps_per_batch": "nsteps"}
 _LONGEST_LOG = f"checkpoints/{'0' * 50}"  # file in a log folder
 T = TypeVar("T")
 
@@ -209,7 +211,9 @@ class Settings:
         for name in (*layers["command line"], *layers["config file"]):
             if name not in names:
                 where = "" if name in layers["command line"] else f"--config={self.options.config}: "
-                raise UserError(f"{where}--{name}: {self.options.alg} with {kind} actions does not have it")
+                other = _OTHER_FORM.get(name)
+                hint = f". Did you mean --{other}?" if other in names else ""
+                raise UserError(f"{where}--{name}: {self.options.alg} with {kind} actions does not have it{hint}")
         config, origins = settle_config(config_class, ("environment preset", preset), *self.layers)
         return dataclasses.replace(self, config=config, origins={**self.origins, **origins})
 
@@ -289,7 +293,9 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     loaded = cli.tuples(_hyperparameters_of(meta))
     _check_hyperparameters(options.alg, loaded, typed)
     if options.env is None:
-        raise UserError("--env: missing; for example --env=SeaquestNoFrameskip-v4")
+        raise UserError(
+            "--env: missing; for example --env=CartPole-v1, or --load_path=FILE of a model, which brings it"
+        )
     trained = meta.get("counters", {}).get("timesteps", 0)
     return Settings(options, origins, trained, (("checkpoint", loaded), *_by_origin(typed, filed)), saved)
 

@@ -44,7 +44,8 @@ def find_spec(env_id: str) -> EnvSpec:
 
     if name not in gym.registry:
         allowed = [known for known in registered_ids() if not skips_at_random(gym.registry[known])]
-        raise UserError(f"--env={env_id}: no such environment is registered.{closest(name, allowed, cutoff=0.5)}")
+        hint = closest(name, allowed, cutoff=0.5) or " One that another package registers is --env=package:ID."
+        raise UserError(f"--env={env_id}: no such environment is registered.{hint}")
 
     return gym.registry[name]
 

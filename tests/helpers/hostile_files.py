@@ -62,6 +62,7 @@ FITTING: dict[str, tuple[Any, ...]] = {  # those of them that are right in a pla
     "env_arguments/frame_stack": (NOTHING,),
     "env_arguments/reward_scale": (NOTHING, 2.5),
     "env_arguments/pixels": (NOTHING,),
+    "policy_only": (NOTHING,),
     "settings": (),
     "score": (None, -1, 2.5),
     "logs": ([],),
@@ -98,6 +99,7 @@ MODEL_PLACES += [f"{space}_space/{part}" for space in ("observation", "action") 
 MODEL_PLACES += ["observation_space/low", "observation_space/high", "action_space/n", "action_space/start"]
 MODEL_PLACES += [f"counters/{name}" for name in ("timesteps", "updates", "seed")]
 MODEL_PLACES += ["env_arguments", "env_arguments/frame_stack", "env_arguments/reward_scale", "env_arguments/pixels"]
+MODEL_PLACES += ["policy_only"]
 RUN_PLACES = ["timesteps", "score", "milestone", "pair", "logs", "settings"]
 RUN_PLACES += [f"settings/{name}" for name in ("alg", "env", "network", "num_env", "seed")]
 
@@ -166,6 +168,8 @@ def hostile_models() -> Iterator[tuple[str, Content]]:
     wide["parameters/2"] = np.zeros((20_000, 2), np.float32)
     config = {"hidden_sizes": [20_000]}
     yield "layers whose optimizer is not there", (arrays | wide, meta | {"config": config})
+    alone = meta | {"config": config, "policy_only": True}
+    yield "a policy alone whose optimizer would be huge", (arrays | wide, alone)
 
 
 def hostile_runs() -> Iterator[tuple[str, Content]]:
