@@ -293,9 +293,7 @@ def settle(typed: Mapping[str, Any]) -> Settings:
     loaded = cli.tuples(_hyperparameters_of(meta))
     _check_hyperparameters(options.alg, loaded, typed)
     if options.env is None:
-        raise UserError(
-            "--env: missing; for example --env=CartPole-v1, or --load_path=FILE of a model, which brings it"
-        )
+        raise UserError("--env: missing; for example --env=CartPole-v1, or a model that brings it, --load_path=FILE")
     trained = meta.get("counters", {}).get("timesteps", 0)
     return Settings(options, origins, trained, (("checkpoint", loaded), *_by_origin(typed, filed)), saved)
 
