@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,20 +14,29 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gymnasium as gym
+import keras
 import numpy as np
 import pytest
+from documentation import PAGES, blocks, languages
 from repository import ROOT
 
 import run
-from baselines_acktr import load
+from baselines_acktr import kfac, load
 from baselines_acktr.session.settings import FLAGS, settle
+from common.vec_env.env_state import ResumableEnv
 
 REQUESTS = 50  # to the server
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+# Blocks of Python on each page, all of which are run: those of README.md by tests/test_readme.py, the others here.
+RUN = {"README.md": 3, "deploy.md": 5, "environments.md": 1, "from-baselines.md": 1, "from-stable-baselines.md": 1}
+RUN |= {"kfac.md": 3, "networks.md": 3, "python.md": 6, "reliability.md": 1, "zoo.md": 1}
 
 
-def blocks(page: str, language: str = "python") -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_block_of_python_is_run_by_a_test(page: Path):
+    assert len(blocks(page)) == RUN.get(page.name, 0)
+    assert languages(page) <= {"", "python", "yaml"}
+    assert len(blocks(page, "yaml")) == (page.name == "settings.md")
 
 
 def test_every_page_is_in_the_site():
@@ -68,7 +78,9 @@ def test_the_same_program_works_as_written(tmp_path, monkeypatch, page):
     assert (tmp_path / "models" / "cartpole").exists()
 
 
-@pytest.mark.parametrize("script", blocks("docs/python.md"), ids=lambda script: script.splitlines()[-1][:40])
+@pytest.mark.parametrize(
+    "script", blocks("docs/python.md") + blocks("docs/zoo.md"), ids=lambda script: script.splitlines()[-1][:40]
+)
 def test_a_script_in_python_works_as_written(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -78,13 +90,58 @@ def test_a_script_in_python_works_as_written(script, tmp_path, monkeypatch):
         assert names["model"].timesteps >= 1_900
 
 
+def test_an_exported_agent_is_read_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    shutil.copy(ROOT / "tests" / "data" / "cartpole.model", tmp_path / "models" / "cartpole")
+    export, *readers, _ = blocks("docs/deploy.md")
+    names: dict = {"observations": np.random.default_rng(0).normal(0, 1, (20, 4)).astype(np.float32)}
+    exec(export, names)
+    expected, _ = names["model"].predict(names["observations"], deterministic=True)
+    assert len(readers) == 3
+    for reader in readers:
+        names["actions"] = None
+        exec(reader, names)
+        np.testing.assert_array_equal(names["actions"], expected)
+
+
+def test_the_pieces_of_the_page_on_kfac_fit_together_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).normal(0, 1, (512, 64)).astype(np.float32)
+    labels = images[:, :10].argmax(axis=1)
+    names = {"images": images, "labels": labels, "batches": [(images, labels)]}
+    exec(blocks("README.md")[2], names)  # has a model, its optimizer and its objective
+    names |= vars(kfac) | {"keras": keras}
+    inputs = keras.Input((64,))
+    names["another_model"] = keras.Model(inputs, keras.layers.Dense(10, "softmax")(inputs))
+
+    distance, compiled, monitored = blocks("docs/kfac.md")
+    exec(distance, names)
+    exec(compiled, names)
+    exec(monitored, names)
+    assert "kfac_damping" in (tmp_path / "log.csv").read_text().splitlines()[0]
+    assert np.mean(names["model"].predict(images, verbose=0).argmax(axis=1) == labels) > 0.5
+
+
+def test_an_environment_says_what_changes_in_it_as_written():
+    names: dict = {"gym": gym}
+    exec(blocks("docs/reliability.md")[0], names)
+    mine = names["Mine"]()
+    env = ResumableEnv(mine)
+    mine.position, mine.lap = np.arange(3.0), 2
+    stored = env.env_state
+    mine.position, mine.lap = np.zeros(3), 0
+    env.env_state = stored
+    assert env.state_gap == "" and mine.lap == 2 and mine.position.tolist() == [0, 1, 2]
+
+
 def test_the_server_answers_as_the_agent_does_and_survives_nonsense(tmp_path):
     model = load(str(ROOT / "tests" / "data" / "cartpole.model"))
     model.export(str(tmp_path / "cartpole"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (program,) = blocks("docs/deploy.md")
+    program = blocks("docs/deploy.md")[-1]
     assert "8000" in program
     alone = f"import sys; sys.modules['baselines_acktr'] = sys.modules['common'] = None\n{program}"
     server = subprocess.Popen(
