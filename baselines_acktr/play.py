@@ -15,6 +15,7 @@ from baselines_acktr.evaluation import games
 from baselines_acktr.learning.rollouts import Episode, require_same_step
 from common.atomic_file import replacing
 from common.errors import UserError
+from common.vec_env.extras import or_extra
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
 _SMALL = 300  # frames of fewer rows are shown twice as large
@@ -151,12 +152,7 @@ def _rendering_errors() -> Iterator[None]:
         yield
     except gym.error.DependencyNotInstalled as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"this environment cannot be shown: {reason}{_extra(reason)}") from error
-
-
-def _extra(reason: str) -> str:
-    """Names the extra of this project that brings a missing package, where one does."""
-    return ", or here pip install '.[classic-control]'" if "pygame" in reason else ""
+        raise UserError(f"this environment cannot be shown: {reason}{or_extra(reason)}") from error
 
 
 @contextlib.contextmanager

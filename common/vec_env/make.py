@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from common.errors import RunFailedError, UserError, brief, closest
 from common.random_state import rank_seed
+from common.vec_env.extras import or_extra
 from common.vec_env.ids import find_spec, is_atari, newer_version, skips_at_random, split_module, with_kwargs
 from common.vec_env.one import EnvWrapper, frames_per_step, is_mujoco, make_env, make_own_env
 from common.vec_env.rendering import draw_in_memory, ensure_offscreen_rendering
@@ -215,7 +216,8 @@ def _construction_errors(env_id: str, spec: EnvSpec | None, env_kwargs: Mapping[
         raise UserError(f"--env={env_id}: {error}; try pip install {error.name}") from error
     except (ImportError, gym.error.Error) as error:
         newer = newer_version(spec) if spec else ""
-        raise UserError(f"--env={env_id}: {' '.join(str(error).split())}{newer}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"--env={env_id}: {reason}{or_extra(reason)}{newer}") from error
     except (UserError, RunFailedError):
         raise
     except Exception as error:

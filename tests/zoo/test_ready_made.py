@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -81,7 +82,7 @@ def test_they_are_listed_without_a_name(capsys, words):
     assert "--load_path=zoo:" in lines[-1] and lines[-1].endswith("--play")
 
 
-@pytest.mark.parametrize("name", ["Cartpole-v1", "nothing", "../agents/CartPole-v1", " "])
+@pytest.mark.parametrize("name", ["Cartpole-v1", "nothing", "../agents/CartPole-v1"])
 def test_an_unknown_name_is_one_line_with_those_that_there_are(capfd, name):
     assert run.main([f"--load_path=zoo:{name}", "--play"]) == 2
     err = capfd.readouterr().err
@@ -133,6 +134,16 @@ def test_a_policy_alone_without_a_part_of_it_is_one_line(tmp_path, missing):
     array_file.save(tmp_path / "policy", arrays, meta)
     with pytest.raises(UserError, match=r"^(path: )?checkpoint .*policy: "):
         load(str(tmp_path / "policy"))
+
+
+def test_an_agent_whose_game_needs_box2d_names_the_extra_that_brings_it(monkeypatch, capfd):
+    for module in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    assert run.main(["--env=LunarLander-v3"]) == 2
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("run.py: --env=LunarLander-v3: Box2D is not installed")
+    assert err.endswith(", or here pip install '.[box2d]'\n")
 
 
 # -- adding ------------------------------------------------------------------------------------------------------------
