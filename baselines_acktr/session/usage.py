@@ -31,6 +31,8 @@ Train ACKTR on CartPole, which takes a minute, and keep the result:
   {program()} --env=CartPole-v1 --num_timesteps=1e5 --log_path=logs/cartpole --save_path=models/cartpole
 Watch it:
   {program()} --load_path=models/cartpole --play --video=cartpole.mp4
+Watch an agent that is trained already:
+  {program()} --load_path=zoo:CartPole-v1 --play --video=ready.mp4
 The flags:
   {program()} --help"""
 
