@@ -109,9 +109,9 @@ def test_the_pieces_of_the_page_on_kfac_fit_together_as_written(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).normal(0, 1, (512, 64)).astype(np.float32)
     labels = images[:, :10].argmax(axis=1)
-    names = {"images": images, "labels": labels, "batches": [(images, labels)]}
+    names = {name: getattr(kfac, name) for name in kfac.__all__}
+    names |= {"images": images, "labels": labels, "batches": [(images, labels)]}
     exec(blocks("README.md")[2], names)  # has a model, its optimizer and its objective
-    names |= vars(kfac) | {"keras": keras}
     inputs = keras.Input((64,))
     names["another_model"] = keras.Model(inputs, keras.layers.Dense(10, "softmax")(inputs))
 
