@@ -119,10 +119,10 @@ class Game:
         self._slot["game_ended"] = False
         self._over = True
         self._start_count()
-        self._begin_episode()
+        self.begin_episode()
 
-    def step(self) -> None:
-        """Takes the action in the slot. If that ends the episode, continues to the start of the next one."""
+    def step(self) -> bool:
+        """Takes the action in the slot, and returns whether that ended the episode: `begin_episode` is next then."""
         slot = self._slot
         slot["game_ended"] = False
         slot["reward"] = self._act(self._actions[slot["action"]])
@@ -130,10 +130,26 @@ class Game:
         slot["truncated"] = self._ale.game_truncated()
         self._show()
 
-        if self._over or self._life_lost:
+        ended = self._over or self._life_lost
+        if ended:
             slot["final_obs"] = self._stack
             slot["final_lives"] = self._lives
-            self._begin_episode()
+        return ended
+
+    def begin_episode(self) -> None:
+        """Continues to the start of the next episode, and puts its first frame onto a cleared stack.
+
+        After a lost life this takes as long as 3 steps. A new game takes as long as 20: it starts the console anew.
+        """
+        self._go_on()
+        for action in self._fire_reset:
+            self._act(action)
+            if self._over or self._life_lost:
+                self._go_on()
+
+        self._stack[:] = 0
+        self._slot["lives"] = self._lives
+        self._show()
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Returns everything that the future of the game depends on, and its statistics so far."""
@@ -243,18 +259,6 @@ class Game:
             self._next_screen = None
 
         _push(self._stack, self._resized)
-
-    def _begin_episode(self) -> None:
-        """Continues to the start of the next episode, and puts its first frame onto a cleared stack."""
-        self._go_on()
-        for action in self._fire_reset:
-            self._act(action)
-            if self._over or self._life_lost:
-                self._go_on()
-
-        self._stack[:] = 0
-        self._slot["lives"] = self._lives
-        self._show()
 
     def _go_on(self) -> None:
         """Continues a game with one no-op, or starts a new one if it is over."""

@@ -4,6 +4,10 @@ It waits for a message and answers it. An empty message asks for a step; the ans
 and results are exchanged through shared memory. All other messages are pickled: the name of a method of `Game` and, for
 each game, its arguments. They are answered by `(None, results)`. An exception is answered by
 `(name of the environment, traceback)`.
+
+In few steps a game has to be brought to the start of its next episode, which takes as long as 3 to 20 steps. A helper
+thread does that while the worker steps its other games: emulators do not hold Python's lock, so that a core that has
+nothing left to do in this step takes part of it. Games do not know of each other, so the bits are the same.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import contextlib
 import pickle
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -74,6 +79,7 @@ class _Games:
         self._games = games
         self._seeds: list[int | None] = [None] * len(games)
         self._current = 0
+        self._helper = ThreadPoolExecutor(1)
 
     @property
     def current(self) -> str:
@@ -83,10 +89,19 @@ class _Games:
         return of_environments(index, index, None if seed is None else seed - index)
 
     def step(self) -> None:
-        """Steps every game."""
+        """Steps every game, and brings those whose episode ended to the start of the next one."""
+        starting: list[tuple[int, Future[None]]] = []
         for i, game in enumerate(self._games):
             self._current = i
-            game.step()
+            if game.step():
+                starting.append((i, self._helper.submit(game.begin_episode)))
+
+        for i, start in reversed(starting):  # the helper takes the first ones first
+            self._current = i
+            if start.cancel():  # it has not come to this one yet
+                self._games[i].begin_episode()
+            else:
+                start.result()
 
     def call(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
         """Calls a method of every game, and returns the results.
