@@ -69,7 +69,7 @@ def seconds(*functions: Callable[[], object], repeats: int) -> list[float]:
     return np.median(times[2:], axis=0).tolist()
 
 
-def kfac_parts(model: Model, runner: Runner, repeats: int = 20) -> dict[str, float]:
+def kfac_parts(model: Model, runner: Runner, repeats: int = 10) -> dict[str, float]:
     """Seconds per update of each part of the K-FAC loop, each timed apart."""
     env, config = runner.env, model.config
     rollout = runner.run()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +16,7 @@ from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.critics import ValueFunction
 from baselines_acktr.benchmark.probe import spaces_of
 from baselines_acktr.benchmark.stopwatch import Stopwatch
+from baselines_acktr.kfac import Kfac
 from baselines_acktr.kfac.curvature import EARLY
 from baselines_acktr.session.learners import DISCRETE, LEARNERS, kind_of
 from baselines_acktr.session.settings import settle_config
@@ -25,6 +26,7 @@ from common.vec_env.ids import find_spec, is_atari
 
 tf.get_logger().setLevel("ERROR")  # hides the warning that each model traces the functions of its class again
 PLAIN = "sgd"  # ACKTR with plain gradient descent instead of K-FAC
+TRACED = 2  # updates after which a loop without K-FAC is compiled
 
 
 class Loop:
@@ -35,8 +37,7 @@ class Loop:
       model: the learner.
       runner: collects rollouts.
       batch: timesteps per batch.
-      warm_up: number of updates before the measurement. They compile the loop, and ACKTR refreshes its inverses more
-        often during them.
+      warm_up: number of updates before the measurement; they compile the loop.
 
     Args:
       alg: an algorithm of `run.py`, or PLAIN.
@@ -71,7 +72,8 @@ class Loop:
         self.env = make_vec_env(env_id, num_env, seed=0, pixels=pixels)
         self.runner = self.model.make_runner(self.env)
         self.batch = config.batch_size(num_env)
-        self.warm_up = max(2, EARLY * getattr(config, "inverse_interval", 0))
+        optimizer = getattr(self.model, "optimizer", None)
+        self.warm_up = skip_the_early_updates(optimizer) if isinstance(optimizer, Kfac) else TRACED
 
     def run(self, updates: int) -> float:
         """Runs `updates` updates and returns the timesteps per second.
@@ -122,21 +124,76 @@ class Loop:
         self.env.close()
 
 
-def take_turns(loops: Mapping[str, Loop], rounds: int, updates: Mapping[str, int]) -> pd.DataFrame:
-    """Measures the loops in turn, so that a change in the load of the machine affects all of them.
+def skip_the_early_updates(optimizer: Kfac) -> int:
+    """Has K-FAC begin where its intervals are those of most of a run.
+
+    During the first updates it estimates and inverts the factors more often.
+
+    Returns:
+      The number of updates after which both kinds of update, with an estimate and without, are compiled.
+    """
+    settings = optimizer.curvature.settings
+    arrays = optimizer.state()
+    arrays["counters"][0] = EARLY * settings.inverse_interval * settings.factor_interval
+    optimizer.set_state(arrays)
+    return max(TRACED, settings.factor_interval + 1)
+
+
+class TrainingLoop(Protocol):
+    """What takes turns with others; attributes as for `Loop`."""
+
+    batch: int
+    warm_up: int
+
+    def run(self, updates: int) -> float:
+        """Runs `updates` updates and returns the timesteps per second."""
+        ...
+
+
+def silent(line: str) -> None:
+    """Says nothing."""
+
+
+def warm_up(loops: Mapping[str, TrainingLoop], say: Callable[[str], object] = silent) -> dict[str, float]:
+    """Compiles the loops, and returns the seconds that an update of each takes then.
 
     Args:
       loops: {name: loop}.
+      say: is given a line for each loop.
+    """
+    seconds = {}
+    for name, loop in loops.items():
+        start = time.perf_counter()
+        loop.run(loop.warm_up)
+        seconds[name] = loop.batch / loop.run(1)
+        say(f"{name}: warmed up in {time.perf_counter() - start:.0f} s")
+    return seconds
+
+
+def take_turns(
+    loops: Mapping[str, TrainingLoop],
+    rounds: int,
+    updates: Mapping[str, int],
+    say: Callable[[str], object] = silent,
+) -> pd.DataFrame:
+    """Measures the loops in turn, so that a change in the load of the machine affects all of them.
+
+    Args:
+      loops: {name: loop}, warmed up.
       rounds: number of rounds.
       updates: {name: updates per round}.
+      say: is given a line for each round.
 
     Returns:
       Timesteps per second [rounds, loops], with one column per loop.
     """
-    for loop in loops.values():
-        loop.run(loop.warm_up)
-
-    rows = [{name: loop.run(updates[name]) for name, loop in loops.items()} for _ in range(rounds)]
+    rows = []
+    for number in range(1, rounds + 1):
+        row = {name: loop.run(updates[name]) for name, loop in loops.items()}
+        say(
+            f"round {number} of {rounds}, timesteps/s: " + ", ".join(f"{name} {rate:.0f}" for name, rate in row.items())
+        )
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -160,6 +217,22 @@ def speeds(rates: pd.DataFrame, base: str) -> pd.DataFrame:
             "lowest": rates.min().to_numpy(),
             "highest": rates.max().to_numpy(),
             f"to {base}": ratios.median().to_numpy(),
+        }
+    )
+
+
+def ratios_of(rates: pd.DataFrame) -> pd.DataFrame:
+    """Returns how many times as fast the first loop is as each of the others, with one row per other loop.
+
+    `ratio`, `lowest` and `highest` are the median and the limits of the ratios within the same round.
+    """
+    ratios = rates.drop(columns=rates.columns[0]).rdiv(rates.iloc[:, 0], axis=0)
+    return pd.DataFrame(
+        {
+            f"{rates.columns[0]} to": ratios.columns,
+            "ratio": ratios.median().to_numpy(),
+            "lowest": ratios.min().to_numpy(),
+            "highest": ratios.max().to_numpy(),
         }
     )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,11 +17,10 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 import pandas as pd
 
-from baselines_acktr.benchmark import rivals_peer
+from baselines_acktr.benchmark.peers import last_line, peer_command, require_peers
 from common import cli
 from common.errors import UserError, exit_code
 from common.options import one_of, option, validate
@@ -96,7 +94,7 @@ class Cell:
         """Returns the command line that trains the run. The last line that it prints is its result as JSON."""
         arguments = [self.env, self.alg, *map(str, (self.seed, self.num_timesteps, self.num_env))]
         if self.side == PEER:
-            return [peer_python, str(Path(rivals_peer.__file__).resolve()), *arguments]
+            return peer_command(peer_python, arguments)
         return [sys.executable, "-m", "baselines_acktr.benchmark.rivals_ours", *arguments]
 
 
@@ -162,15 +160,7 @@ def check(options: RivalsOptions) -> None:
     folder = Path(options.out).resolve().parent
     if not folder.is_dir():
         raise UserError(f"--out={options.out}: {folder} is not a folder")
-    if shutil.which(options.peer_python) is None:
-        raise UserError(f"--peer_python={options.peer_python}: no such program")
-
-    probe = [options.peer_python, "-c", "import stable_baselines3, sb3_contrib"]
-    if subprocess.run(probe, capture_output=True).returncode:
-        raise UserError(
-            f"--peer_python={options.peer_python}: has no stable-baselines3 and sb3-contrib; they come with "
-            "`pip install baselines_acktr[rivals]`"
-        )
+    require_peers(options.peer_python, "rivals")
 
 
 def plan(options: RivalsOptions) -> list[Cell]:
@@ -201,18 +191,9 @@ class Job:
     def outcome(self) -> dict[str, float] | str:
         """Returns the result that a successful command has printed as its last line, else its last line of errors."""
         with self._out, self._err:
-            out = _lines(self._out)
-            err = _lines(self._err)
-
-        if self.process.returncode:
-            return err[-1] if err else f"exit {self.process.returncode}"
-        return json.loads(out[-1])
-
-
-def _lines(file: IO[str]) -> list[str]:
-    """Returns all lines of a file."""
-    file.seek(0)
-    return file.read().strip().splitlines()
+            if self.process.returncode:
+                return last_line(self._err) or f"exit {self.process.returncode}"
+            return json.loads(last_line(self._out))
 
 
 def outcomes(cells: Sequence[Cell], peer_python: str, jobs: int) -> Iterator[tuple[Cell, dict[str, float] | str]]:

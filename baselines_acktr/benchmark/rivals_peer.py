@@ -1,4 +1,11 @@
-"""Trains one run of stable-baselines3 or sb3-contrib for `rivals`. Arguments and output are as in `rivals_ours`.
+"""Trains a model of stable-baselines3 or sb3-contrib, for as long as it is told to.
+
+    python rivals_peer.py ENV ALG SEED TIMESTEPS NUM_ENV [BATCH]
+
+It prints a line of JSON: the mean score of the last 100 episodes, the number of episodes and the processor seconds so
+far. Where TIMESTEPS is "-" it reads numbers of timesteps from the standard input, one a line, and goes on for so many
+after each, with such a line of results for each of them. BATCH is the number of timesteps of all environments in a
+batch; all else has the library's defaults.
 
 It imports nothing of this project, so that it can run in another Python, which has those libraries.
 """
@@ -8,29 +15,66 @@ import os
 import sys
 
 
-def main(env_id: str, alg: str, *numbers: str) -> None:
-    """Trains with default settings, and prints mean score, number of episodes and processor seconds as JSON."""
-    seed, timesteps, num_env = map(int, numbers)
-    import torch
-    from sb3_contrib import TRPO
-    from stable_baselines3 import A2C
-    from stable_baselines3.common.env_util import make_vec_env
+class Peer:
+    """A model in training.
 
-    torch.set_num_threads(1)
-    scores: list[float] = []
+    Args:
+      env_id: of the environments.
+      alg: a2c, ppo or trpo.
+      seed: of model and environments.
+      num_env: number of environments.
+      batch: timesteps of all environments in a batch; None for the library's default.
+    """
 
-    def note(own, _) -> bool:
-        scores.extend(info["episode"]["r"] for info in own["infos"] if "episode" in info)
+    def __init__(self, env_id: str, alg: str, seed: int, num_env: int, batch: int | None = None) -> None:
+        from sb3_contrib import TRPO
+        from stable_baselines3 import A2C, PPO
+
+        env, policy = make_env(env_id, seed, num_env)
+        own = {} if batch is None else {"n_steps": batch // num_env}
+        self._before = sum(os.times()[:4])
+        self._model = {"a2c": A2C, "ppo": PPO, "trpo": TRPO}[alg](policy, env, seed=seed, device="cpu", **own)
+        self._scores: list[float] = []
+
+    def train(self, timesteps: int) -> dict[str, float]:
+        """Trains for so many more timesteps, whole batches, and returns the results so far."""
+        self._model.learn(timesteps, callback=self._note, reset_num_timesteps=False)
+        last = self._scores[-100:]
+        return {
+            "mean": sum(last) / len(last) if last else float("nan"),
+            "episodes": len(self._scores),
+            "seconds": sum(os.times()[:4]) - self._before,
+        }
+
+    def _note(self, own, _) -> bool:
+        self._scores.extend(info["episode"]["r"] for info in own["infos"] if "episode" in info)
         return True
 
+
+def make_env(env_id: str, seed: int, num_env: int):
+    """The environments as the library's documentation makes them, and the name of the policy that suits them.
+
+    Games of Atari get its wrappers and a process each; all others are stepped in this process.
+    """
+    import gymnasium as gym
+    from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+    from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
+
+    if "NoFrameskip" in env_id:
+        games = f"ale_py:{env_id.rpartition(':')[2]}"  # every process has to import what registers it
+        return VecFrameStack(make_atari_env(games, num_env, seed, vec_env_cls=SubprocVecEnv), 4), "CnnPolicy"
+
     env = make_vec_env(env_id, num_env, seed=seed)
-    before = sum(os.times()[:4])
-    model = {"a2c": A2C, "trpo": TRPO}[alg]("MlpPolicy", env, seed=seed, device="cpu")
-    model.learn(timesteps, callback=note)
-    seconds = sum(os.times()[:4]) - before
-    last = scores[-100:]
-    mean = sum(last) / len(last) if last else float("nan")
-    print(json.dumps({"mean": mean, "episodes": len(scores), "seconds": seconds}))
+    images = len(env.observation_space.shape) == 3
+    policy = "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
+    return env, "CnnPolicy" if images else policy
+
+
+def main(env_id: str, alg: str, seed: str, timesteps: str, *numbers: str) -> None:
+    """Trains, and prints the results."""
+    peer = Peer(env_id, alg, int(seed), *map(int, numbers))
+    for line in sys.stdin if timesteps == "-" else [timesteps]:
+        print(json.dumps(peer.train(int(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[p
     """
     spaces_of(run.env)  # before TensorFlow is imported
     with quiet_tensorflow():
-        from baselines_acktr.benchmark.loop import Loop, speeds, take_turns
+        from baselines_acktr.benchmark.loop import Loop, speeds, take_turns, warm_up
 
     updates = updates_of(run, batch)
     with contextlib.ExitStack() as stack:
@@ -92,6 +92,7 @@ def _measure(run: Run, algs: Sequence[str], batch: int, num_env: int) -> tuple[p
         for alg in algs:
             loops[alg] = Loop(alg, run.env, num_env, batch)
             stack.callback(loops[alg].close)
+        warm_up(loops)
         table = speeds(take_turns(loops, ROUNDS, dict.fromkeys(loops, updates)), BASE)
         parts = {f"{alg} ms": loop.parts(updates).set_index("part")["ms"] for alg, loop in loops.items()}
 
