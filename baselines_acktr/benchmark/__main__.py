@@ -137,6 +137,7 @@ def measure(options: BenchmarkOptions) -> None:
 def parts_of(alg: str, loop: Loop, updates: int) -> dict[str, pd.DataFrame]:
     """Measures and prints how the time of an update is divided among its parts; {how it was measured: its table}."""
     from baselines_acktr import acktr_discrete
+    from baselines_acktr.benchmark.acting import acting_to_network
     from baselines_acktr.benchmark.kfac_parts import kfac_parts
     from baselines_acktr.benchmark.loop import table_of
 
@@ -145,6 +146,8 @@ def parts_of(alg: str, loop: Loop, updates: int) -> dict[str, pd.DataFrame]:
         say(f"\n{alg}, parts of an update, each timed apart:")
         parts["apart"] = table_of(kfac_parts(loop.model, loop.runner))
         show(parts["apart"])
+        ratio = acting_to_network(loop.model, loop.runner.run().observations[0])
+        say(f"a call of acting takes {ratio:.2f} times as long as its network alone")
     say(f"\n{alg}, parts of an update in the loop:")
     parts["in the loop"] = loop.parts(updates)
     show(parts["in the loop"])

@@ -58,15 +58,15 @@ def loss_gradients(model: Model, *batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
     return loss, tape.gradient(loss, [variable.value for variable in model.network.trainable_variables])
 
 
-def seconds(*functions: Callable[[], object], repeats: int) -> list[float]:
-    """Median wall-clock seconds of each function; they take turns, after two calls of each to warm up."""
+def seconds_in_turns(*functions: Callable[[], object], repeats: int) -> np.ndarray:
+    """Wall-clock seconds of each function, [repeats, F]; they take turns, after two calls of each to warm up."""
     times = np.empty((repeats + 2, len(functions)))
     for row in times:
         for i, function in enumerate(functions):
             start = time.perf_counter()
             function()
             row[i] = time.perf_counter() - start
-    return np.median(times[2:], axis=0).tolist()
+    return times[2:]
 
 
 def kfac_parts(model: Model, runner: Runner, repeats: int = 10) -> dict[str, float]:
@@ -93,7 +93,7 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 10) -> dict[str, flo
         return optimizer.differentiate(model.objective, *batch)
 
     _, gradient = full(*batch)
-    parts = seconds(
+    times = seconds_in_turns(
         lambda: env.step(actions),
         lambda: model.step(observations),
         lambda: batch_of(model, rollout),
@@ -104,7 +104,7 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 10) -> dict[str, flo
         lambda: invert_all(optimizer.curvature.snapshot(0), optimizer.curvature.form, config.damping),
         repeats=repeats,
     )
-    step, act, assemble, loss, fisher, statistics, apply, invert = parts
+    step, act, assemble, loss, fisher, statistics, apply, invert = np.median(times, axis=0).tolist()
     return {
         "stepping": config.nsteps * step,
         "acting": config.nsteps * act,

@@ -114,6 +114,7 @@ def test_ratios_come_first_and_then_speeds_and_parts_of_every_loop(tmp_path, cap
 
     out = capsys.readouterr().out
     wanted = ("warmed up", "round 1 of 1", "acktr to", "to sgd", "factor statistics", "stepping", "acting")
+    assert "a call of acting takes" in out
     places = [out.index(text) for text in wanted]
     assert places[:4] == sorted(places[:4]) and max(places) > places[3]
 
