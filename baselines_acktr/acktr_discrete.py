@@ -17,7 +17,7 @@ in the trust region by `vf_kl_coef` times the latter.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import keras
@@ -30,7 +30,14 @@ from baselines_acktr.agent.policies import SharedValueFunction
 from baselines_acktr.agent.shared_network import make_shared
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Divergence, Objective, gaussian_kl, gaussian_log_likelihood
-from baselines_acktr.learning.batches import Batch, fisher_part, fisher_part_and_rest, held_out_part, make_batch
+from baselines_acktr.learning.batches import (
+    Batch,
+    fisher_part,
+    fisher_part_and_rest,
+    held_out_part,
+    make_batch,
+    rows_within,
+)
 from baselines_acktr.learning.critic_deviation import CriticDeviation
 from baselines_acktr.learning.losses import actor_loss, value_loss
 from baselines_acktr.learning.optimizers import make_kfac
@@ -52,6 +59,7 @@ class Model(Agent):
 
     algorithm = "acktr"
     config_class = AcktrDiscreteConfig
+    for_images: ClassVar[dict[str, Any]] = {"fisher_share": 0.2}
     config: AcktrDiscreteConfig
 
     def __init__(
@@ -122,7 +130,7 @@ class Model(Agent):
           advantages: what the policy learns from, [B].
         """
         # One forward pass in all, over the Fisher's rows and over the rest.
-        parts = [self.network(part) for part in fisher_part_and_rest(observations, self._fisher_rows())]
+        parts = [self.network(part) for part in fisher_part_and_rest(observations, self._fisher_rows(observations))]
         parameters = tf.concat([part[0] for part in parts], axis=0)  # [B, P]
         values = tf.concat([part[1] for part in parts], axis=0)  # [B]
 
@@ -166,19 +174,19 @@ class Model(Agent):
 
     def fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """The policy's parameters [F, P] and values [F] on the F rows that the Fisher is estimated from."""
-        return self.network(fisher_part(observations, self._fisher_rows()))
+        return self.network(fisher_part(observations, self._fisher_rows(observations)))
 
     def held_out_outputs(self, observations: tf.Tensor, *others: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """The policy's parameters [2 F, P] and values [2 F] on the batch's last rows.
 
         Where the batch has at least 3 F rows, the direction was fitted to none of them; where F is all rows, to all.
         """
-        rows = self._fisher_rows()
+        rows = self._fisher_rows(observations)
         return self.network(held_out_part(observations, None if rows is None else 2 * rows))
 
-    def _fisher_rows(self) -> int | None:
-        """F, of this rank; None for all rows."""
-        return self.comm.share_of_rows(self.config.fisher_rows)
+    def _fisher_rows(self, observations: tf.Tensor) -> int | tf.Tensor | None:
+        """F, of this rank, for a batch with observations [B, ...]; None for all rows."""
+        return rows_within(observations, self.comm.share_of_rows(self.config.fisher_rows), self.config.fisher_share)
 
     def _fisher_sigma(self) -> tf.Tensor:
         """Deviation of p(v|s), as `vf_fisher_coef` weighs the critic's Fisher."""

@@ -340,6 +340,13 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     lam: float = changed(SharedConfig, "lam", 0.95, source=TUNED + "; " + PAPER + ": 1")
     damping: float = changed(KfacConfig, "damping", 5e-4, source=TUNED)
     fisher_rows: int | None = changed(KfacConfig, "fisher_rows", 128, source=TUNED)
+    fisher_share: float = option(
+        1.0,
+        "largest part of a batch that fisher_rows may be; up to a third, a step is measured on rows that it was not "
+        "fitted to; 0.2 for images",
+        above=0,
+        maximum=1,
+    )
     fisher_sites: int | None = changed(KfacConfig, "fisher_sites", 32, source=TUNED)
     factor_interval: int = changed(KfacConfig, "factor_interval", 2, source=TUNED)
     cg_iters: int = changed(KfacConfig, "cg_iters", 3, source=TUNED)

@@ -399,6 +399,22 @@ def test_batches_may_differ_in_their_numbers_of_rows():
         assert np.isfinite(model.update(make_rollout(model, steps=steps), 10**9)["loss"])
 
 
+def test_small_batches_of_images_measure_a_step_on_rows_that_it_was_not_fitted_to(monkeypatch):
+    model = make_model("image-discrete", fisher_rows=8, **Model.preset(IMAGE))
+    for rows, fitted in ((40, 8), (24, 4)):
+        observations = np.zeros((rows, *IMAGE.shape), np.uint8)
+        observations[:, 0, 0, 0] = np.arange(rows)
+        monkeypatch.setattr(model, "network", lambda seen: seen[:, 0, 0, 0])
+        assert model.fisher_outputs(observations).tolist() == list(range(fitted))
+        assert model.held_out_outputs(observations).tolist() == list(range(rows - 2 * fitted, rows))
+
+
+def test_small_batches_of_images_may_differ_in_their_numbers_of_rows():
+    model = make_model("image-discrete", fisher_rows=8, **Model.preset(IMAGE))
+    for steps in (4, 1, 5):
+        assert np.isfinite(model.update(make_rollout(model, steps=steps), 10**9)["loss"])
+
+
 HASH_AFTER_30_UPDATES = """
 import sys, hashlib
 from tests.test_acktr_discrete import hash_of_training

@@ -89,7 +89,30 @@ def random_minibatches(batch_rows: int, rows: int | None, count: int, rng: np.ra
     return np.concatenate(orders).reshape(-1, rows)[:count]  # [passes in_a_pass rows] -> [count, rows]
 
 
-def fisher_part(observations: tf.Tensor | Sequences, rows: int | None) -> tf.Tensor | Sequences:
+def rows_within(observations: tf.Tensor | Sequences, rows: int | None, share: float) -> int | tf.Tensor | None:
+    """`rows`, but at most a share of the rows of a batch, and at least 1.
+
+    Args:
+      observations: of the batch, [B, ...].
+      rows: how many; None stands for all, whatever the share.
+      share: of the B rows, above 0 and at most 1.
+
+    Returns:
+      A number; a scalar tensor in a graph for batches of several sizes; or None.
+    """
+    if rows is None or share == 1:
+        return rows
+    sequences = isinstance(observations, Sequences)
+    leading = observations.starts.shape[:2] if sequences else observations.shape[:1]  # [N, T] or [B]
+    if None not in tuple(leading):
+        return max(1, min(rows, int(share * math.prod(leading))))
+
+    size = tf.size(observations.starts) if sequences else tf.shape(observations)[0]
+    most = tf.cast(share * tf.cast(size, tf.float64), tf.int32)
+    return tf.maximum(1, tf.minimum(rows, most))
+
+
+def fisher_part(observations: tf.Tensor | Sequences, rows: int | tf.Tensor | None) -> tf.Tensor | Sequences:
     """The first `rows` rows of a batch, which the Fisher is estimated from; None takes all.
 
     The order of the rows is random, so these are a sample of the batch. Sequences are taken whole: as many as so many
@@ -101,7 +124,7 @@ def fisher_part(observations: tf.Tensor | Sequences, rows: int | None) -> tf.Ten
     return tf.nest.map_structure(lambda part: part[:count], observations)  # [B, ...] -> [F, ...]
 
 
-def held_out_part(observations: tf.Tensor | Sequences, rows: int | None) -> tf.Tensor | Sequences:
+def held_out_part(observations: tf.Tensor | Sequences, rows: int | tf.Tensor | None) -> tf.Tensor | Sequences:
     """The last `rows` rows of a batch, which `fisher_part` does not take if there are enough; None takes all."""
     if rows is None:
         return observations
@@ -109,7 +132,9 @@ def held_out_part(observations: tf.Tensor | Sequences, rows: int | None) -> tf.T
     return tf.nest.map_structure(lambda part: part[-count:], observations)  # [B, ...] -> [F, ...]
 
 
-def fisher_part_and_rest(observations: tf.Tensor | Sequences, rows: int | None) -> list[tf.Tensor | Sequences]:
+def fisher_part_and_rest(
+    observations: tf.Tensor | Sequences, rows: int | tf.Tensor | None
+) -> list[tf.Tensor | Sequences]:
     """`fisher_part`, and the rest of the batch where there is one."""
     if rows is None:
         return [observations]
@@ -120,6 +145,9 @@ def fisher_part_and_rest(observations: tf.Tensor | Sequences, rows: int | None) 
     return [fisher_part(observations, rows), tf.nest.map_structure(lambda part: part[count:], observations)]
 
 
-def _entries(observations: tf.Tensor | Sequences, rows: int) -> int:
+def _entries(observations: tf.Tensor | Sequences, rows: int | tf.Tensor) -> int | tf.Tensor:
     """How many entries of the first axis hold so many rows."""
-    return max(1, rows // observations.starts.shape[1]) if isinstance(observations, Sequences) else rows
+    if not isinstance(observations, Sequences):
+        return rows
+    entries = rows // observations.starts.shape[1]
+    return max(1, entries) if isinstance(entries, int) else tf.maximum(1, entries)

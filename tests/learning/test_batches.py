@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from baselines_acktr.learning.batches import (
     fisher_part,
@@ -11,10 +12,11 @@ from baselines_acktr.learning.batches import (
     held_out_part,
     make_batch,
     random_minibatches,
+    rows_within,
 )
 from baselines_acktr.learning.returns import generalized_advantages, lambda_returns
 from baselines_acktr.learning.rollouts import Rollout
-from baselines_acktr.learning.sequences import Memory
+from baselines_acktr.learning.sequences import Memory, Sequences
 
 T, N = 3, 2
 
@@ -65,6 +67,29 @@ def test_rows_that_are_held_out_are_the_last_or_all():
     np.testing.assert_array_equal(held_out_part(rows, None), rows)
 
 
+@pytest.mark.parametrize(
+    ("batch", "rows", "share", "taken"),
+    [
+        (640, 128, 0.2, 128),
+        (160, 128, 0.2, 32),
+        (80, 128, 0.2, 16),
+        (80, 10, 0.2, 10),
+        (3, 128, 0.2, 1),
+        (80, 128, 1.0, 128),
+        (80, None, 0.2, None),
+    ],
+)
+def test_the_fishers_rows_are_at_most_a_share_of_the_batch_also_in_a_graph_for_all_sizes(batch, rows, share, taken):
+    observations = np.zeros((batch, 1), np.float32)
+    assert rows_within(observations, rows, share) == taken
+    if taken is not None:
+        graph = tf.function(
+            lambda batch: tf.convert_to_tensor(rows_within(batch, rows, share)),
+            input_signature=[tf.TensorSpec((None, 1))],
+        )
+        assert graph(observations) == taken
+
+
 def test_every_pass_over_the_batch_is_in_a_new_order():
     drawn = random_minibatches(200, 60, 8, np.random.default_rng(0))
     assert drawn.shape == (8, 60)
@@ -104,3 +129,19 @@ def test_of_sequences_the_fisher_takes_whole_ones():
     for rows in (None, 2 * T):
         (whole,) = fisher_part_and_rest(sequences, rows)
         assert whole.state.tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize(("share", "taken"), [(0.1, 1), (0.5, 1), (0.9, 1), (1.0, 2)])
+def test_of_sequences_the_share_counts_steps_and_at_least_one_is_taken_whole(share, taken):
+    def count(starts):
+        sequences = Sequences(starts, starts, starts)
+        return len(fisher_part(sequences, rows_within(sequences, N * T, share)).starts)
+
+    assert count(np.zeros((N, T), bool)) == taken
+
+    @tf.function(input_signature=[tf.TensorSpec((None, T), tf.bool)])
+    def count_in_graph(starts):
+        sequences = Sequences(starts, starts, starts)
+        return tf.shape(fisher_part(sequences, rows_within(sequences, N * T, share)).starts)[0]
+
+    assert count_in_graph(np.zeros((N, T), bool)) == taken
