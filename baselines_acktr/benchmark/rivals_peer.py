@@ -27,10 +27,13 @@ class Peer:
     """
 
     def __init__(self, env_id: str, alg: str, seed: int, num_env: int, batch: int | None = None) -> None:
+        import torch
         from sb3_contrib import TRPO
         from stable_baselines3 import A2C, PPO
 
         env, policy = make_env(env_id, seed, num_env)
+        if policy != "CnnPolicy":
+            torch.set_num_threads(1)  # on networks for vectors a second one would only cost time
         own = {} if batch is None else {"n_steps": batch // num_env}
         self._before = sum(os.times()[:4])
         self._model = {"a2c": A2C, "ppo": PPO, "trpo": TRPO}[alg](policy, env, seed=seed, device="cpu", **own)
