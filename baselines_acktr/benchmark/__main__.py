@@ -125,6 +125,7 @@ def measure(options: BenchmarkOptions) -> None:
         ratios, table = ratios_of(rates), speeds(rates, options.algs[-1])
         for part in (ratios, table):
             if len(part):
+                say()
                 show(part)
 
         parts = {alg: parts_of(alg, loop, options.updates) for alg, loop in ours.items()}

@@ -59,7 +59,6 @@ def make_env(env_id: str, seed: int, num_env: int):
 
     Games of Atari get its wrappers and a process each; all others are stepped in this process.
     """
-    import gymnasium as gym
     from stable_baselines3.common.env_util import make_atari_env, make_vec_env
     from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
 
@@ -68,9 +67,7 @@ def make_env(env_id: str, seed: int, num_env: int):
         return VecFrameStack(make_atari_env(games, num_env, seed, vec_env_cls=SubprocVecEnv), 4), "CnnPolicy"
 
     env = make_vec_env(env_id, num_env, seed=seed)
-    images = len(env.observation_space.shape) == 3
-    policy = "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
-    return env, "CnnPolicy" if images else policy
+    return env, "CnnPolicy" if len(env.observation_space.shape or ()) == 3 else "MlpPolicy"
 
 
 def main(env_id: str, alg: str, seed: str, timesteps: str, *numbers: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from baselines_acktr.benchmark import stopwatch
 from baselines_acktr.benchmark.__main__ import main
-from baselines_acktr.benchmark.loop import ratios_of, speeds, table_of, take_turns, warm_up
+from baselines_acktr.benchmark.loop import Loop, ratios_of, speeds, table_of, take_turns, warm_up
 from baselines_acktr.benchmark.peers import PeerLoop
 from common.vec_env import benchmark as stepping
 from common.vec_env import benchmark_mujoco as stepping_mujoco
@@ -62,6 +62,21 @@ def test_rounds_take_turns_after_a_warm_up_and_say_so():
     assert calls == ["a3", "a1", "b3", "b1", "a5", "b6", "a5", "b6"]
     assert rates.to_dict("list") == {"a": [10, 10], "b": [20, 20]}
     assert lines[0].startswith("a: warmed up in") and lines[-1] == "round 2 of 2, timesteps/s: a 10, b 20"
+
+
+def test_a_loop_of_k_fac_begins_where_its_intervals_are_those_of_most_of_a_run():
+    loop = Loop("acktr", "CartPole-v1", num_env=2, batch=10)
+    try:
+        optimizer = loop.model.optimizer
+        first = int(optimizer.state()["counters"][0])
+        wants = [optimizer.curvature.wants_factors(first + i) for i in range(loop.warm_up)]
+        assert set(wants) == {True, False}  # both kinds of update are compiled before the measurement
+
+        loop.run(loop.warm_up)
+        refreshed = optimizer.state()["counters"][1:3]  # steps of the inverses in use, and of the last snapshot
+        assert refreshed.tolist() == [first, first]
+    finally:
+        loop.close()
 
 
 def test_ratios_are_those_of_the_first_loop_to_each_other_one_round_by_round():
