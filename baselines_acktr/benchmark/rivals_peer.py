@@ -62,9 +62,13 @@ def make_env(env_id: str, seed: int, num_env: int):
     from stable_baselines3.common.env_util import make_atari_env, make_vec_env
     from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
 
-    if "NoFrameskip" in env_id:
-        games = f"ale_py:{env_id.rpartition(':')[2]}"  # every process has to import what registers it
-        return VecFrameStack(make_atari_env(games, num_env, seed, vec_env_cls=SubprocVecEnv), 4), "CnnPolicy"
+    name = env_id.rpartition(":")[2]
+    if "NoFrameskip" in name or name.startswith("ALE/"):
+        every_frame = {"frameskip": 1}  # the wrappers skip
+        games = make_atari_env(  # by a name with which every process imports what registers it
+            f"ale_py:{name}", num_env, seed, env_kwargs=every_frame, vec_env_cls=SubprocVecEnv
+        )
+        return VecFrameStack(games, 4), "CnnPolicy"
 
     env = make_vec_env(env_id, num_env, seed=seed)
     return env, "CnnPolicy" if len(env.observation_space.shape or ()) == 3 else "MlpPolicy"
