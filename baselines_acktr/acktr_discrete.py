@@ -59,7 +59,7 @@ class Model(Agent):
 
     algorithm = "acktr"
     config_class = AcktrDiscreteConfig
-    for_images: ClassVar[dict[str, Any]] = {"fisher_share": 0.2}
+    for_images: ClassVar[dict[str, Any]] = {"fisher_share": 0.33}
     config: AcktrDiscreteConfig
 
     def __init__(

@@ -343,7 +343,7 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
     fisher_share: float = option(
         1.0,
         "largest part of a batch that fisher_rows may be; up to a third, a step is measured on rows that it was not "
-        "fitted to; 0.2 for images",
+        "fitted to; 0.33 for images",
         above=0,
         maximum=1,
     )

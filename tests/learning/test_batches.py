@@ -70,13 +70,13 @@ def test_rows_that_are_held_out_are_the_last_or_all():
 @pytest.mark.parametrize(
     ("batch", "rows", "share", "taken"),
     [
-        (640, 128, 0.2, 128),
-        (160, 128, 0.2, 32),
-        (80, 128, 0.2, 16),
-        (80, 10, 0.2, 10),
-        (3, 128, 0.2, 1),
+        (640, 128, 0.33, 128),
+        (160, 128, 0.33, 52),
+        (80, 128, 0.33, 26),
+        (80, 10, 0.33, 10),
+        (2, 128, 0.33, 1),
         (80, 128, 1.0, 128),
-        (80, None, 0.2, None),
+        (80, None, 0.33, None),
     ],
 )
 def test_the_fishers_rows_are_at_most_a_share_of_the_batch_also_in_a_graph_for_all_sizes(batch, rows, share, taken):
