@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.kfac.forms import CholeskyForm, EigenForm, Form
@@ -22,11 +23,7 @@ INSTEAD = {
     "clipnorm": "a step's length is bounded by delta and learning_rate",
     "clipvalue": "a step's length is bounded by delta and learning_rate",
     "global_clipnorm": "a step's length is bounded by delta and learning_rate",
-    "weight_decay": "give layers a kernel_regularizer, which is part of the loss",
     "gradient_accumulation_steps": "K-FAC's step is of one batch: make the batches larger",
-    "use_ema": "K-FAC keeps no average of the weights: a callback can",
-    "ema_momentum": "K-FAC keeps no average of the weights: a callback can",
-    "ema_overwrite_frequency": "K-FAC keeps no average of the weights: a callback can",
     "loss_scale_factor": "K-FAC does not scale the loss: use mixed_bfloat16",
     "epsilon": "its part is played by damping",
     "beta_1": "its part is played by momentum",
@@ -106,6 +103,13 @@ def real_number(name: str, value: Any, minimum: float = -math.inf, below: float 
         limits = f"at least {minimum:g}" if below == math.inf else f"at least {minimum:g} and below {below:g}"
         raise _wrong(name, value, f"a finite number, {limits}")
     return float(value)
+
+
+def true_or_false(name: str, value: Any) -> bool:
+    """An argument that must be True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise _wrong(name, value, "True or False")
+    return bool(value)
 
 
 def seed_of(value: Any) -> int:

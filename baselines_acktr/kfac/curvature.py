@@ -64,7 +64,7 @@ class Curvature:
         self.decay = settings.decay
         self._draws = draws
 
-        self._is_packed = group is not None
+        self._ranks = 1 if group is None else group.size
         self.inverter: Inverter = settings.inverter
         if group is not None:
             shapes = [one.factor_shapes for one in factorizations]
@@ -91,7 +91,7 @@ class Curvature:
         rows: tf.Tensor | None = None,
         row_weights: tf.Tensor | None = None,
     ) -> list[tf.Tensor]:
-        """A and S of every block on one batch, one after the other; means over the log-likelihoods.
+        """What A and S of every block are made of (see `Factorization.means`), one after the other.
 
         Args:
           taps: the calls of the layers.
@@ -107,7 +107,11 @@ class Curvature:
             self.factors(taps, tape.gradient(log_likelihood, outputs, part), rows, row_weights)
             for part in tf.unstack(tf.eye(draws, dtype=log_likelihood.dtype))
         ]
-        return [tf.add_n(parts) / draws for parts in zip(*each, strict=True)]
+        may_average = [one.is_mean_over_draws for one in self.factorizations for _ in range(2)]
+        return [
+            tf.add_n(parts) / draws if may else tf.stack(parts)
+            for parts, may in zip(zip(*each, strict=True), may_average, strict=True)
+        ]
 
     def factors(
         self,
@@ -116,7 +120,7 @@ class Curvature:
         rows: tf.Tensor | None = None,
         row_weights: tf.Tensor | None = None,
     ) -> list[tf.Tensor]:
-        """A and S of every block on one batch, one after the other.
+        """What A and S of every block are made of on one batch, one after the other.
 
         Args:
           taps: the calls of the layers.
@@ -135,22 +139,26 @@ class Curvature:
             calls = [(tap, gradient) for tap, gradient in pairs if tap.factorization is one]
             if not calls:
                 raise ValueError(f"the sampled log-likelihood does not depend on layer {one.layer.name!r}")
-            found += [tf.cast(factor, self.dtype) for factor in one.factors(calls, sampling)]
+            found += [tf.cast(factor, self.dtype) for factor in one.means(calls, sampling)]
         return found
 
-    def pack(self, factors: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Factors as they are sent to other ranks, where there are any: of a symmetric matrix the upper triangle."""
-        if not self._is_packed:
-            return factors
-        return [triangle(factor) if len(factor.shape) > 1 else factor for factor in factors]
+    def pack(self, means: list[tf.Tensor]) -> list[tf.Tensor]:
+        """What `factors` returned as it is sent to other ranks, if there are any: of a symmetric matrix a triangle."""
+        if self._ranks == 1:
+            return means
+        return [triangle(part) if is_matrix else part for part, is_matrix in zip(means, self._matrices(), strict=True)]
 
     def unpack(self, packed: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Inverse of `pack`."""
-        if not self._is_packed:
-            return packed
-        averages = [average for block in self.blocks for average in block.averages]
-        pairs = zip(packed, averages, strict=True)
-        return [symmetric(part) if len(average.shape) > 1 else part for part, average in pairs]
+        """A and S of every block, one after the other, from what `pack` gave, averaged over the ranks."""
+        if self._ranks > 1:
+            pairs = zip(packed, self._matrices(), strict=True)
+            packed = [symmetric(part) if is_matrix else part for part, is_matrix in pairs]
+        triples = zip(self.factorizations, packed[::2], packed[1::2], strict=True)
+        return [factor for one, a, s in triples for factor in one.from_means(a, s, self._ranks)]
+
+    def _matrices(self) -> list[bool]:
+        """Which factors are matrices, or groups of them, and not diagonals."""
+        return [len(average.shape) > 1 for block in self.blocks for average in block.averages]
 
     def observe(self, factors: list[tf.Tensor]) -> None:
         """Takes a batch's factors into the running averages, unless one of them is not finite; part of a graph."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from baselines_acktr.kfac import terms
 from baselines_acktr.kfac.arguments import real_number, refuse_replicas, whole_number
 from baselines_acktr.kfac.batch_fisher import Divergence
 from baselines_acktr.kfac.fisher_kinds import fisher_kind
+from baselines_acktr.kfac.later import LaterKfac
 from baselines_acktr.kfac.likelihoods import KNOWN, SiteLikelihood, site_likelihood
 from baselines_acktr.kfac.objective import Objective
 from baselines_acktr.kfac.optimizer import Kfac
@@ -90,7 +93,7 @@ class KfacModel(keras.Model):
 
     def compile(
         self,
-        optimizer: Kfac | str = "kfac",
+        optimizer: Kfac | LaterKfac | str = "kfac",
         loss: Any = None,
         loss_weights: Any = None,
         metrics: Any = None,
@@ -112,7 +115,8 @@ class KfacModel(keras.Model):
         learning rate of 1 is a whole step of that model, and `delta` is in the units of the loss.
 
         Args:
-          optimizer: a `Kfac` of this model; "kfac" makes one with its default arguments.
+          optimizer: a `Kfac` of this model; or one without a model, whose arguments this model's own gets, now or, where
+            there are no weights yet, when training starts. "kfac" stands for `Kfac()`.
           loss: any of Keras' or of your own, one for each output. What has no likelihood here (see `likelihoods`)
             enters by its own second derivative.
           loss_weights: at least 0.
@@ -131,7 +135,9 @@ class KfacModel(keras.Model):
           TypeError: if the optimizer is not a `Kfac`.
           ValueError: if it is another model's, or an argument is out of range.
         """
-        optimizer = Kfac(self) if optimizer == "kfac" else optimizer
+        optimizer = Kfac() if optimizer == "kfac" else optimizer
+        if isinstance(optimizer, LaterKfac) and all(layer.built for layer in self._flatten_layers()):
+            optimizer = optimizer.of(self)
         self._check_optimizer(optimizer)
         if jit_compile not in ("auto", False):
             raise ValueError(f"jit_compile={jit_compile!r}: K-FAC's update is no XLA graph; must be 'auto' or False")
@@ -157,6 +163,8 @@ class KfacModel(keras.Model):
         self.optimizer: Any = optimizer
 
     def _check_optimizer(self, optimizer: Any) -> None:
+        if isinstance(optimizer, LaterKfac):
+            return
         if not isinstance(optimizer, Kfac):
             raise TypeError(f"optimizer={optimizer!r}: must be a Kfac of this model, or 'kfac'")
         trained = {id(variable) for one in optimizer.curvature.factorizations for variable in one.variables}
@@ -201,8 +209,23 @@ class KfacModel(keras.Model):
 
     # -- training -----------------------------------------------------------------------------------------------------
 
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`, which sets the weights to their averages for optimizers of its own alone."""
+        arguments = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
+        given = arguments.get("callbacks")
+        if isinstance(given, keras.callbacks.CallbackList):
+            given.callbacks[:] = [WeightAveragesAtEnd(self), *_others(given.callbacks)]
+        else:
+            arguments["callbacks"] = [WeightAveragesAtEnd(self), *keras.tree.flatten(given or [])]
+        return super().fit(**{name: value for name, value in arguments.items() if name != "self"})
+
     def make_train_function(self, force: bool = False) -> None:
         refuse_replicas(self)
+        if isinstance(self.optimizer, LaterKfac):
+            optimizer = self.optimizer.of(self)
+            self._check_optimizer(optimizer)
+            self.optimizer = optimizer
         self.train_function = self._train_on
 
     def _train_on(self, iterator: Iterator) -> dict[str, tf.Tensor]:
@@ -305,6 +328,21 @@ class WrappedKfacModel(KfacModel):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> WrappedKfacModel:
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
         return cls(model, name=config["name"])
+
+
+class WeightAveragesAtEnd(keras.callbacks.Callback):
+    """Sets the weights to their averages when training is over, where the optimizer keeps them."""
+
+    def __init__(self, model: KfacModel) -> None:
+        super().__init__()
+        self.set_model(model)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.model.optimizer.finalize_variable_values()
+
+
+def _others(callbacks: list[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+    return [one for one in callbacks if not isinstance(one, WeightAveragesAtEnd)]
 
 
 def _check_loss(loss: Any, loss_weights: Any, has_likelihood: bool) -> None:

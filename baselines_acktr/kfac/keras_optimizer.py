@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +15,9 @@ from keras.src.saving.keras_saveable import KerasSaveable
 from baselines_acktr.kfac.curvature import Curvature
 from baselines_acktr.kfac.forms import EigenForm, Form
 from baselines_acktr.kfac.inverses import INVERTERS, Inverter
-from baselines_acktr.kfac.settings import StepSettings
+from baselines_acktr.kfac.settings import AverageSettings, StepSettings
+from baselines_acktr.kfac.weight_averages import WeightAverages
+from baselines_acktr.kfac.weight_decay import WeightDecay
 
 ASSIGNED = "learning_rate", "delta", "damping", "momentum", "decay"  # numbers that may have been assigned to
 
@@ -48,8 +51,9 @@ class KerasOptimizer:
     """A mixin for `Kfac`: what Keras asks of an optimizer beside its steps."""
 
     built = True  # what Keras' callbacks ask of a model's optimizer
-    use_ema = False
+    inner_optimizer: WeightAverages  # what they look at instead of it, as with Keras' own LossScaleOptimizer
     curvature: Curvature
+    _decay: WeightDecay
     _step_settings: StepSettings
     _seed: int
     _step: int
@@ -72,9 +76,60 @@ class KerasOptimizer:
     def _variables(self) -> dict[str, tf.Variable]:
         raise NotImplementedError
 
+    @property
+    def trained_variables(self) -> list[keras.Variable]:
+        """The weights that it trains, block by block."""
+        return [variable for one in self.curvature.factorizations for variable in one.variables]
+
+    @property
+    def use_ema(self) -> bool:
+        """Whether it keeps running averages of the weights."""
+        return self.inner_optimizer.use_ema
+
+    def apply_gradients(self, *arguments: Any, **options: Any) -> None:
+        """Refused: gradients alone are not what K-FAC needs."""
+        raise TypeError(
+            "Kfac.apply_gradients: gradients do not say what the model's outputs stand for; must be "
+            "Kfac.minimize(objective, *batch), or fit of a KfacModel"
+        )
+
+    apply = apply_gradients
+
+    def finalize_variable_values(self, var_list: Any = None) -> None:
+        """Sets the weights to their running averages, where it keeps them; Keras' `fit` ends with it.
+
+        Args:
+          var_list: not looked at: it knows the weights that it trains.
+        """
+        self.inner_optimizer.overwrite()
+
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[keras.Variable] | None = None, var_names: Sequence[str] | None = None
+    ) -> None:
+        """Lets `weight_decay` leave some weights alone, such as biases: `var_names=["bias", "gamma", "beta"]`.
+
+        Args:
+          var_list: weights.
+          var_names: parts of weights' names, as regular expressions.
+
+        Raises:
+          ValueError: after the first update.
+        """
+        if self._is_traced:
+            raise ValueError("exclude_from_weight_decay: must be called before the first update")
+        listed = {id(variable) for variable in var_list or []}
+        pattern = re.compile("|".join(var_names)) if var_names else None
+        self._decay.leave_out(lambda v: id(v) in listed or bool(pattern and pattern.search(v.name)))
+
+    @property
+    def _is_traced(self) -> bool:
+        raise NotImplementedError
+
     def get_config(self) -> dict[str, Any]:
         """The arguments, as they are now, in values that JSON has; not the model, nor the ranks."""
+        averages = self.inner_optimizer
         config = {**vars(self._step_settings), **vars(self.curvature.settings), "seed": self._seed}
+        config |= {name: getattr(averages, name) for name in AverageSettings.names()}
         for name in ASSIGNED:
             config[name] = float(getattr(self, name))
         schedule = type(self).learning_rate.schedule(self)  # type: ignore[attr-defined]
@@ -83,6 +138,7 @@ class KerasOptimizer:
         config["form"] = _form_config(config["form"])
         config["inverter"] = _inverter_name(config["inverter"])
         config["diagonal"] = list(config["diagonal"])
+        config["not_decayed"] = self._decay.left_out
         return config
 
     @classmethod
@@ -93,7 +149,11 @@ class KerasOptimizer:
             arguments["learning_rate"] = keras.optimizers.schedules.deserialize(arguments["learning_rate"])
         if isinstance(arguments["form"], Mapping):
             arguments["form"] = EigenForm(**arguments["form"])
-        return cls(model, **arguments)  # type: ignore[call-arg]
+        not_decayed = arguments.pop("not_decayed", [])
+        optimizer = cls(model, **arguments)  # type: ignore[call-arg]
+        trained = optimizer.trained_variables
+        optimizer.exclude_from_weight_decay([trained[i] for i in not_decayed])
+        return optimizer
 
 
 def _form_config(form: Form) -> Any:

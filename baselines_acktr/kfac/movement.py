@@ -8,6 +8,7 @@ from baselines_acktr.kfac.blocks import KroneckerBlock
 from baselines_acktr.kfac.quadratic_model import Vector
 from baselines_acktr.kfac.skips import Skips, first_not_finite
 from baselines_acktr.kfac.steps import Metrics, Move
+from baselines_acktr.kfac.weight_averages import WeightAverages
 
 
 class Movement:
@@ -18,10 +19,12 @@ class Movement:
 
     Args:
       blocks: whose weights move; at least one.
+      averages: of these weights; they are brought up to date with each move.
     """
 
-    def __init__(self, blocks: list[KroneckerBlock]) -> None:
+    def __init__(self, blocks: list[KroneckerBlock], averages: WeightAverages) -> None:
         self._blocks = blocks
+        self._averages = averages
         self._factor = tf.Variable(0, dtype=blocks[0].dtype, trainable=False)  # of the velocity, in the last move
         self.skips = Skips()
 
@@ -44,6 +47,7 @@ class Movement:
             self._factor.assign(move.factor)
         else:
             self.skips.add(first_not_finite(gradient))
+        self._averages.update()
         return move.metrics
 
     def squared_factor(self) -> tf.Tensor:

@@ -29,6 +29,7 @@ from baselines_acktr.kfac.distributed import Group, OwnRows
 from baselines_acktr.kfac.graphs import Graphs
 from baselines_acktr.kfac.inverses import Inverter
 from baselines_acktr.kfac.keras_optimizer import KerasOptimizer
+from baselines_acktr.kfac.later import LaterKfac
 from baselines_acktr.kfac.movement import Movement
 from baselines_acktr.kfac.numbers import Number, Rate
 from baselines_acktr.kfac.objective import Derivatives, Loss, Objective, loss_of
@@ -36,9 +37,12 @@ from baselines_acktr.kfac.quadratic_model import Fisher, KlParts, Step, Vector
 from baselines_acktr.kfac.settings import settings_from
 from baselines_acktr.kfac.steps import Metrics, full_step, heavy_ball, model_step
 from baselines_acktr.kfac.taps import factorizations, layers_of, tell_diagonals
+from baselines_acktr.kfac.weight_averages import WeightAverages
+from baselines_acktr.kfac.weight_decay import WeightDecay
 
 _LOG = logging.getLogger(__name__)
-NO_SETTINGS = "learning_rate", "delta", "damping", "momentum", "seed"  # arguments that the constructor names itself
+# Arguments that the constructor names itself.
+NO_SETTINGS = "learning_rate", "delta", "damping", "momentum", "seed", "group"
 
 
 def _fishers(divergence: Divergence, fisher_of: Callable[[Divergence], Fisher]) -> tuple[Fisher, Fisher]:
@@ -62,7 +66,7 @@ class Kfac(KerasOptimizer):
 
     Args:
       model: a built Keras model. Through a BatchNormalization rows depend on each other, which the Fisher's factors
-        leave out.
+        leave out. Without a model the arguments are for `KfacModel.compile`, which makes the optimizer of its model.
       learning_rate: eta_max, the longest step; 1 is the whole step of the quadratic model. A number, or a schedule of
         Keras.
       delta: radius of the trust region, in nats.
@@ -83,6 +87,12 @@ class Kfac(KerasOptimizer):
         with the one that the quadratic model foretold (Martens & Grosse 2015, section 6.5). None leaves the damping as
         it is. Without a `divergence` there is no adaptation.
       min_damping: the least damping that the rule chooses; 1e-5.
+      weight_decay: c, at least 0; 0. The loss gets the term c/2 |w|^2, whose second derivative is part of the quadratic
+        model. So weights do not decay faster where the learning rate is larger, as in Keras' own optimizers, whose
+        learning rates are smaller. What is logged as the loss leaves the term out, as there. See
+        `exclude_from_weight_decay`.
+      use_ema, ema_momentum, ema_overwrite_frequency: running averages of the weights, as Keras' optimizers keep them;
+        none by default. `fit` ends with the averages in the model.
       decay: of the running averages of the factors; 0.95.
       factor_interval: updates from one estimate of the factors to the next; 1. The first updates all make one.
       inverse_interval: updates from one snapshot of the factors to the next; 1. At the start, where the averages
@@ -102,6 +112,12 @@ class Kfac(KerasOptimizer):
       ValueError: if the model has no weights yet or a number is out of range.
     """
 
+    def __new__(cls, model: keras.Model | None = None, **arguments: Any) -> Any:
+        if model is not None:
+            return super().__new__(cls)
+        settings_from({name: value for name, value in arguments.items() if name not in NO_SETTINGS}, NO_SETTINGS)
+        return LaterKfac(cls, arguments)
+
     learning_rate = Rate(minimum=0)
     delta = Number(minimum=0)
     damping = Number(above=0)
@@ -109,7 +125,7 @@ class Kfac(KerasOptimizer):
 
     def __init__(
         self,
-        model: keras.Model,
+        model: keras.Model | None = None,
         *,
         learning_rate: float = 1.0,
         delta: float = 1.0,
@@ -119,7 +135,8 @@ class Kfac(KerasOptimizer):
         group: Group | None = None,
         **settings: Any,
     ) -> None:
-        self._step_settings, of_curvature = settings_from(settings, NO_SETTINGS)
+        self._model_name = getattr(model, "name", "")
+        self._step_settings, of_curvature, of_averages = settings_from(settings, NO_SETTINGS)
         self._seed = seed_of(seed)
         self._draws = tf.random.Generator.from_seed(self._seed)
         self._group = group if group and group.size > 1 else None
@@ -137,7 +154,9 @@ class Kfac(KerasOptimizer):
         self._uses_last_step = momentum > 0
 
         self._derivatives = Derivatives(self.curvature)
-        self._movement = Movement(self.blocks)
+        self._decay = WeightDecay(self.blocks, self._step_settings.weight_decay)
+        self.inner_optimizer = WeightAverages(self, self.trained_variables, **vars(of_averages))
+        self._movement = Movement(self.blocks, self.inner_optimizer)
         self.last_step: Metrics = {}
         self.damping_ratio = float("nan")
         self._graphs = Graphs(self._group)
@@ -168,6 +187,9 @@ class Kfac(KerasOptimizer):
     @decay.setter
     def decay(self, value: float) -> None:
         self.curvature.decay = value
+
+    def __repr__(self) -> str:
+        return f"Kfac(model {self._model_name!r}), which KfacModel(model).compile takes"
 
     # -- one update ---------------------------------------------------------------------------------------------------
 
@@ -208,18 +230,27 @@ class Kfac(KerasOptimizer):
         with one_line_errors():
             metrics, gradient = self.differentiate(objective, *batch)
         self.refresh_inverses()
+        interval = self._step_settings.damping_interval
+        adapts = divergence and interval and (self._step + 1) % interval == 0
+        before = metrics["loss"] + self._decay_loss() if adapts else None
+
         self.last_step = self.follow(gradient, *batch, divergence=divergence)
         metrics |= self.last_step
         self._step += 1
 
-        interval = self._step_settings.damping_interval
-        if divergence and interval and self._step % interval == 0:
-            after = self._graphs.call(loss_of, loss or objective, *batch)
-            self.damping_ratio = decrease_ratio(metrics["loss"], after, metrics["model_decrease"])
-            self.damping = adapted_damping(
-                float(self.damping), self.damping_ratio, interval, self._step_settings.min_damping
-            )
+        if adapts:
+            after = self._graphs.call(loss_of, loss or objective, *batch) + self._decay_loss()
+            self._adapt_damping(decrease_ratio(before, after, metrics["model_decrease"]))
         return metrics
+
+    def _adapt_damping(self, ratio: float) -> None:
+        settings = self._step_settings
+        self.damping_ratio = ratio
+        self.damping = adapted_damping(float(self.damping), ratio, settings.damping_interval, settings.min_damping)
+
+    def _decay_loss(self) -> tf.Tensor | float:
+        """The part of the loss that weight decay is, which the objective does not know; scalar."""
+        return self._decay.loss() if self._decay.amount else 0.0
 
     @tf.autograph.experimental.do_not_convert
     def advance(self, loss: Callable[..., Loss], *batch: Any) -> Metrics:
@@ -251,7 +282,7 @@ class Kfac(KerasOptimizer):
 
     def refresh_inverses(self) -> None:
         """Takes finished inverses into use and submits a new snapshot when one is due; see `Curvature.refresh`."""
-        self.curvature.refresh(self._step, float(self.damping))
+        self.curvature.refresh(self._step, float(self.damping) + self._decay.amount)
 
     def await_inverses(self) -> None:
         """Waits for the inverses of the last snapshot and takes them into use."""
@@ -282,6 +313,7 @@ class Kfac(KerasOptimizer):
     @tf.function
     def _follow_kfac(self, gradient: Vector) -> Metrics:
         """A step by K-FAC's own model, with heavy-ball momentum."""
+        gradient = self._whole(gradient)
         move = heavy_ball(
             gradient,
             self.curvature.precondition(gradient),
@@ -304,6 +336,7 @@ class Kfac(KerasOptimizer):
     @tf.autograph.experimental.do_not_convert
     def _follow_model(self, fisher: Fisher, measure: Fisher, gradient: Vector) -> Metrics:
         """A step towards the minimum of the exact quadratic model; arguments as for `full_step`."""
+        gradient = self._whole(gradient)
         last = [tf.identity(matrix) for matrix in self._movement.velocity] if self._uses_last_step else None
         step, kl_parts = full_step(
             fisher,
@@ -313,8 +346,13 @@ class Kfac(KerasOptimizer):
             last,
             damping=self.damping,
             settings=self._step_settings,
+            decay=self._decay if self._decay.amount else None,
         )
         return self._follow_step(step, kl_parts, gradient)
+
+    def _whole(self, gradient: Vector) -> Vector:
+        """The gradient of the loss with weight decay, where there is any."""
+        return self._decay.added_to(gradient) if self._decay.amount else gradient
 
     @tf.function
     def _follow_step(self, step: Step, kl_parts: KlParts, gradient: Vector) -> Metrics:
@@ -358,7 +396,11 @@ class Kfac(KerasOptimizer):
         own = {"skipped_updates": self._movement.skips.count, "generator": self._draws.state}
         if self._step_settings.damping_interval:
             own["damping"] = self.damping
-        return self.curvature.variables() | own
+        return self.curvature.variables() | own | self.inner_optimizer.state()
+
+    @property
+    def _is_traced(self) -> bool:
+        return bool(self._graphs.functions)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that updates change, by name, copied: factors, inverses, momentum, counters, random generator.

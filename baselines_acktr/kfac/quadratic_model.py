@@ -72,6 +72,7 @@ class Step(NamedTuple):
       slope: g^T x; scalar.
       fisher_norm: x^T F x; scalar.
       squares: x^T x; scalar.
+      decay_norm: x^T C x, with the second derivative C of weight decay, where there is any; scalar.
     """
 
     x: Vector
@@ -79,11 +80,13 @@ class Step(NamedTuple):
     slope: tf.Tensor
     fisher_norm: tf.Tensor
     squares: tf.Tensor
+    decay_norm: tf.Tensor | float = 0.0
 
     def decrease(self, length: tf.Tensor, damping: tf.Tensor) -> tf.Tensor:
         """By how much the damped model foretells that the loss falls along length x:
-        length g^T x - 1/2 length^2 x^T (F + lambda I) x."""
-        return length * self.slope - 0.5 * length**2 * (self.fisher_norm + damping * self.squares)
+        length g^T x - 1/2 length^2 x^T (F + C + lambda I) x."""
+        curvature = self.fisher_norm + self.decay_norm + damping * self.squares
+        return length * self.slope - 0.5 * length**2 * curvature
 
 
 def conjugate_gradient(

@@ -14,6 +14,7 @@ from baselines_acktr.kfac.arguments import (
     inverter_of,
     real_number,
     refuse,
+    true_or_false,
     whole_number,
     whole_number_or_none,
 )
@@ -46,6 +47,7 @@ class StepSettings(_Settings):
     blend: float = 0.0
     damping_interval: int | None = 5
     min_damping: float = 1e-5
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         self._set(
@@ -53,6 +55,7 @@ class StepSettings(_Settings):
             blend=real_number("blend", self.blend, minimum=0, below=1),
             damping_interval=whole_number_or_none("damping_interval", self.damping_interval),
             min_damping=real_number("min_damping", self.min_damping, minimum=0),
+            weight_decay=real_number("weight_decay", self.weight_decay or 0.0, minimum=0),
         )
 
 
@@ -82,7 +85,25 @@ class CurvatureSettings(_Settings):
         )
 
 
-def settings_from(arguments: Mapping[str, Any], others: Sequence[str]) -> tuple[StepSettings, CurvatureSettings]:
+@dataclasses.dataclass(frozen=True)
+class AverageSettings(_Settings):
+    """Running averages of the weights, as Keras' optimizers keep them."""
+
+    use_ema: bool = False
+    ema_momentum: float = 0.99
+    ema_overwrite_frequency: int | None = None
+
+    def __post_init__(self) -> None:
+        self._set(
+            use_ema=true_or_false("use_ema", self.use_ema),
+            ema_momentum=real_number("ema_momentum", self.ema_momentum, minimum=0, below=1),
+            ema_overwrite_frequency=whole_number_or_none("ema_overwrite_frequency", self.ema_overwrite_frequency),
+        )
+
+
+def settings_from(
+    arguments: Mapping[str, Any], others: Sequence[str]
+) -> tuple[StepSettings, CurvatureSettings, AverageSettings]:
     """Checks the settings among the arguments of `Kfac`.
 
     Args:
@@ -93,6 +114,7 @@ def settings_from(arguments: Mapping[str, Any], others: Sequence[str]) -> tuple[
       TypeError: a name that there is not, with what to use instead.
       ValueError: a value that is not allowed.
     """
-    known = [*StepSettings.names(), *CurvatureSettings.names()]
+    kinds = StepSettings, CurvatureSettings, AverageSettings
+    known = [name for kind in kinds for name in kind.names()]
     refuse({name: value for name, value in arguments.items() if name not in known}, [*others, *known])
-    return StepSettings.among(arguments), CurvatureSettings.among(arguments)
+    return StepSettings.among(arguments), CurvatureSettings.among(arguments), AverageSettings.among(arguments)

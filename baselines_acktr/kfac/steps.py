@@ -23,6 +23,7 @@ from baselines_acktr.kfac.quadratic_model import (
 )
 from baselines_acktr.kfac.settings import StepSettings
 from baselines_acktr.kfac.trust_region import step_length
+from baselines_acktr.kfac.weight_decay import DecayedFisher, WeightDecay
 
 Metrics = dict[str, tf.Tensor]
 
@@ -84,6 +85,7 @@ def full_step(
     *,
     damping: tf.Tensor,
     settings: StepSettings,
+    decay: WeightDecay | None,
 ) -> tuple[Step, KlParts]:
     """About the minimum of the exact quadratic model, and the parts of its x^T F x.
 
@@ -95,20 +97,21 @@ def full_step(
       last: the last move, which is one more direction; None leaves it out.
       damping: lambda.
       settings: iterations of conjugate gradient, and the part of K-FAC's own curvature.
+      decay: weight decay, whose gradient is part of g already; None: there is none.
     """
+    model = fisher if decay is None else DecayedFisher(fisher, decay)
     found = conjugate_gradient(
-        fisher,
+        model,
         precondition,
         gradient,
         iterations=settings.iterations,
         damping=damping,
         blend=settings.blend,
     )
-    if last is None:
-        step = step_along(fisher, found, gradient)
-    else:
-        step = step_with_last(fisher, found, gradient, last, damping)
+    step = step_along(model, found, gradient) if last is None else step_with_last(model, found, gradient, last, damping)
 
+    if isinstance(model, DecayedFisher):
+        step = model.without_decay(step)
     if measure is not fisher:
         step = seen_by(measure, step)
     return step, measure.parts(step.tangents)

@@ -56,10 +56,12 @@ class Factorization(abc.ABC):
       variables: the weights of this block, in the order of `join`.
       is_known_type: whether the type of the layer is known; otherwise the block is its diagonal alone.
       is_recorded: whether the block is made of what calls leave behind, and not of the weights' gradient.
+      is_mean_over_draws: whether the `means` of several draws of targets may be averaged. Otherwise they are stacked.
     """
 
     is_known_type = True
     is_recorded = True
+    is_mean_over_draws = True
 
     def __init__(self, layer: keras.layers.Layer, variables: list[keras.Variable]) -> None:
         self.layer = layer
@@ -85,6 +87,20 @@ class Factorization(abc.ABC):
     @abc.abstractmethod
     def factors(self, calls: list[Call], sampling: Sampling) -> tuple[tf.Tensor, tf.Tensor]:
         """A and S of these weights from all calls of their layer on one batch."""
+
+    def means(self, calls: list[Call], sampling: Sampling) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the factors of a batch that ranks share are made of, as a mean over the ranks: the factors themselves,
+        unless a type of layer says otherwise."""
+        return self.factors(calls, sampling)
+
+    def from_means(self, a: tf.Tensor, s: tf.Tensor, ranks: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """A and S of a whole batch, from what `means` gave on each of its parts.
+
+        Args:
+          a, s: means over the ranks. Those of several draws are stacked, [D, ...], unless `is_mean_over_draws`.
+          ranks: how many there are.
+        """
+        return a, s
 
 
 class RowFactorization(Factorization):

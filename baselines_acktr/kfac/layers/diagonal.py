@@ -21,10 +21,13 @@ class DiagonalFactorization(Factorization):
     and G^2 / B, entry by entry, is an estimate of the diagonal without bias that costs no pass for each row (the
     Gauss-Newton-Bartlett estimator; Liu et al. 2023, "Sophia", section 2.3). It is noisy; the running average evens it
     out. It does not matter how the layer computes, or where else its weights are used.
+
+    Ranks that share a batch add up their sums before they square them.
     """
 
     is_known_type = False
     is_recorded = False
+    is_mean_over_draws = False
 
     @property
     def factor_shapes(self) -> Shapes:
@@ -41,6 +44,10 @@ class DiagonalFactorization(Factorization):
         return contextlib.nullcontext()
 
     def factors(self, calls: list[Call], sampling: Sampling) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.from_means(*self.means(calls, sampling), ranks=1)
+
+    def means(self, calls: list[Call], sampling: Sampling) -> tuple[tf.Tensor, tf.Tensor]:
+        """1, and G / sqrt(B) of the own rows, [N]."""
         rows = sampling.called_rows if sampling.rows is None else sampling.rows
         if rows is None:
             raise ValueError("rows=None: an Objective must say how many rows its log_likelihood is the sum of")
@@ -48,4 +55,9 @@ class DiagonalFactorization(Factorization):
         found = {id(tap.outputs): tf.cast(gradient, dtype) for tap, gradient in calls}
         gradients = [found.get(id(v.value), tf.zeros(v.shape, dtype)) for v in self.variables]
         total = self.join(gradients)[0]
-        return tf.ones((1, 1), dtype), tf.square(total) / tf.cast(rows, dtype)
+        return tf.ones((1, 1), dtype), total / tf.sqrt(tf.cast(rows, dtype))
+
+    def from_means(self, a: tf.Tensor, s: tf.Tensor, ranks: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """With R ranks of B rows each the square of the whole sum is (R mean(G))^2, of R B rows."""
+        draws = tf.reshape(s, [-1, s.shape[-1]])  # [N] or [D, N] -> [D, N]
+        return tf.reshape(a, [-1, 1, 1])[0], ranks * tf.reduce_mean(tf.square(draws), axis=0)

@@ -1,0 +1,141 @@
+"""Running averages of the weights: those of Keras' own optimizers, to the number."""
+
+import keras
+import numpy as np
+import pytest
+from kfac_helpers import flat, normal
+
+from baselines_acktr.kfac import InlineInverter, Kfac, KfacModel
+
+ROWS, BATCH, MOMENTUM = 24, 8, 0.7
+X = normal(ROWS, 5).astype(np.float32)
+Y = normal(ROWS, 2, seed=4).astype(np.float32)
+
+
+def regressor(**options) -> KfacModel:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    model = KfacModel(inputs, keras.layers.Dense(2)(keras.layers.Dense(4, "tanh")(inputs)))
+    settings = {"use_ema": True, "ema_momentum": MOMENTUM, "inverter": InlineInverter()}
+    model.compile(Kfac(model, **settings | options), "mse")
+    return model
+
+
+def weights(model: keras.Model) -> np.ndarray:
+    return flat(model.get_weights())
+
+
+def fit(model: KfacModel, *used, epochs: int = 2, **options) -> dict[str, list[float]]:
+    settings = {"batch_size": BATCH, "epochs": epochs, "shuffle": False, "verbose": 0, "callbacks": list(used)}
+    return model.fit(X, Y, **settings | options).history
+
+
+def recorder(seen: list[np.ndarray]) -> keras.callbacks.Callback:
+    class Recorder(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(weights(self.model))
+
+    return Recorder()
+
+
+def averaged(seen: list[np.ndarray]) -> np.ndarray:
+    """By the formula: the first average is the first weights."""
+    average = seen[0]
+    for one in seen[1:]:
+        average = MOMENTUM * average + (1 - MOMENTUM) * one
+    return average
+
+
+def test_fit_ends_with_the_averages_in_the_model():
+    seen: list[np.ndarray] = []
+    model = regressor()
+    fit(model, recorder(seen))
+    assert len(seen) == 6
+    np.testing.assert_allclose(weights(model), averaged(seen), rtol=1e-5, atol=1e-7)
+    assert np.abs(weights(model) - seen[-1]).max() > 1e-3
+
+
+def test_averages_do_not_change_the_updates():
+    seen, expected = [], []
+    fit(regressor(), recorder(seen))
+    fit(regressor(use_ema=False), recorder(expected))
+    np.testing.assert_array_equal(seen, expected)
+
+
+@pytest.mark.parametrize("kind", ["positional", "list", "CallbackList"])
+def test_averages_are_there_before_callbacks_learn_that_training_is_over(kind):
+    """As with Keras' optimizers, so that EarlyStopping has the last word on the weights."""
+    seen: list[np.ndarray] = []
+    model = regressor()
+    look = keras.callbacks.LambdaCallback(on_train_end=lambda logs: seen.append(weights(model)))
+    if kind == "positional":
+        model.fit(X, Y, BATCH, 1, 0, [look])
+    elif kind == "list":
+        model.fit(X, Y, callbacks=[look], verbose=0)
+    else:
+        model.fit(X, Y, callbacks=keras.callbacks.CallbackList([look], model=model), verbose=0)
+    np.testing.assert_array_equal(seen, [weights(model)])
+    np.testing.assert_array_equal(
+        seen[0], flat([v.numpy() for v in model.optimizer.inner_optimizer.state().values()][:-1])
+    )
+
+
+def test_weights_are_overwritten_every_so_many_updates():
+    seen: list[np.ndarray] = []
+    model = regressor(ema_overwrite_frequency=3)
+    fit(model, recorder(seen))
+    plain: list[np.ndarray] = []
+    fit(regressor(use_ema=False), recorder(plain))
+    np.testing.assert_array_equal(seen[:2], plain[:2])
+    np.testing.assert_allclose(seen[2], averaged(plain[:3]), rtol=1e-5, atol=1e-7)
+
+
+def test_swap_ema_weights_evaluates_the_averages_and_trains_the_weights():
+    seen: list[np.ndarray] = []
+    model = regressor()
+    evaluated: list[np.ndarray] = []
+    look = keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: evaluated.append(weights(model)))
+
+    class Looking(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            evaluated.append(weights(model))
+
+    del look
+    history = fit(model, recorder(seen), keras.callbacks.SwapEMAWeights(), Looking(), validation_data=(X, Y))
+    np.testing.assert_allclose(evaluated[0], averaged(seen[:3]), rtol=1e-5, atol=1e-6)
+    expected: list[np.ndarray] = []
+    fit(regressor(use_ema=False), recorder(expected))
+    np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-6)
+    loss = model.evaluate(X, Y, verbose=0)
+    np.testing.assert_allclose(loss, history["val_loss"][-1], rtol=1e-5)
+
+
+def test_a_loaded_model_goes_on_with_its_averages_to_the_bit(tmp_path):
+    straight = regressor()
+    fit(straight, epochs=3)
+
+    model = regressor()
+    keep = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras")
+    fit(model, keep, epochs=2)
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    fit(loaded, epochs=3, initial_epoch=2)
+    np.testing.assert_array_equal(weights(loaded), weights(straight))
+
+
+def test_without_averages_swap_ema_weights_says_what_is_missing():
+    with pytest.raises(ValueError, match="use_ema=True"):
+        fit(regressor(use_ema=False), keras.callbacks.SwapEMAWeights(), validation_data=(X, Y))
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ({"use_ema": 1}, "use_ema=1: must be True or False"),
+        ({"ema_momentum": 1.5}, "ema_momentum=1.5: must be a finite number, at least 0 and below 1"),
+        ({"ema_overwrite_frequency": 0.5}, "ema_overwrite_frequency=0.5: must be a whole number, at least 1, or None"),
+    ],
+)
+def test_mistakes_get_a_line(option, line):
+    with pytest.raises(ValueError) as caught:
+        regressor(**option)
+    assert str(caught.value) == line
