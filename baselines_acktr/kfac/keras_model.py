@@ -115,8 +115,8 @@ class KfacModel(keras.Model):
         learning rate of 1 is a whole step of that model, and `delta` is in the units of the loss.
 
         Args:
-          optimizer: a `Kfac` of this model; or one without a model, whose arguments this model's own gets, now or, where
-            there are no weights yet, when training starts. "kfac" stands for `Kfac()`.
+          optimizer: a `Kfac` of this model; or one without a model, whose arguments this model's own gets: now or,
+            where there are no weights yet, when training starts. "kfac" stands for `Kfac()`.
           loss: any of Keras' or of your own, one for each output. What has no likelihood here (see `likelihoods`)
             enters by its own second derivative.
           loss_weights: at least 0.

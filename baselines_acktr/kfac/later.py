@@ -31,4 +31,6 @@ class LaterKfac:
         return self.make(model, **self.arguments)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"{name}: the model has no weights yet, so its Kfac is made when training starts")
+        raise AttributeError(
+            f"{name}: this Kfac has no weights yet; must be Kfac(model), or one of a model in training"
+        )

@@ -41,8 +41,7 @@ from baselines_acktr.kfac.weight_averages import WeightAverages
 from baselines_acktr.kfac.weight_decay import WeightDecay
 
 _LOG = logging.getLogger(__name__)
-# Arguments that the constructor names itself.
-NO_SETTINGS = "learning_rate", "delta", "damping", "momentum", "seed", "group"
+NO_SETTINGS = "learning_rate", "delta", "damping", "momentum", "seed", "group"  # what the constructor names itself
 
 
 def _fishers(divergence: Divergence, fisher_of: Callable[[Divergence], Fisher]) -> tuple[Fisher, Fisher]:
@@ -112,16 +111,16 @@ class Kfac(KerasOptimizer):
       ValueError: if the model has no weights yet or a number is out of range.
     """
 
+    learning_rate = Rate(minimum=0)
+    delta = Number(minimum=0)
+    damping = Number(above=0)
+    momentum = Number(minimum=0, below=1)
+
     def __new__(cls, model: keras.Model | None = None, **arguments: Any) -> Any:
         if model is not None:
             return super().__new__(cls)
         settings_from({name: value for name, value in arguments.items() if name not in NO_SETTINGS}, NO_SETTINGS)
         return LaterKfac(cls, arguments)
-
-    learning_rate = Rate(minimum=0)
-    delta = Number(minimum=0)
-    damping = Number(above=0)
-    momentum = Number(minimum=0, below=1)
 
     def __init__(
         self,

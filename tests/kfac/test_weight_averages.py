@@ -94,13 +94,11 @@ def test_swap_ema_weights_evaluates_the_averages_and_trains_the_weights():
     seen: list[np.ndarray] = []
     model = regressor()
     evaluated: list[np.ndarray] = []
-    look = keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: evaluated.append(weights(model)))
 
     class Looking(keras.callbacks.Callback):
         def on_test_batch_end(self, batch, logs=None):
             evaluated.append(weights(model))
 
-    del look
     history = fit(model, recorder(seen), keras.callbacks.SwapEMAWeights(), Looking(), validation_data=(X, Y))
     np.testing.assert_allclose(evaluated[0], averaged(seen[:3]), rtol=1e-5, atol=1e-6)
     expected: list[np.ndarray] = []
