@@ -110,6 +110,7 @@ def test_tensorboard_has_losses_weights_speed_and_what_the_monitor_adds(watched)
     np.testing.assert_allclose(train["epoch_loss"], watched.history["loss"], rtol=1e-6)
     np.testing.assert_allclose(validation["epoch_loss"], watched.history["val_loss"], rtol=1e-6)
     np.testing.assert_allclose(train["epoch_kfac_damping"], watched.history["kfac_damping"], rtol=1e-6)
+    np.testing.assert_allclose(train["epoch_learning_rate"], [0.5, 0.5])
     assert len(train["batch_loss"]) == UPDATES and min(train["epoch_steps_per_second"]) > 0
 
 
@@ -210,7 +211,7 @@ def test_terminate_on_nan_stops_and_the_weights_are_still_numbers():
     assert np.isfinite(weights(model)).all()
 
 
-def test_swap_ema_weights_is_refused_in_one_line():
+def test_swap_ema_weights_without_averages_is_refused_in_one_line():
     with pytest.raises(ValueError, match=r"SwapEMAWeights must be used when `use_ema=True` is set") as caught:
         fit(classifier(), callbacks.SwapEMAWeights(swap_on_epoch=True))
     assert "\n" not in str(caught.value)

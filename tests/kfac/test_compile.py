@@ -114,6 +114,58 @@ def test_steps_per_execution_makes_callbacks_rarer_and_updates_the_same(steps, c
     assert model.optimizer.iterations == 3
 
 
+def without_weights(kind: str) -> KfacModel:
+    """A model of the layers of `classifier`, that was not called yet."""
+    parts = [keras.layers.Dense(4, "tanh"), keras.layers.Dense(CLASSES, "softmax")]
+    if kind == "sequential":
+        return KfacModel(keras.Sequential(parts))
+
+    class Network(KfacModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.out = parts
+
+        def call(self, inputs):
+            return self.out(self.hidden(inputs))
+
+    return Network()
+
+
+@pytest.mark.parametrize("kind", ["sequential", "subclass"])
+@pytest.mark.parametrize("train", ["fit", "train_on_batch"])
+def test_a_model_without_weights_gets_its_optimizer_when_training_starts(kind, train):
+    expected = classifier()
+    compiled(expected).train_on_batch(X, LABELS)
+    expected = np.concatenate([array.ravel() for array in expected.get_weights()])
+
+    model = without_weights(kind)
+    model.compile(Kfac(learning_rate=0.5, inverter="inline"), CROSS_ENTROPY)
+    keras.utils.set_random_seed(0)
+    if train == "fit":
+        model.fit(X, LABELS, batch_size=ROWS, shuffle=False, verbose=0)
+    else:
+        model.train_on_batch(X, LABELS)
+    assert model.optimizer.iterations == 1 and isinstance(model.optimizer, Kfac)
+    np.testing.assert_allclose(np.concatenate([array.ravel() for array in model.get_weights()]), expected, rtol=1e-5)
+
+
+def test_an_optimizer_without_a_model_is_for_every_model_that_is_compiled_with_it():
+    later = Kfac(learning_rate=0.5, inverter="inline")
+    one, two = classifier(), classifier()
+    for model in one, two:
+        model.compile(later, CROSS_ENTROPY)
+    assert one.optimizer is not two.optimizer
+    one.train_on_batch(X, LABELS)
+    assert (one.optimizer.iterations, two.optimizer.iterations) == (1, 0)
+
+
+def test_a_model_without_weights_is_evaluated_before_it_is_trained():
+    model = without_weights("sequential")
+    model.compile("kfac", CROSS_ENTROPY)
+    assert np.isfinite(model.evaluate(X, LABELS, verbose=0))
+    assert model.predict(X, verbose=0).shape == (ROWS, CLASSES)
+
+
 STRATEGIES = """
 import keras, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(

@@ -134,11 +134,11 @@ def test_one_bad_factor_fails_the_refresh_of_all_ranks():
     assert [refresh.failure for refresh in results] == ["a layer that rank 1 inverts", "layer 'layer1': not finite"]
 
 
-def test_two_ranks_train_layers_with_diagonals_and_groups_as_one_process_does(tmp_path):
+def test_two_ranks_train_layers_of_all_kinds_as_one_process_does(tmp_path):
     path = tmp_path / "results.json"
     code, _, errors = finish(start(2, "tests/helpers/mpi_layers.py", str(path)))
     assert code == 0, errors
     found = json.loads(path.read_text())
     assert found["axes"] == [1, 2, 3]  # diagonals, matrices and groups of matrices
-    assert found["moved"] > 0.01
+    assert found["moved"] > 0.001
     assert found["difference"] < 1e-10

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras_models import MODELS, numbers
+from kfac_helpers import normal
 
 from baselines_acktr.kfac import InlineInverter, Kfac, Objective, UnsupportedLayerError, gaussian_log_likelihood
 from baselines_acktr.kfac.factors import Sampling
@@ -312,3 +313,16 @@ def test_weights_that_act_unseen_are_named_and_trained_by_their_diagonal(make, n
         update()
     losses = update(diagonal=[name])
     assert losses[-1] < losses[0]
+
+
+def test_the_squares_of_sums_are_taken_after_ranks_and_draws_were_put_together():
+    layer = keras.layers.Dense(2)
+    layer.build((None, 4))
+    (one,) = diagonal(layer)
+    sums = tf.constant(normal(3, 2, 10))  # [ranks, draws, N], each divided by the square root of 5 rows
+    rows = 5
+    ones = tf.ones([2, 1, 1], tf.float64)
+    a, s = one.from_means(ones, tf.reduce_mean(sums, axis=0), ranks=3)
+    whole = np.sum(sums * np.sqrt(rows), axis=0)  # of all 15 rows, for each draw
+    np.testing.assert_allclose(s, np.mean(whole**2 / 15, axis=0), rtol=1e-12)
+    assert a.shape == (1, 1)

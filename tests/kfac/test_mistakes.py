@@ -74,9 +74,12 @@ ARGUMENTS = [
     ({"diagonal": ["head"]}, "diagonal='head':"),
     ({"clipnorm": 1.0}, "clipnorm=1.0: a step's length is bounded by delta and learning_rate"),
     ({"clipvalue": 1.0}, "clipvalue=1.0: a step's length is bounded by delta and learning_rate"),
-    ({"weight_decay": 0.01}, "weight_decay=0.01: give layers a kernel_regularizer"),
+    ({"weight_decay": -0.1}, "weight_decay=-0.1: must be a finite number, at least 0"),
+    ({"weight_decay": True}, "weight_decay=True: must be a finite number, at least 0"),
     ({"gradient_accumulation_steps": 4}, "gradient_accumulation_steps=4: K-FAC's step is of one batch"),
-    ({"use_ema": True}, "use_ema=True: K-FAC keeps no average of the weights"),
+    ({"use_ema": 1}, "use_ema=1: must be True or False"),
+    ({"ema_momentum": 1.5}, "ema_momentum=1.5: must be a finite number, at least 0 and below 1"),
+    ({"ema_overwrite_frequency": 0.5}, "ema_overwrite_frequency=0.5: must be a whole number, at least 1, or None"),
     ({"loss_scale_factor": 8}, "loss_scale_factor=8: K-FAC does not scale the loss"),
     ({"beta_1": 0.9}, "beta_1=0.9: its part is played by momentum"),
     ({"lr": 0.1}, "lr=0.1: there is no such argument; must be one of learning_rate, delta, damping"),
@@ -94,6 +97,32 @@ def test_arguments_of_the_optimizer(arguments, line):
     with pytest.raises((ValueError, TypeError)) as caught:
         Kfac(classifier(), **arguments)
     assert line in one_line(caught.value)
+
+
+@pytest.mark.parametrize("arguments", [{"lr": 0.1}, {"iterations": 0}])
+def test_arguments_are_checked_before_there_is_a_model(arguments):
+    with pytest.raises((ValueError, TypeError), match=f"^{next(iter(arguments))}="):
+        Kfac(**arguments)
+
+
+def test_an_optimizer_without_a_model_says_so():
+    with pytest.raises(AttributeError) as caught:
+        Kfac(learning_rate=0.1).minimize()
+    assert "minimize: this Kfac has no weights yet; must be Kfac(model)" in one_line(caught.value)
+
+
+@pytest.mark.parametrize("name", ["apply", "apply_gradients"])
+def test_gradients_alone_are_refused(name):
+    with pytest.raises(TypeError) as caught:
+        getattr(Kfac(classifier()), name)([])
+    assert "must be Kfac.minimize(objective, *batch), or fit of a KfacModel" in one_line(caught.value)
+
+
+def test_a_model_of_keras_says_what_takes_a_kfac():
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(3, name="head")], name="mine")
+    with pytest.raises(ValueError) as caught:
+        model.compile(Kfac(model), "mse")
+    assert "Kfac(model 'mine'), which KfacModel(model).compile takes" in one_line(caught.value)
 
 
 @pytest.mark.parametrize(

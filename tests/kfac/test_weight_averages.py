@@ -108,6 +108,17 @@ def test_swap_ema_weights_evaluates_the_averages_and_trains_the_weights():
     np.testing.assert_allclose(loss, history["val_loss"][-1], rtol=1e-5)
 
 
+def test_callbacks_with_averages_see_the_learning_rate_and_the_last_word_on_the_weights(tmp_path):
+    model = regressor(learning_rate=0.5)
+    seen: list[np.ndarray] = []
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(weights(model)))
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=100, patience=1, restore_best_weights=True)
+    logs = keras.callbacks.TensorBoard(tmp_path)
+    fit(model, look, stop, logs, epochs=3)
+    np.testing.assert_array_equal(weights(model), seen[0])
+    assert float(model.optimizer.inner_optimizer.learning_rate) == 0.5
+
+
 def test_a_loaded_model_goes_on_with_its_averages_to_the_bit(tmp_path):
     straight = regressor()
     fit(straight, epochs=3)
@@ -118,22 +129,3 @@ def test_a_loaded_model_goes_on_with_its_averages_to_the_bit(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     fit(loaded, epochs=3, initial_epoch=2)
     np.testing.assert_array_equal(weights(loaded), weights(straight))
-
-
-def test_without_averages_swap_ema_weights_says_what_is_missing():
-    with pytest.raises(ValueError, match="use_ema=True"):
-        fit(regressor(use_ema=False), keras.callbacks.SwapEMAWeights(), validation_data=(X, Y))
-
-
-@pytest.mark.parametrize(
-    ("option", "line"),
-    [
-        ({"use_ema": 1}, "use_ema=1: must be True or False"),
-        ({"ema_momentum": 1.5}, "ema_momentum=1.5: must be a finite number, at least 0 and below 1"),
-        ({"ema_overwrite_frequency": 0.5}, "ema_overwrite_frequency=0.5: must be a whole number, at least 1, or None"),
-    ],
-)
-def test_mistakes_get_a_line(option, line):
-    with pytest.raises(ValueError) as caught:
-        regressor(**option)
-    assert str(caught.value) == line
