@@ -229,8 +229,8 @@ class Kfac(KerasOptimizer):
         with one_line_errors():
             metrics, gradient = self.differentiate(objective, *batch)
         self.refresh_inverses()
-        interval = self._step_settings.damping_interval
-        adapts = divergence and interval and (self._step + 1) % interval == 0
+        interval = self._step_settings.damping_interval or 0
+        adapts = divergence is not None and interval > 0 and (self._step + 1) % interval == 0
         before = metrics["loss"] + self._decay_loss() if adapts else None
 
         self.last_step = self.follow(gradient, *batch, divergence=divergence)
@@ -239,13 +239,11 @@ class Kfac(KerasOptimizer):
 
         if adapts:
             after = self._graphs.call(loss_of, loss or objective, *batch) + self._decay_loss()
-            self._adapt_damping(decrease_ratio(before, after, metrics["model_decrease"]))
+            self.damping_ratio = decrease_ratio(before, after, metrics["model_decrease"])
+            self.damping = adapted_damping(
+                float(self.damping), self.damping_ratio, interval, self._step_settings.min_damping
+            )
         return metrics
-
-    def _adapt_damping(self, ratio: float) -> None:
-        settings = self._step_settings
-        self.damping_ratio = ratio
-        self.damping = adapted_damping(float(self.damping), ratio, settings.damping_interval, settings.min_damping)
 
     def _decay_loss(self) -> tf.Tensor | float:
         """The part of the loss that weight decay is, which the objective does not know; scalar."""

@@ -116,6 +116,7 @@ def test_steps_per_execution_makes_callbacks_rarer_and_updates_the_same(steps, c
 
 def without_weights(kind: str) -> KfacModel:
     """A model of the layers of `classifier`, that was not called yet."""
+    keras.utils.set_random_seed(0)
     parts = [keras.layers.Dense(4, "tanh"), keras.layers.Dense(CLASSES, "softmax")]
     if kind == "sequential":
         return KfacModel(keras.Sequential(parts))
@@ -140,7 +141,6 @@ def test_a_model_without_weights_gets_its_optimizer_when_training_starts(kind, t
 
     model = without_weights(kind)
     model.compile(Kfac(learning_rate=0.5, inverter="inline"), CROSS_ENTROPY)
-    keras.utils.set_random_seed(0)
     if train == "fit":
         model.fit(X, LABELS, batch_size=ROWS, shuffle=False, verbose=0)
     else:
