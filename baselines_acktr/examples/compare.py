@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROGRAM = "python -m baselines_acktr.examples.compare"
 ROW = "{:12s} {:9s} {:>8s} {:>8s} {:>8s} {:>8s}   {}"
 HEADING = ROW.format("problem", "optimizer", "rate", "updates", "seconds", "ms each", "updates by seed")
-ALL_PROBLEMS = "digits", "autoencoder", "regression", "text", "lstm"
+ALL_PROBLEMS = "digits", "images", "autoencoder", "regression", "text", "lstm"
 ALL_OPTIMIZERS = "K-FAC", "Adam", "AdamW", "SGD", "Muon"
 
 

@@ -1,4 +1,4 @@
-"""Three small supervised problems for comparing optimizers, each with a target to reach.
+"""Four small supervised problems for comparing optimizers, each with a target to reach.
 
 The losses are those of Keras: means over rows and, if a row has several targets, over these. Likelihood and divergence
 are scaled in the same way, so that both give the Hessian of the loss with respect to the outputs.
@@ -67,10 +67,10 @@ class Problem:
 
     Attributes:
       name: name of the problem.
-      inputs: [N, I].
+      inputs: [N, I], or [N, ...].
       targets: [N] or [N, K].
       family: distribution of the targets.
-      make_model: `make_model(seed)` builds a network from [B, I] to the parameters of the distribution, [B, K].
+      make_model: `make_model(seed)` builds a network from inputs [B, I] to the parameters of the distribution, [B, K].
       batch_size: rows per update, drawn with replacement. With N, every update takes all rows.
       metric: `metric(targets, outputs)` returns the number that is judged, computed on all rows; scalar.
       target: the problem is solved when the metric is below this number.
@@ -129,6 +129,38 @@ def digits() -> Problem:
         targets=labels,
         family=CATEGORICAL,
         make_model=lambda seed: _tanh_network((64, 64, 64, 10), seed),
+        batch_size=256,
+        metric=CATEGORICAL.loss,
+        target=0.05,
+        limit=500,
+    )
+
+
+def _convolutional_network(seed: int) -> keras.Model:
+    """Builds two convolutions 3x3 of 16 and 32 filters, the second of stride 2, and a dense layer: [B, 8, 8, 1] to
+    logits [B, 10]."""
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(16, 3, activation="relu"),
+            layers.Conv2D(32, 3, strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+
+
+def images() -> Problem:
+    """Classification of the digits by a small convolutional network. The metric is the loss over all of them, nats."""
+    pixels, labels = digit_images()
+    return Problem(
+        name="images",
+        inputs=pixels.reshape(-1, 8, 8, 1),
+        targets=labels,
+        family=CATEGORICAL,
+        make_model=_convolutional_network,
         batch_size=256,
         metric=CATEGORICAL.loss,
         target=0.05,
@@ -210,4 +242,4 @@ def regression() -> Problem:
     )
 
 
-PROBLEMS: dict[str, Callable[[], Problem]] = {make.__name__: make for make in (digits, autoencoder, regression)}
+PROBLEMS: dict[str, Callable[[], Problem]] = {make.__name__: make for make in (digits, images, autoencoder, regression)}

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from kfac_helpers import hessian
 
-from baselines_acktr.examples import compare, cost, digits, lstm, text
+from baselines_acktr.examples import autoencoder, compare, cost, digits, images, lstm, text
 from baselines_acktr.examples.problems import BERNOULLI, CATEGORICAL, GAUSSIAN, PROBLEMS, excess_cross_entropy
 from baselines_acktr.examples.race import RaceResult, median_updates, race, tune
 from baselines_acktr.examples.rivals import RIVALS
@@ -177,7 +177,7 @@ def test_digits_alone_have_a_command(short, capsys):
     assert capsys.readouterr().out.splitlines()[1].startswith("digits")
 
 
-@pytest.mark.parametrize("command", [text, lstm])
+@pytest.mark.parametrize("command", [autoencoder, images, text, lstm])
 def test_the_command_of_a_problem_trains_kfac_or_compares_it_with_all(command, monkeypatch):
     asked = []
     monkeypatch.setattr("baselines_acktr.examples.single.compare", asked.append)
