@@ -47,8 +47,9 @@ class BatchFisher:
         self._weights = [weight for block in blocks for weight in block.weights]
 
         with tf.GradientTape(persistent=True) as self._backward:
-            self._structure = divergence.outputs(*batch)
-        self._outputs = tf.nest.flatten(self._structure)
+            found = divergence.outputs(*batch)
+            self._outputs = [_as_precise(output, blocks[0].dtype) for output in tf.nest.flatten(found)]
+        self._structure = tf.nest.pack_sequence_as(found, self._outputs)
 
         # u -> J^T u is linear, so its own derivative is J: a pass forward that needs no second forward pass.
         self._zeros = [tf.zeros_like(output) for output in self._outputs]
@@ -163,6 +164,11 @@ def _inner(model: _Model, ours: Tangents, theirs: Tangents, *batch: Any) -> tf.T
 def _parts(model: _Model, tangents: Tangents, *batch: Any) -> tuple[KlParts, tf.Tensor]:
     fisher = BatchFisher(*model, batch)
     return fisher.parts(tangents), fisher.inner(tangents, tangents)  # a graph has a result where there are no parts
+
+
+def _as_precise(output: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """An output of a model that may compute in less precision than its weights have, such as bfloat16."""
+    return tf.cast(output, dtype) if output.dtype.is_floating else output
 
 
 def _gradient(tape: tf.GradientTape, target: Any, sources: Any, output_gradients: Any = None) -> Any:

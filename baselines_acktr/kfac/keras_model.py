@@ -220,6 +220,13 @@ class KfacModel(keras.Model):
             arguments["callbacks"] = [WeightAveragesAtEnd(self), *keras.tree.flatten(given or [])]
         return super().fit(**{name: value for name, value in arguments.items() if name != "self"})
 
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Makes the weights before training starts, where the optimizer waits for them."""
+        if isinstance(self.optimizer, LaterKfac):
+            self._symbolic_build(iterator, data_batch)
+        else:
+            super()._maybe_symbolic_build(iterator, data_batch)
+
     def make_train_function(self, force: bool = False) -> None:
         refuse_replicas(self)
         if isinstance(self.optimizer, LaterKfac):
@@ -271,9 +278,12 @@ class KfacModel(keras.Model):
 
     def _training_outputs(self, x: Any, y: Any, sample_weight: Any) -> Any:
         """The outputs as in training, without a change to the state of a BatchNormalization or Dropout."""
-        trainable = [variable.value for variable in self.trainable_variables]
-        others = [variable.value for variable in self.non_trainable_variables]
-        return self.stateless_call(trainable, others, x, training=True)[0]
+        with self._apart():
+            return self(x, training=True)
+
+    def _apart(self) -> keras.StatelessScope:
+        """Within the context calls leave the state of layers and metrics alone, and have the `losses` of their own."""
+        return keras.StatelessScope([(v, v.value) for v in self.trainable_variables], collect_losses=True)
 
     def _judged_outputs(self, x: Any, y: Any, sample_weight: Any) -> terms.Judged:
         """The outputs as in training, and what the loss says of them."""
@@ -287,9 +297,8 @@ class KfacModel(keras.Model):
         return terms.judged(found)
 
     def _loss_alone(self, x: Any, y: Any, sample_weight: Any) -> tf.Tensor:
-        outputs = self._training_outputs(x, y, sample_weight)
-        with terms.without_counting(self):
-            return self.compute_loss(x, y, outputs, sample_weight, training=True)
+        with self._apart(), terms.without_counting(self):
+            return self.compute_loss(x, y, self(x, training=True), sample_weight, training=True)
 
     @tf.function(reduce_retracing=True)
     def _count(self, x: Any, y: Any, outputs: Any, sample_weight: Any, loss: tf.Tensor) -> None:

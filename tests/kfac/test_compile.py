@@ -166,6 +166,52 @@ def test_a_model_without_weights_is_evaluated_before_it_is_trained():
     assert model.predict(X, verbose=0).shape == (ROWS, CLASSES)
 
 
+class Dropping(KfacModel):
+    """A model whose `call` does not name `training`, so that Keras tells it to the layers within."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.out = keras.layers.Dropout(0.5, seed=1), keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return self.out(self.drop(inputs))
+
+
+def test_a_call_that_does_not_name_training_is_measured_as_it_is_trained():
+    """Where half of the inputs are dropped, the others are twice as large: so the quadratic model of the trained
+    network foretells the first step, and that of the network without dropout does not."""
+    keras.utils.set_random_seed(0)
+    model = Dropping()
+    model(X)
+    model.compile(Kfac(model, damping=1e-6, damping_interval=1, inverter="inline", iterations=9), "mse")
+    rows = np.ones((2, 5), np.float32)
+    model.train_on_batch(rows, np.ones((2, 1), np.float32))
+    assert 0 < float(model.optimizer.last_step["model_kl"])
+    np.testing.assert_allclose(model.optimizer.damping_ratio, 1, rtol=0.05)
+
+
+def test_losses_that_layers_add_are_part_of_the_loss_that_adapts_the_damping():
+    inputs = keras.Input((5,))
+    outputs = keras.layers.Dense(1, activity_regularizer="l2", kernel_regularizer="l1")(inputs)
+    model = KfacModel(inputs, outputs)
+    model.compile(Kfac(model, damping_interval=1, inverter="inline"), "mse")
+    before = model.evaluate(X, X[:, :1], verbose=0)
+    model.fit(X, X[:, :1], batch_size=ROWS, verbose=0)
+    after = model.evaluate(X, X[:, :1], verbose=0)
+    foretold = float(model.optimizer.last_step["model_decrease"])
+    np.testing.assert_allclose(model.optimizer.damping_ratio, (before - after) / foretold, rtol=1e-3)
+
+
+def test_mixed_precision_trains_with_factors_and_a_quadratic_model_of_the_weights_type():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    hidden = keras.layers.Dense(16, "tanh", dtype="mixed_bfloat16")(inputs)
+    model = KfacModel(inputs, keras.layers.Dense(CLASSES, "softmax", dtype="mixed_bfloat16")(hidden))
+    history = compiled(model).fit(X, LABELS, batch_size=ROWS, epochs=8, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert {variable.dtype.name for variable in model.optimizer.blocks[0].averages} == {"float32"}
+
+
 STRATEGIES = """
 import keras, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
