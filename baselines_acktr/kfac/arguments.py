@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -125,6 +126,11 @@ def one_line_errors() -> Iterator[None]:
     kinds = {kind.__name__: kind for kind in (ValueError, TypeError, UnsupportedLayerError)}
     try:
         yield
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(r"Received a label value of .*? range of \[[^\])]*[\])]", str(error))
+        if found is None:
+            raise
+        raise ValueError(f"targets: {found[0]}") from error
     except Exception as error:
         lines = str(error).strip().splitlines()
         kind, _, line = lines[-1].strip().partition(": ") if lines else ("", "", "")

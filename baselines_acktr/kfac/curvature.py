@@ -138,7 +138,10 @@ class Curvature:
         for one in self.factorizations:
             calls = [(tap, gradient) for tap, gradient in pairs if tap.factorization is one]
             if not calls:
-                raise ValueError(f"the sampled log-likelihood does not depend on layer {one.layer.name!r}")
+                raise ValueError(
+                    f"the sampled log-likelihood does not depend on layer {one.layer.name!r}; must be frozen "
+                    "(layer.trainable = False), or part of the loss"
+                )
             found += [tf.cast(factor, self.dtype) for factor in one.means(calls, sampling)]
         return found
 

@@ -139,6 +139,7 @@ class KfacModel(keras.Model):
         if isinstance(optimizer, LaterKfac) and all(layer.built for layer in self._flatten_layers()):
             optimizer = optimizer.of(self)
         self._check_optimizer(optimizer)
+        self._close_optimizer()
         if jit_compile not in ("auto", False):
             raise ValueError(f"jit_compile={jit_compile!r}: K-FAC's update is no XLA graph; must be 'auto' or False")
         if mean_kl is not None and log_likelihood is None:
@@ -218,7 +219,15 @@ class KfacModel(keras.Model):
             given.callbacks[:] = [WeightAveragesAtEnd(self), *_others(given.callbacks)]
         else:
             arguments["callbacks"] = [WeightAveragesAtEnd(self), *keras.tree.flatten(given or [])]
-        return super().fit(**{name: value for name, value in arguments.items() if name != "self"})
+        try:
+            return super().fit(**{name: value for name, value in arguments.items() if name != "self"})
+        finally:
+            self._close_optimizer()
+
+    def _close_optimizer(self) -> None:
+        """Ends the background thread, which the next update starts again."""
+        if isinstance(getattr(self, "optimizer", None), Kfac):
+            self.optimizer.close()
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Makes the weights before training starts, where the optimizer waits for them."""

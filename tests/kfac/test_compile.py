@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -166,6 +167,23 @@ def test_a_model_without_weights_is_evaluated_before_it_is_trained():
     assert model.predict(X, verbose=0).shape == (ROWS, CLASSES)
 
 
+def inverting() -> int:
+    """How many threads compute inverses."""
+    return sum(thread.name == "kfac-inverses" for thread in threading.enumerate())
+
+
+def test_a_model_that_is_compiled_again_and_again_leaves_no_thread_behind():
+    before, model = inverting(), classifier()
+    for rate in 1.0, 0.5:
+        model.compile(Kfac(learning_rate=rate), CROSS_ENTROPY)
+        model.fit(X, LABELS, verbose=0)
+        assert inverting() == before
+        model.train_on_batch(X, LABELS)
+        assert inverting() == before + 1
+    model.compile("kfac", CROSS_ENTROPY)
+    assert inverting() == before
+
+
 class Dropping(KfacModel):
     """A model whose `call` does not name `training`, so that Keras tells it to the layers within."""
 
@@ -186,7 +204,7 @@ def test_a_call_that_does_not_name_training_is_measured_as_it_is_trained():
     model.compile(Kfac(model, damping=1e-6, damping_interval=1, inverter="inline", iterations=9), "mse")
     rows = np.ones((2, 5), np.float32)
     model.train_on_batch(rows, np.ones((2, 1), np.float32))
-    assert 0 < float(model.optimizer.last_step["model_kl"])
+    assert float(model.optimizer.last_step["model_kl"]) > 0
     np.testing.assert_allclose(model.optimizer.damping_ratio, 1, rtol=0.05)
 
 

@@ -195,6 +195,24 @@ def test_what_is_no_model_is_not_wrapped():
         KfacModel("x")
 
 
+def test_labels_that_there_are_not():
+    model = classifier()
+    model.compile("kfac", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError) as caught:
+        model.fit(np.ones((2, 5), "float32"), np.array([0, 7]), verbose=0)
+    line = "targets: Received a label value of 7 which is outside the valid range of [0, 3)"
+    assert one_line(caught.value) == line
+
+
+def test_an_output_that_the_loss_does_not_look_at():
+    inputs = keras.Input((5,))
+    model = KfacModel(inputs, {"used": layers.Dense(1)(inputs), "other": layers.Dense(2, name="idle")(inputs)})
+    model.compile("kfac", {"used": "mse"})
+    with pytest.raises(ValueError) as caught:
+        model.fit(np.ones((2, 5), "float32"), {"used": np.ones((2, 1))}, verbose=0)
+    assert "does not depend on layer 'idle'; must be frozen (layer.trainable = False)" in one_line(caught.value)
+
+
 def test_a_step_inside_a_graph():
     model = classifier()
     optimizer = Kfac(model)
