@@ -75,9 +75,8 @@ class KfacModel(keras.Model):
         model = KfacModel(another_model)       # around a model of any kind, with its layers and weights
         class Mine(KfacModel): ...             # with a `call`, as with `keras.Model`
 
-        with Kfac(model) as optimizer:
-            model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-            model.fit(images, labels, epochs=10)
+        model.compile("kfac", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.fit(images, labels, epochs=10)
 
     Its files (.keras, .weights.h5) keep the optimizer's state, too, so a loaded model trains on as if nothing had
     happened; a legacy .h5 keeps architecture and weights alone.
