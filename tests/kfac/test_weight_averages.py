@@ -73,7 +73,7 @@ def test_averages_are_there_before_callbacks_learn_that_training_is_over(kind):
     elif kind == "list":
         model.fit(X, Y, callbacks=[look], verbose=0)
     else:
-        model.fit(X, Y, callbacks=keras.callbacks.CallbackList([look], model=model), verbose=0)
+        model.fit(X, Y, callbacks=keras.callbacks.CallbackList([look], add_history=True, model=model), verbose=0)
     np.testing.assert_array_equal(seen, [weights(model)])
     np.testing.assert_array_equal(
         seen[0], flat([v.numpy() for v in model.optimizer.inner_optimizer.state().values()][:-1])
