@@ -161,6 +161,9 @@ class KfacModel(keras.Model):
             jit_compile=False,
         )
         self.optimizer: Any = optimizer
+        if isinstance(optimizer, Kfac):
+            optimizer.trace_anew()  # as it may have been compiled with another loss before
+        self._count = tf.function(self._take_into_metrics, reduce_retracing=True)
 
     def _check_optimizer(self, optimizer: Any) -> None:
         if isinstance(optimizer, LaterKfac):
@@ -308,8 +311,7 @@ class KfacModel(keras.Model):
         with self._apart(), terms.without_counting(self):
             return self.compute_loss(x, y, self(x, training=True), sample_weight, training=True)
 
-    @tf.function(reduce_retracing=True)
-    def _count(self, x: Any, y: Any, outputs: Any, sample_weight: Any, loss: tf.Tensor) -> None:
+    def _take_into_metrics(self, x: Any, y: Any, outputs: Any, sample_weight: Any, loss: tf.Tensor) -> None:
         """Takes a batch into the metrics."""
         rows = tf.shape(tf.nest.flatten(outputs)[0])[0]
         self.metrics[0].update_state(loss, sample_weight=rows)  # that of the loss

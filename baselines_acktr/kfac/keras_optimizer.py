@@ -115,15 +115,11 @@ class KerasOptimizer:
         Raises:
           ValueError: after the first update.
         """
-        if self._is_traced:
+        if self._step > 0:
             raise ValueError("exclude_from_weight_decay: must be called before the first update")
         listed = {id(variable) for variable in var_list or []}
         pattern = re.compile("|".join(var_names)) if var_names else None
         self._decay.leave_out(lambda v: id(v) in listed or bool(pattern and pattern.search(v.name)))
-
-    @property
-    def _is_traced(self) -> bool:
-        raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as they are now, in values that JSON has; not the model, nor the ranks."""

@@ -158,8 +158,7 @@ class Kfac(KerasOptimizer):
         self._movement = Movement(self.blocks, self.inner_optimizer)
         self.last_step: Metrics = {}
         self.damping_ratio = float("nan")
-        self._graphs = Graphs(self._group)
-        self._own_graphs = Graphs(None)
+        self.trace_anew()
         self._step = 0
         self._warned = 0  # skipped updates and statistics that a warning was given for
 
@@ -186,6 +185,11 @@ class Kfac(KerasOptimizer):
     @decay.setter
     def decay(self, value: float) -> None:
         self.curvature.decay = value
+
+    def trace_anew(self) -> None:
+        """Forgets all graphs: for where functions that it knows already have come to mean something else."""
+        self._graphs = Graphs(self._group)
+        self._own_graphs = Graphs(None)
 
     def __repr__(self) -> str:
         return f"Kfac(model {self._model_name!r}), which KfacModel(model).compile takes"
@@ -394,10 +398,6 @@ class Kfac(KerasOptimizer):
         if self._step_settings.damping_interval:
             own["damping"] = self.damping
         return self.curvature.variables() | own | self.inner_optimizer.state()
-
-    @property
-    def _is_traced(self) -> bool:
-        return bool(self._graphs.functions)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that updates change, by name, copied: factors, inverses, momentum, counters, random generator.

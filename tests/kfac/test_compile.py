@@ -184,6 +184,22 @@ def test_a_model_that_is_compiled_again_and_again_leaves_no_thread_behind():
     assert inverting() == before
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_model_that_is_compiled_again_is_trained_and_logged_by_the_new_loss(same):
+    model = compiled(classifier(), "mse", metrics=["mse"])
+    targets = np.eye(CLASSES)[LABELS]
+    model.fit(X, targets, batch_size=ROWS, verbose=0)
+    optimizer = model.optimizer if same else kfac(model)
+    model.compile(optimizer, "categorical_crossentropy", metrics=["mae"])
+
+    expected = model.evaluate(X, targets, verbose=0, return_dict=True)
+    weights = [variable.numpy() for variable in model.trainable_variables]
+    found = {name: values[0] for name, values in model.fit(X, targets, batch_size=ROWS, verbose=0).history.items()}
+    assert found.keys() == expected.keys() == {"loss", "mae"}
+    np.testing.assert_allclose([found[name] for name in expected], list(expected.values()), rtol=1e-5)
+    assert any(np.any(v.numpy() != w) for v, w in zip(model.trainable_variables, weights, strict=True))
+
+
 class Dropping(KfacModel):
     """A model whose `call` does not name `training`, so that Keras tells it to the layers within."""
 
