@@ -193,7 +193,7 @@ def suit_tensorflow(observation_space: Any) -> None:
     """
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        images = len(observation_space.shape or ()) == 3
+        images = len(observation_space.shape or ()) == 3 or hasattr(observation_space, "parts")
         os.environ.setdefault(*(("TF_ENABLE_ONEDNN_OPTS", "1") if images else ("TF_NUM_INTRAOP_THREADS", "1")))
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from baselines_acktr.agent.filters import PartsFilter
 from baselines_acktr.agent.policies import Policy
 from common.running_mean_std import ObservationFilter
 
@@ -71,13 +72,14 @@ class ActingModel(keras.Model):
     def _seen(self, observations: tf.Tensor) -> tf.Tensor:
         """What the network sees of observations [N, ...], as `Policy.filtered`."""
         filter = self._policy.filter
-        if not isinstance(filter, ObservationFilter):
+        if not isinstance(filter, ObservationFilter | PartsFilter):
             return observations
 
         x = tf.cast(observations, tf.float32 if self._single else tf.float64)
         if filter.count:
             x = self._centred(x, filter.mean) / filter.std.astype(x.dtype.as_numpy_dtype)
-        return tf.cast(tf.minimum(tf.maximum(x, -filter.CLIP), filter.CLIP), tf.float32)
+        limit = np.asarray(filter.CLIP, x.dtype.as_numpy_dtype)
+        return tf.cast(tf.minimum(tf.maximum(x, -limit), limit), tf.float32)
 
     def _centred(self, x: tf.Tensor, mean: np.ndarray) -> tf.Tensor:
         """Observations [N, D] less their mean [D]; in single precision less its rounded part and then the rest."""

@@ -177,7 +177,8 @@ class Agent(abc.ABC):
 
         Args:
           observation: one observation, or a batch [N, ...], as `make_vec_env` gives them: those of another space than a
-            Box are flattened (`gymnasium.spaces.flatten`).
+            Box are flattened (`gymnasium.spaces.flatten`). Where images are among their parts, a dict or tuple of the
+            parts, as the environment gives it, or with [N, ...] each, will do as well.
           state: what a recurrent network remembers, as the last call returned it; None: nothing yet. Other networks
             do not look at it.
           episode_start: where an episode starts, a bool or bools [N]; None: nowhere.

@@ -13,6 +13,7 @@ import numpy as np
 from baselines_acktr.config import BEFORE, settled_architecture
 from common.atomic_file import StrPath
 from common.errors import UserError, brief
+from common.joined_space import JoinedBox, Part
 from common.options import values_in_files
 
 
@@ -53,8 +54,14 @@ def describe(
 
 
 def describe_space(space: Any) -> dict[str, Any]:
-    """Returns a gymnasium space as JSON: its type, shape, dtype and whichever of n, nvec, start, low, high it has."""
+    """Returns a gymnasium space as JSON: its type, shape, dtype and whichever of n, nvec, start, low, high it has.
+
+    Of a `JoinedBox` it is the parts in place of these, each with the path that leads to it.
+    """
     result: dict[str, Any] = {"type": type(space).__name__, "shape": list(space.shape or ()), "dtype": str(space.dtype)}
+    if isinstance(space, JoinedBox):
+        parts = [{"path": list(part.path), **describe_space(part.space)} for part in space.parts]
+        return result | {"parts": parts}
     for key in ("n", "nvec", "start", "low", "high"):
         value = getattr(space, key, None)
         if value is not None:
@@ -148,6 +155,10 @@ def space_of(described: Mapping[str, Any]) -> gym.Space:
         return np.broadcast_to(np.asarray(described[name], dtype).ravel(), (int(np.prod(shape)),)).reshape(shape)
 
     match described["type"]:
+        case "JoinedBox":
+            return JoinedBox([Part(tuple(part["path"]), space_of(part)) for part in described["parts"]])
+        case "MultiBinary":
+            return gym.spaces.MultiBinary(shape)
         case "Box":
             return gym.spaces.Box(bounds("low"), bounds("high"), shape, dtype.type)
         case "Discrete":

@@ -14,7 +14,7 @@ it is frozen, are refused. Register your own and name it in `--network=`:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium as gym
 import keras
@@ -24,9 +24,9 @@ from baselines_acktr.agent.network_names import unknown_network
 from baselines_acktr.config import HIDDEN_ACTIVATIONS, HIDDEN_SIZES, PIXEL_CONVOLUTIONS
 from common.errors import UserError, brief
 from common.importing import import_named
+from common.joined_space import MOST_CHANNELS, JoinedBox
 
 Builder = Callable[[gym.spaces.Box, Any], keras.Model]
-_MOST_CHANNELS = 16  # in a first axis that is taken for that of channels
 _BUILDERS: dict[str, Builder] = {}
 
 
@@ -82,8 +82,9 @@ def is_registered(name: str) -> bool:
 
 
 def default_network(observation_space: gym.Space) -> str:
-    """`cnn` for images, `mlp` for everything else."""
-    return "cnn" if len(observation_space.shape or ()) == 3 else "mlp"
+    """`cnn` for images, also beside other parts, `mlp` for everything else."""
+    has_image = len(observation_space.shape or ()) == 3 or isinstance(observation_space, JoinedBox)
+    return "cnn" if has_image else "mlp"
 
 
 def orthogonal(gain: float) -> keras.Initializer:
@@ -91,32 +92,63 @@ def orthogonal(gain: float) -> keras.Initializer:
     return keras.initializers.Orthogonal(gain)
 
 
-def _dense_layers(x, sizes: tuple[int, ...], activation: str):
+def split(inputs: Any, observation_space: JoinedBox) -> dict[str, Any]:
+    """The parts of a batch of observations, as floating-point numbers; bytes are scaled to [0, 1].
+
+    Args:
+      inputs: of a network, [B, D].
+      observation_space: what they are of.
+
+    Returns:
+      {name: images [B, H, W, C] or vectors [B, D]} in the order of the parts.
+    """
+    parts = {}
+    for part, columns in zip(observation_space.parts, observation_space.columns, strict=True):
+        vector = inputs[:, columns]
+        if part.image:
+            parts[part.name] = _scaled_image(keras.ops.reshape(vector, (-1, *part.image)), part.space)
+        else:
+            parts[part.name] = _scaled_vector(vector, part.space)
+    return parts
+
+
+def _scaled_image(values: Any, space: gym.Space) -> Any:
+    """Images [B, H, W, C] of a space as floating-point numbers, of bytes divided by 255."""
+    x = keras.ops.cast(values, keras.config.floatx())
+    return x * (1 / 255) if space.dtype == np.uint8 else x
+
+
+def _scaled_vector(values: Any, space: gym.Space) -> Any:
+    """Values [B, ...] of a space as floating-point numbers, of bytes divided by the largest that the space has."""
+    x = keras.ops.cast(values, keras.config.floatx())
+    return x * (1 / max(1, int(space.high.max()))) if _is_bytes(space) else x
+
+
+def _is_bytes(space: gym.Space) -> TypeGuard[gym.spaces.Box]:
+    return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8
+
+
+def _dense_layers(x, sizes: Sequence[int], activation: str, prefix: str = ""):
     for i, size in enumerate(sizes):
-        x = keras.layers.Dense(size, activation, kernel_initializer=orthogonal(np.sqrt(2)), name=f"dense{i + 1}")(x)
+        kernel = orthogonal(np.sqrt(2))
+        x = keras.layers.Dense(size, activation, kernel_initializer=kernel, name=f"{prefix}dense{i + 1}")(x)
     return x
 
 
-def _image_input(observation_space: gym.spaces.Box, name: str):
-    """The input of an image network and its pixels, of bytes scaled to [0, 1]."""
-    if len(observation_space.shape) != 3:
+def _require_image(shape: tuple[int, ...], what: str, name: str) -> None:
+    """Raises UserError unless observations of the network `name` are images [H, W, C]; `what` names them."""
+    if len(shape) != 3:
+        raise UserError(f"--network={name}: {what} must be images [H, W, C], not of shape {shape}")
+
+    height, width, channels = shape
+    if height <= MOST_CHANNELS < min(width, channels):
         raise UserError(
-            f"--network={name}: observations must be images [H, W, C], not of shape {observation_space.shape}"
+            f"--network={name}: {what} of shape {shape} look like images with the channels first; must be [H, W, C]: "
+            "register the environment with a wrapper that moves the axis (numpy.moveaxis)"
         )
 
-    height, width, channels = observation_space.shape
-    if height <= _MOST_CHANNELS < min(width, channels):
-        raise UserError(
-            f"--network={name}: observations of shape {observation_space.shape} look like images with the channels "
-            "first; must be [H, W, C]: register the environment with a wrapper that moves the axis (numpy.moveaxis)"
-        )
 
-    inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
-    x = keras.ops.cast(inputs, keras.config.floatx())
-    return inputs, x * (1 / 255) if observation_space.dtype == np.uint8 else x
-
-
-def _convolutions(x, sizes: Sequence[tuple[int, int, int]], activation: str, name: str):
+def _convolutions(x, sizes: Sequence[tuple[int, int, int]], activation: str, name: str, prefix: str = ""):
     """Applies convolutions of (filters, kernel size, stride) each to images [B, H, W, C]; returns [B, D]."""
     for i, (filters, kernel_size, stride) in enumerate(sizes):
         if min(x.shape[1:3]) < kernel_size:
@@ -126,7 +158,7 @@ def _convolutions(x, sizes: Sequence[tuple[int, int, int]], activation: str, nam
             )
         kernel = orthogonal(np.sqrt(2))
         x = keras.layers.Conv2D(
-            filters, kernel_size, stride, activation=activation, kernel_initializer=kernel, name=f"conv{i + 1}"
+            filters, kernel_size, stride, activation=activation, kernel_initializer=kernel, name=f"{prefix}conv{i + 1}"
         )(x)
     return keras.layers.Flatten()(x)
 
@@ -134,21 +166,56 @@ def _convolutions(x, sizes: Sequence[tuple[int, int, int]], activation: str, nam
 def _image_network(
     name: str, observation_space: gym.spaces.Box, config: Any, convolutions: Sequence[tuple[int, int, int]]
 ) -> keras.Model:
-    """The built-in network `name`: convolutions as for `_convolutions`, then dense layers."""
+    """The built-in network `name`: convolutions as for `_convolutions`, then dense layers.
+
+    Where observations have other parts too, these go through the layers of the `mlp` and join the images before the
+    dense layers, so that what one part means may depend on the others.
+    """
     activation = config.activation or HIDDEN_ACTIVATIONS[name]
-    inputs, x = _image_input(observation_space, name)  # [B, H, W, C]
-    x = _convolutions(x, convolutions, activation, name)  # [B, D]
+    inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
+    x = _encoded_parts(inputs, observation_space, convolutions, activation, name)  # [B, D]
     x = _dense_layers(x, config.hidden_sizes or HIDDEN_SIZES[name], activation)
     return keras.Model(inputs, x, name=name)
+
+
+def _encoded_parts(
+    inputs: Any,
+    observation_space: gym.spaces.Box,
+    convolutions: Sequence[tuple[int, int, int]],
+    activation: str,
+    name: str,
+) -> Any:
+    """Each image behind convolutions of its own, and all vectors behind the dense layers of the `mlp`, [B, D]."""
+    if not isinstance(observation_space, JoinedBox):
+        _require_image(observation_space.shape, "observations", name)
+        return _convolutions(_scaled_image(inputs, observation_space), convolutions, activation, name)
+
+    parts = split(inputs, observation_space)
+    encoded = []
+    for part in observation_space.parts:
+        if part.image:
+            _require_image(part.image, f"observations {part.name}", name)
+            image = parts.pop(part.name)  # [B, H, W, C]
+            prefix = f"image{len(encoded) + 1}_"
+            encoded.append(_convolutions(image, convolutions, activation, name, prefix))
+    if parts:
+        vectors = _side_by_side(list(parts.values()))
+        encoded.append(_dense_layers(vectors, HIDDEN_SIZES["mlp"], HIDDEN_ACTIVATIONS["mlp"], prefix="vectors_"))
+    return _side_by_side(encoded)
+
+
+def _side_by_side(columns: Sequence[Any]) -> Any:
+    """Numbers [B, ...] of several tensors in one, [B, D]."""
+    flat = [keras.layers.Flatten()(column) for column in columns]
+    return keras.layers.Concatenate()(flat) if len(flat) > 1 else flat[0]
 
 
 def _vector_input(observation_space: gym.spaces.Box):
     """The input of a network and its numbers side by side, of bytes scaled to [0, 1]."""
     inputs = keras.Input(observation_space.shape, dtype=observation_space.dtype.name)
-    x = keras.layers.Flatten()(keras.ops.cast(inputs, keras.config.floatx()))  # [B, D]
-    if observation_space.dtype == np.uint8:
-        x = x * (1 / max(1, int(observation_space.high.max())))
-    return inputs, x
+    if isinstance(observation_space, JoinedBox):
+        return inputs, _side_by_side(list(split(inputs, observation_space).values()))  # [B, D]
+    return inputs, _side_by_side([_scaled_vector(inputs, observation_space)])  # [B, D]
 
 
 @register("lstm")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from common.errors import UserError, brief
+from common.joined_space import JoinedBox
 
 
 def as_batch(observation: Any, space: gym.Space) -> tuple[np.ndarray, bool]:
     """One observation, or a batch of them, as a batch.
 
     Args:
-      observation: of the shape of `space`, or [N, ...].
+      observation: of the shape of `space`, or [N, ...]; where the space has joined several parts, also a dict or tuple
+        of these, as the environment itself gives it.
       space: of one environment.
 
     Returns:
@@ -26,10 +29,15 @@ def as_batch(observation: Any, space: gym.Space) -> tuple[np.ndarray, bool]:
     if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
         raise UserError("observation: is what reset returns, (observation, info); give the first of the two")
 
+    alone = None
+    if isinstance(space, JoinedBox) and isinstance(observation, Mapping | tuple):
+        observation, alone = space.join(observation)
     observations = np.asarray(observation)
     if observations.dtype.kind not in "biuf" or not np.isfinite(observations).all():
         raise UserError(f"observation: must be finite numbers, got {brief(observation)}")
 
+    if alone is not None:
+        return observations, alone
     if observations.shape == space.shape:
         return observations[None], True
     if observations.shape[1:] == space.shape:

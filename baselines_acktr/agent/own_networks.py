@@ -14,6 +14,7 @@ from baselines_acktr.agent.heads import CategoricalNetwork, Critic, GaussianNetw
 from baselines_acktr.agent.networks import find_network, mlp
 from baselines_acktr.agent.policies import CategoricalPolicy
 from baselines_acktr.config import DisjointConfig, GaussianConfig
+from common.joined_space import JoinedBox
 
 
 def make_gaussian_policy(
@@ -31,7 +32,8 @@ def make_gaussian_policy(
       UserError: the spaces or the network are not supported.
     """
     seen = filtered_space(observation_space)
-    in_numpy = find_network(network) is mlp and seen.dtype != np.uint8  # bytes are scaled in the network
+    # In networks bytes are scaled, and the parts of joined observations told apart.
+    in_numpy = find_network(network) is mlp and seen.dtype != np.uint8 and not isinstance(seen, JoinedBox)
     return GaussianPolicy(
         GaussianNetwork(seen, action_space, network, config),
         make_filter(observation_space),

@@ -7,9 +7,10 @@ declares is of the size of the arrays in the file, and these are finite.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,13 @@ from common.fields import (
     printable_text,
     whole_number,
 )
+from common.joined_space import image_shape
 
 MAX_OBSERVATION = 2**24  # numbers of an observation
 _MAX_ACTIONS = 2**20
 _MAX_RANK = 8  # of a space
 _MAX_KWARGS = 50  # arguments that an environment is made with
+_MAX_PARTS = 64  # of an observation
 _MAX_STACK = 64  # frames of an observation of a game
 _FACTORS_OF_A_POLICY = 64  # numbers of K-FAC's factors for each number in the file of a policy alone
 _DTYPES = {"bool", "float16", "float32", "float64"} | {f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)}
@@ -147,12 +150,44 @@ def _check_space(name: str, space: Mapping[str, Any], most: int) -> None:
     match space["type"]:
         case "Box":
             check_fields({"low": bounds, "high": bounds}, space, where)
-        case "Discrete" if name == "action_space":
+        case "JoinedBox" if name == "observation_space":
+            _check_parts(space, where)
+        case "Discrete" if name != "observation_space":
             check_fields({"n": whole_number(1, _MAX_ACTIONS), "start": whole_number(-(2**63))}, space, where)
-        case "MultiDiscrete" if name == "action_space":
+        case "MultiDiscrete" if name != "observation_space":
             check_fields({"nvec": sizes, "start": whole}, space, where)
+        case "MultiBinary" if name not in ("observation_space", "action_space"):
+            pass
         case other:
             raise ValueError(f"{where}its space is a {brief(other)}")
+
+
+def _check_parts(space: Mapping[str, Any], where: str) -> None:
+    """Raises ValueError unless the parts of a `JoinedBox` are described, and have as many numbers as it."""
+    many = Field(lambda value: isinstance(value, list) and 0 < len(value) <= _MAX_PARTS, f"a list of 1 to {_MAX_PARTS}")
+    check_fields({"parts": many}, space, where)
+    for i, part in enumerate(space["parts"]):
+        if not isinstance(part, dict):
+            raise ValueError(f"{where}part {i} must be an object")
+        check_fields({"path": Field(_is_path, "a list of keys")}, part, f"{where}part {i}: ")
+        _check_space(f"{where}part {i}", part, MAX_OBSERVATION)
+
+    size = sum(_part_size(part) for part in space["parts"])
+    if space["shape"] != [size]:
+        raise ValueError(f"{where}its parts have {brief(size)} numbers, not {brief(space['shape'])}")
+    if len({tuple(part["path"]) for part in space["parts"]}) < len(space["parts"]):
+        raise ValueError(f"{where}two of its parts have the same path")
+
+
+def _is_path(value: Any) -> bool:
+    """Whether a value may lead to a part of an observation: keys of dicts and places in tuples."""
+    keys = isinstance(value, list) and all(is_text(key) or is_whole(key, 0, _MAX_PARTS) for key in value)
+    return keys and 0 < len(value) <= _MAX_RANK
+
+
+def _part_size(part: Mapping[str, Any]) -> int:
+    """How many numbers a described part has in the whole vector; categories are one-hot."""
+    return _outputs(part) if part["type"] in ("Discrete", "MultiDiscrete") else math.prod(part["shape"])
 
 
 def _is_shape(value: Any) -> bool:
@@ -164,10 +199,12 @@ def _check_sizes(arrays: Arrays, meta: Mapping[str, Any], config: Any) -> None:
     disjoint = isinstance(config, DisjointConfig)
     policy_only = meta.get("policy_only", False)
     owners = ["policy" if disjoint else "parameters", *(["vf/parameters"] if disjoint and not policy_only else [])]
-    weights = _weights(meta["network"], tuple(meta["observation_space"]["shape"]), config)
+    space = meta["observation_space"]
+    weights = _weights(meta["network"], tuple(space["shape"]), config, space.get("parts", ()))
     for owner in owners:
         shapes = _shapes(arrays, owner)
-        if not shapes or shapes[: len(weights)] != weights:
+        # Those of several parts are in the order in which Keras has sorted the layers.
+        if not shapes or sorted(shapes[: len(weights)]) != sorted(weights):
             raise ValueError(f"the layers that it declares are not those of its arrays {owner}")
 
     heads = _shapes(arrays, owners[0])[len(weights) :]
@@ -199,9 +236,18 @@ def _shapes(arrays: Arrays, owner: str) -> list[tuple[int, ...]]:
     return shapes
 
 
-def _weights(network: str, shape: tuple[int, ...], config: Any) -> list[tuple[int, ...]]:
-    """Shapes of the first weights of one of our networks for observations of `shape`; none of another's."""
-    kernels = _kernels(network, shape, config)
+def _weights(
+    network: str, shape: tuple[int, ...], config: Any, parts: Sequence[Mapping[str, Any]] = ()
+) -> list[tuple[int, ...]]:
+    """Shapes of the first weights of one of our networks; none of another's.
+
+    Args:
+      network: its name.
+      shape: of the observations.
+      config: of the learner.
+      parts: of the observations, described, where several are joined.
+    """
+    kernels = _kernels(network, shape, config, parts)
     if kernels is None:
         return []
     weights = [shape for kernel in kernels for shape in (kernel, kernel[-1:])]
@@ -212,27 +258,49 @@ def _weights(network: str, shape: tuple[int, ...], config: Any) -> list[tuple[in
     return weights
 
 
-def _kernels(network: str, shape: tuple[int, ...], config: Any) -> list[tuple[int, ...]] | None:
-    """Shapes of the kernels of a built-in network, up to its memory, for observations of `shape`; of others None."""
+def _kernels(
+    network: str, shape: tuple[int, ...], config: Any, parts: Sequence[Mapping[str, Any]]
+) -> list[tuple[int, ...]] | None:
+    """Shapes of the kernels of a built-in network, up to its memory; arguments as of `_weights`; of others None."""
     if network not in HIDDEN_SIZES:
         return None
     kernels: list[tuple[int, ...]] = []
-    if HIDDEN_ACTIVATIONS[network] == "relu":  # those that see images
-        if len(shape) != 3:
-            raise ValueError(f"network {network}, whose observations must be images, for those of shape {shape}")
-        ours = PIXEL_CONVOLUTIONS if network == "pixels" else None
-        for filters, size, stride in ours or zip(
-            config.conv_filters, config.conv_kernels, config.conv_strides, strict=True
-        ):
-            if min(shape[:2]) < size:
-                raise ValueError("its images are too small for its convolutions")
-            kernels.append((size, size, shape[2], filters))
-            shape = ((shape[0] - size) // stride + 1, (shape[1] - size) // stride + 1, filters)
     features = math.prod(shape)
-    for size in config.hidden_sizes or HIDDEN_SIZES[network]:
-        kernels.append((features, size))
-        features = size
-    return kernels
+    if HIDDEN_ACTIVATIONS[network] == "relu":  # those that see images
+        images = {i: image for i, part in enumerate(parts) if (image := _image(part))}
+        features = 0
+        for image in images.values() if parts else [shape]:
+            convolutions, size = _convolutions(network, image, config)
+            kernels += convolutions
+            features += size
+        if vectors := sum(_part_size(part) for i, part in enumerate(parts) if i not in images):
+            kernels += _dense(vectors, HIDDEN_SIZES["mlp"])
+            features += HIDDEN_SIZES["mlp"][-1]
+    return kernels + _dense(features, config.hidden_sizes or HIDDEN_SIZES[network])
+
+
+def _image(part: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The shape of a described part [H, W, C] where it is an image."""
+    return image_shape(tuple(part["shape"]), np.dtype(part["dtype"])) if part["type"] == "Box" else None
+
+
+def _dense(features: int, sizes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Shapes of the kernels of dense layers behind so many features."""
+    return list(itertools.pairwise((features, *sizes)))
+
+
+def _convolutions(network: str, shape: tuple[int, ...], config: Any) -> tuple[list[tuple[int, ...]], int]:
+    """Shapes of the kernels of convolutions for images of `shape`, and how many numbers come out of the last one."""
+    if len(shape) != 3:
+        raise ValueError(f"network {network}, whose observations must be images, for those of shape {shape}")
+    kernels: list[tuple[int, ...]] = []
+    ours = PIXEL_CONVOLUTIONS if network == "pixels" else None
+    for filters, size, stride in ours or zip(config.conv_filters, config.conv_kernels, config.conv_strides, strict=True):
+        if min(shape[:2]) < size:
+            raise ValueError("its images are too small for its convolutions")
+        kernels.append((size, size, shape[2], filters))
+        shape = ((shape[0] - size) // stride + 1, (shape[1] - size) // stride + 1, filters)
+    return kernels, math.prod(shape)
 
 
 def _outputs(space: Mapping[str, Any]) -> int:

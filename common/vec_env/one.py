@@ -12,11 +12,18 @@ from gymnasium.envs.registration import EnvSpec
 
 from common.errors import UserError, brief
 from common.importing import import_named
+from common.joined_space import JoinedBox, is_picture, parts_of, require_kind
 from common.vec_env.actions import with_choices
 from common.vec_env.door import CheckedEnv
 from common.vec_env.env_state import ResumableEnv
 from common.vec_env.rendering import follow_body
-from common.vec_env.wrappers import ChannelAxis, EpisodeStatistics, FlatObservation, is_picture, owned_float32
+from common.vec_env.wrappers import (
+    ChannelAxis,
+    EpisodeStatistics,
+    FlatObservation,
+    JoinedObservation,
+    owned_float32,
+)
 
 EnvWrapper = Callable[[gym.Env], gym.Env]
 
@@ -113,11 +120,25 @@ def _with_contract(env: gym.Env, name: str) -> gym.Env:
     """Checks an environment, and gives it Box observations and statistics of its games."""
     env = with_choices(CheckedEnv(env, name))
     if not isinstance(env.observation_space, gym.spaces.Box):
-        env = FlatObservation(env)
+        env = _in_one_vector(env, name)
     elif is_picture(env.observation_space):
         env = ChannelAxis(env)
 
     return EpisodeStatistics(owned_float32(env))
+
+
+def _in_one_vector(env: gym.Env, name: str) -> gym.Env:
+    """An environment whose observations are a vector: one that knows its parts, where there are images among them."""
+    parts = list(parts_of(env.observation_space))
+    try:
+        if any(part.image for part in parts):
+            return JoinedObservation(env, JoinedBox(parts))
+        for part in parts:
+            if not part.space.is_np_flattenable:  # a Graph or a Sequence
+                require_kind(part)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    return FlatObservation(env)
 
 
 def frames_per_step(spec: EnvSpec) -> int:

@@ -7,7 +7,7 @@ import functools
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -17,10 +17,10 @@ from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from common.joined_space import JoinedBox, parts_of
 from common.named_arrays import Arrays, with_prefix, without_prefix
 from common.vec_env.door import action_check, checked_options, checked_seed
 
-_SMALLEST_PICTURE = 36  # pixels; the convolutions of the cnn do not fit into smaller images
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
 
@@ -34,9 +34,27 @@ class FlatObservation(gym.wrappers.FlattenObservation):
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
-        if _has_picture(env.observation_space) and multiprocessing.parent_process() is None:
+        has_image = any(len(part.space.shape or ()) == 3 for part in parts_of(env.observation_space))
+        if has_image and multiprocessing.parent_process() is None:
             name = env.spec.id if env.spec else type(env.unwrapped).__name__
-            _say_once(f"--env={name}: its observations contain an image, which is flattened into one vector")
+            _say_once(
+                f"--env={name}: its observations contain an image, too small for convolutions, which is flattened into "
+                "one vector"
+            )
+
+
+class JoinedObservation(gym.ObservationWrapper):
+    """Joins observations of several kinds, images among them, into one vector that knows its parts (`JoinedBox`)."""
+
+    state_attributes = ()
+
+    def __init__(self, env: gym.Env, space: JoinedBox) -> None:
+        super().__init__(env)
+        self.observation_space = space
+
+    def observation(self, observation: Any) -> np.ndarray:
+        """The numbers of all parts, float32 [D]."""
+        return spaces.flatten(self.env.observation_space, observation).astype(np.float32)
 
 
 class ChannelAxis(gym.ObservationWrapper):
@@ -107,15 +125,6 @@ class EpisodeStatistics(gym.wrappers.RecordEpisodeStatistics):
         self.episode_start_time = time.perf_counter() - value
 
 
-def _has_picture(space: spaces.Space) -> bool:
-    parts: Iterable[spaces.Space] = ()
-    if isinstance(space, spaces.Dict):
-        parts = space.values()
-    elif isinstance(space, spaces.Tuple):
-        parts = space
-    return any(_has_picture(part) or len(part.shape or ()) == 3 for part in parts)
-
-
 @functools.cache
 def _say_once(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
@@ -125,13 +134,6 @@ def _without_episode(info: dict[str, Any]) -> dict[str, Any]:
     if "episode" not in info:
         return info
     return {key: value for key, value in info.items() if key != "episode"}
-
-
-def is_picture(space: spaces.Space) -> bool:
-    """Returns whether a space holds gray images `[H, W]` of bytes that are large enough for the network `cnn`."""
-    if not (isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 2):
-        return False
-    return min(space.shape) >= _SMALLEST_PICTURE
 
 
 def owned_float32(env: gym.Env) -> gym.Env:
