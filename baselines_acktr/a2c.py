@@ -18,13 +18,15 @@ from baselines_acktr.agent.critics import Euclidean
 from baselines_acktr.agent.networks import Builder
 from baselines_acktr.agent.own_networks import make_critic, make_gaussian_policy
 from baselines_acktr.agent.policies import SharedValueFunction
+from baselines_acktr.agent.recurrent import RecurrentPair, RecurrentPolicy
 from baselines_acktr.agent.shared_network import make_shared
-from baselines_acktr.config import A2cContConfig, A2cDiscreteConfig
+from baselines_acktr.config import RECURRENT, A2cContConfig, A2cDiscreteConfig
 from baselines_acktr.learning.advantages import standardised
 from baselines_acktr.learning.batches import make_batch
 from baselines_acktr.learning.losses import actor_loss, l2_penalty, value_loss
 from baselines_acktr.learning.optimizers import make_rmsprop
 from baselines_acktr.learning.rollouts import Rollout
+from baselines_acktr.learning.sequences import LONGEST_SEQUENCE
 from baselines_acktr.session.learn import learn as train
 from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
 from common.keras_state import Weights
@@ -65,6 +67,8 @@ class DiscreteModel(Agent):
         acting_seed = rank_seed(seed + 1, comm.rank)
         self.network, self.policy = make_shared(observation_space, action_space, self.network_name, config, acting_seed)
         self.value_function = SharedValueFunction(self.network)
+        if isinstance(self.policy, RecurrentPolicy):
+            self.remembering = self.policy
         self.optimizer = make_rmsprop(self.network, config, self.objective, comm)
         self.parts = {
             "parameters": Weights(self.network),
@@ -107,6 +111,7 @@ class ContinuousModel(Agent):
     for_vectors: ClassVar[dict[str, Any]] = {"first_rate": 0.1}
     image_network = "pixels"
     whole_episodes = True
+    longest_sequence = LONGEST_SEQUENCE
     config: A2cContConfig
     value_function: Euclidean
 
@@ -124,8 +129,10 @@ class ContinuousModel(Agent):
         keras.utils.set_random_seed(seed)
         own_seed = rank_seed(seed, comm.rank)
         self.policy = make_gaussian_policy(observation_space, action_space, self.network_name, config, own_seed)
-        critic = make_critic(observation_space, self.network_name, config)
+        critic = make_critic(observation_space, self.network_name, config, self.policy)
         self.value_function = Euclidean(critic, config, seed + 1, comm)
+        if self.network_name in RECURRENT:
+            self.remembering = RecurrentPair(self.policy, self.value_function)
         self.optimizer = make_rmsprop(self.policy.network, config, self.objective, comm)
         self.parts = {
             "policy": Weights(self.policy.network),
@@ -143,7 +150,7 @@ class ContinuousModel(Agent):
         returns = self.returns(rollout)  # [T, N]
         advantages = rollout.advantages(self.config.gamma, self.config.lam)  # [T, N]
 
-        batch = make_batch(rollout, returns, advantages, self.row_order(returns.size))
+        batch = make_batch(rollout, returns, advantages, self.row_order(rollout.shuffled))
         observations = self.policy.filtered(batch.observations)
         self.value_function.fit(observations, batch.returns)
 

@@ -24,7 +24,8 @@ from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.critics import ValueFunction, make_value_function
 from baselines_acktr.agent.networks import Builder
 from baselines_acktr.agent.own_networks import make_critic, make_gaussian_policy
-from baselines_acktr.config import AcktrContConfig
+from baselines_acktr.agent.recurrent import RecurrentPair
+from baselines_acktr.config import RECURRENT, AcktrContConfig
 from baselines_acktr.kfac import Divergence, Objective
 from baselines_acktr.learning.adapted_rate import AdaptedRate
 from baselines_acktr.learning.advantages import RunningScale
@@ -32,6 +33,7 @@ from baselines_acktr.learning.batches import Batch, fisher_part, make_batch
 from baselines_acktr.learning.losses import actor_loss, l2_penalty
 from baselines_acktr.learning.optimizers import make_kfac
 from baselines_acktr.learning.rollouts import Rollout
+from baselines_acktr.learning.sequences import LONGEST_SEQUENCE
 from baselines_acktr.session.learn import learn as train
 from common.errors import UserError
 from common.keras_state import Weights
@@ -53,6 +55,7 @@ class Model(Agent):
     config_class = AcktrContConfig
     image_network = "pixels"
     whole_episodes = True
+    longest_sequence = LONGEST_SEQUENCE
     for_images: ClassVar[dict[str, Any]] = {
         "timesteps_per_batch": 8000,
         "vf_iters": 16,
@@ -81,8 +84,10 @@ class Model(Agent):
         keras.utils.set_random_seed(seed)
         own_seed = rank_seed(seed, comm.rank)
         self.policy = make_gaussian_policy(observation_space, action_space, self.network_name, config, own_seed)
-        critic = make_critic(observation_space, self.network_name, config)
+        critic = make_critic(observation_space, self.network_name, config, self.policy)
         self.value_function = make_value_function(critic, config, seed + 1, comm)
+        if self.network_name in RECURRENT:
+            self.remembering = RecurrentPair(self.policy, self.value_function)
         self.advantage_scale = RunningScale()
 
         self.optimizer = make_kfac(self.policy.network, config, seed, comm)
@@ -118,7 +123,7 @@ class Model(Agent):
         """The rollout's rows in random order, with filtered observations, lambda-returns and advantages."""
         returns = self.returns(rollout)  # [T, N]
         advantages = rollout.advantages(self.config.gamma, self.config.lam)  # [T, N]
-        batch = make_batch(rollout, returns, advantages, self.row_order(returns.size))
+        batch = make_batch(rollout, returns, advantages, self.row_order(rollout.shuffled))
         return batch._replace(observations=self.policy.filtered(batch.observations))
 
     def improve(self, batch: Batch, desired_kl: float | None = None) -> dict[str, Any]:
@@ -134,7 +139,7 @@ class Model(Agent):
           Where the step size is adapted also `kl`, the exact mean KL(old || new) on the batch, nats.
         """
         lr = self.rate.value
-        observations = tf.constant(batch.observations)  # [B, ...]
+        observations = tf.nest.map_structure(tf.constant, batch.observations)  # [B, ...]
         advantages = self.advantage_scale.standardise(batch.advantages, self.comm)
         before = self.policy.parameters(observations) if self.rate.is_adapted else None  # [B, P]
 
@@ -155,7 +160,7 @@ class Model(Agent):
         """The policy's loss, and log pi(a|s) of actions that it draws itself on the Fisher's rows.
 
         Args:
-          observations: filtered, [B, ...].
+          observations: filtered, [B, ...], or `Sequences` of B steps.
           actions: as the learner stores them, [B, D].
           advantages: standardised, [B].
         """
@@ -166,9 +171,10 @@ class Model(Agent):
 
         part = self._fisher_part(observations)  # [F, ...]
         if part is not observations:
-            pi = self.policy.distribution(self.policy.network(part))
+            parameters = self.policy.network(part)  # [F, P]
+            pi = self.policy.distribution(parameters)
         log_likelihood = tf.reduce_sum(pi.log_prob(pi.sample(self.optimizer.generator)))
-        return Objective(loss, log_likelihood, metrics)
+        return Objective(loss, log_likelihood, metrics, tf.shape(parameters)[0])
 
     def fisher_outputs(self, observations: tf.Tensor, *others: Any) -> tf.Tensor:
         """The policy's outputs [F, P] on the F rows that the Fisher is estimated from."""

@@ -27,6 +27,7 @@ import tensorflow as tf
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.networks import Builder
 from baselines_acktr.agent.policies import SharedValueFunction
+from baselines_acktr.agent.recurrent import RecurrentPolicy
 from baselines_acktr.agent.shared_network import make_shared
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Divergence, Objective, gaussian_kl, gaussian_log_likelihood
@@ -77,6 +78,8 @@ class Model(Agent):
         acting_seed = rank_seed(seed + 1, comm.rank)
         self.network, self.policy = make_shared(observation_space, action_space, self.network_name, config, acting_seed)
         self.value_function = SharedValueFunction(self.network)
+        if isinstance(self.policy, RecurrentPolicy):
+            self.remembering = self.policy
         self.deviation = CriticDeviation(self.network.compute_dtype)
 
         self.optimizer = make_kfac(self.network, config, seed, comm)

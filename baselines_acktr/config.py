@@ -82,10 +82,12 @@ class Config:
     Attributes:
       num_env: how many environments suit the learner.
       num_env_atari: how many suit it on Atari games.
+      has_memory: whether the learner has recurrent networks.
     """
 
     num_env: ClassVar[int] = 8
     num_env_atari: ClassVar[int] = 32
+    has_memory: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         validate(self)
@@ -216,6 +218,8 @@ class CnnConfig(Config):
 @dataclasses.dataclass(frozen=True)
 class SharedConfig(ScheduleConfig, CnnConfig):
     """Learners whose policy and value function are learned by one loss."""
+
+    has_memory: ClassVar[bool] = True
 
     nsteps: int = option(20, "steps of every environment in a batch", unit="timesteps", source=PAPER, minimum=1)
     gamma: float = option(0.99, "discount", source=PAPER, minimum=0, maximum=1)
@@ -364,6 +368,8 @@ class AcktrDiscreteConfig(SharedConfig, KfacConfig):
 class AcktrContConfig(GaussianConfig, KfacConfig):
     """Hyperparameters of `acktr_cont` (Wu et al. 2017, section 5 and appendix A)."""
 
+    has_memory: ClassVar[bool] = True
+
     gamma: float = changed(DisjointConfig, "gamma", 0.995, source=TUNED)
     lam: float = changed(DisjointConfig, "lam", 0.95, source=TUNED + "; " + BASELINES + ": 0.97")
     lr: float = option(1.0, "largest step eta_max of the policy at the start of the run", source=TUNED, above=0)
@@ -434,6 +440,8 @@ class A2cDiscreteConfig(SharedConfig, RmspropConfig):
 @dataclasses.dataclass(frozen=True)
 class A2cContConfig(GaussianConfig, RmspropConfig):
     """Hyperparameters of `a2c` with continuous actions: the networks of `acktr_cont`, one step for each small batch."""
+
+    has_memory: ClassVar[bool] = True
 
     lr: float = changed(ScheduleConfig, "lr", 0.002, source=TUNED)
     timesteps_per_batch: int = changed(

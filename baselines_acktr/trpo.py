@@ -54,7 +54,7 @@ class Trpo(Agent):
         keras.utils.set_random_seed(seed)
         own_seed = rank_seed(seed, comm.rank)
         self.policy = make_policy(observation_space, action_space, self.network_name, config, own_seed)
-        critic = make_critic(observation_space, self.network_name, config)
+        critic = make_critic(observation_space, self.network_name, config, self.policy)
         self.value_function = Euclidean(critic, config, seed + 1, comm)
         self.improve = tf.function(self._improve, reduce_retracing=True) if comm.size == 1 else self._improve
         self.parts = {

@@ -17,9 +17,9 @@ from baselines_acktr.agent.network_names import require_memory
 from baselines_acktr.agent.networks import Builder, default_network, network_name
 from baselines_acktr.agent.observations import as_batch, as_shaped
 from baselines_acktr.agent.policies import Policy
-from baselines_acktr.agent.recurrent import RecurrentPolicy
+from baselines_acktr.agent.recurrent import nothing
 from baselines_acktr.config import ARCHITECTURE, Config
-from baselines_acktr.learning.recurrent_rollouts import RecurrentRunner
+from baselines_acktr.learning.recurrent_rollouts import RecurrentRunner, Remembers
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
 from common import array_file
 from common.errors import RunFailedError, UserError, brief
@@ -63,10 +63,12 @@ class Agent(abc.ABC):
       for_images, for_vectors: hyperparameters whose default is another for such observations.
       image_network: name of the network that suits images.
       whole_episodes: whether batches of a single environment go on until an episode ends.
+      longest_sequence: how many steps the gradient of a recurrent network goes back at most; None: a whole rollout.
       OWN: names of the arrays that each rank has for itself; all other arrays are the same in all ranks.
       ACTING: names of the parts that acting needs.
       policy: acts.
       value_function: predicts returns.
+      remembering: acts and predicts values where the network is recurrent; else None.
       parts: all that training changes, by the prefix that its arrays have in a checkpoint. They are restored in this
         order, so a policy stands behind its weights.
       timesteps, updates: how far it is trained, timesteps of all ranks together.
@@ -92,11 +94,13 @@ class Agent(abc.ABC):
     for_vectors: ClassVar[dict[str, Any]] = {}
     image_network: ClassVar[str] = "cnn"
     whole_episodes: ClassVar[bool] = False
+    longest_sequence: ClassVar[int | None] = None
     OWN: ClassVar[frozenset[str]] = frozenset({"sampler", "actor/rng", "actor/sampler"})
     ACTING: ClassVar[frozenset[str]] = frozenset({"parameters", "sampler", "policy", "actor"})
 
     policy: Policy
     value_function: Predicts
+    remembering: Remembers | None = None
     parts: dict[str, Part]
 
     def __init__(
@@ -156,10 +160,10 @@ class Agent(abc.ABC):
           actions [N, ...] for the environment, values [N], the next state (None without a recurrent network) and
           -log pi(a|s) [N].
         """
-        if isinstance(self.policy, RecurrentPolicy):
-            state = self.policy.first_state(len(observations)) if state is None else state
+        if self.remembering is not None:
+            state = self.remembering.first_state(len(observations)) if state is None else state
             starts = np.zeros(len(observations), bool) if episode_start is None else np.asarray(episode_start, bool)
-            chosen = self.policy.act_from(state, starts, observations, deterministic)
+            chosen = self.remembering.act_from(state, starts, observations, deterministic)
             return self.policy.to_env(chosen.actions), chosen.values, chosen.state, chosen.neglogps
 
         decision = self.policy.act(observations, deterministic)
@@ -193,11 +197,11 @@ class Agent(abc.ABC):
             or episode_start is of another shape.
         """
         observations, alone = as_batch(observation, self.observation_space)  # [N, ...]
-        if not isinstance(self.policy, RecurrentPolicy):
+        if self.remembering is None:
             actions = self.policy.to_env(self.policy.act(observations, deterministic).actions)
             return (actions[0] if alone else actions), None
 
-        first = self.policy.first_state(len(observations))
+        first = self.remembering.first_state(len(observations))
         state = as_shaped("state", first if state is None else state, first.shape, first.dtype)
         starts = np.zeros(len(first)) if episode_start is None else np.atleast_1d(episode_start)
         starts = as_shaped("episode_start", starts, (len(first),), np.dtype(bool))
@@ -222,7 +226,7 @@ class Agent(abc.ABC):
         """
         from baselines_acktr.agent.export import export
 
-        if isinstance(self.policy, RecurrentPolicy):
+        if self.remembering is not None:
             raise UserError(
                 f"path={brief(path)}: a model with network={self.network_name} cannot be exported: its actions follow "
                 "from what it remembers, and the graph remembers nothing"
@@ -260,7 +264,13 @@ class Agent(abc.ABC):
             set_global_state(process)
 
     def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Draws actions [N, ...], as the learner stores them; and values [N] where they come for free."""
+        """Draws actions [N, ...], as the learner stores them; and values [N] where they come for free.
+
+        A recurrent network remembers nothing yet.
+        """
+        if self.remembering is not None:
+            chosen = self.remembering.act_from(*nothing(self.remembering, len(observations)), observations)
+            return chosen.actions, chosen.values
         return self.policy.sample(observations)
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
@@ -272,10 +282,10 @@ class Agent(abc.ABC):
 
         Not numbers where the model was restored from a file of the policy alone, and its critic has another network.
         """
-        if isinstance(self.policy, RecurrentPolicy):
-            return self.policy.value(observations)
         if self.policy_only and "vf" in self.parts:
             return np.full(len(observations), np.nan, np.float32)
+        if self.remembering is not None:
+            return self.remembering.value_from(*nothing(self.remembering, len(observations)), observations)
         return self.value_function.predict(self.policy.filtered(observations))
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -307,8 +317,8 @@ class Agent(abc.ABC):
         num_env = env.num_envs * self.comm.size
         nsteps = self.config.batch_size(num_env) // num_env
         episodes = self.comm.share(EPISODES)
-        if isinstance(self.policy, RecurrentPolicy):
-            return RecurrentRunner(env, self.policy, nsteps, episodes)
+        if self.remembering is not None:
+            return RecurrentRunner(env, self.remembering, nsteps, episodes, self.longest_sequence)
         return Runner(env, self, nsteps, self.whole_episodes and num_env == 1, episodes)
 
     def row_order(self, size: int) -> np.ndarray:

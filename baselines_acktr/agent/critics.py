@@ -13,11 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from baselines_acktr.agent.heads import Critic
 from baselines_acktr.agent.standardised_targets import StandardisedTargets
 from baselines_acktr.config import AcktrContConfig, DisjointConfig
 from baselines_acktr.kfac import Objective, gaussian_log_likelihood
-from baselines_acktr.learning.batches import fisher_part, random_minibatches
+from baselines_acktr.learning.batches import entries, entries_of_rows, fisher_part, random_minibatches, taken
 from baselines_acktr.learning.losses import l2_penalty, value_loss
 from baselines_acktr.learning.optimizers import GuardedOptimizer, make_kfac
 from common.keras_state import parameters, set_parameters
@@ -27,7 +26,7 @@ from common.random_state import get_random_state, set_random_state
 
 MEMORY = 10  # the moments of the returns are those of about the last 10 batches
 MIN_VARIANCE = 1e-4  # lower limit of sigma^2, the running variance of the Bellman error of standardised targets
-Rows = tuple[tf.Tensor, ...]  # observations [B, ...] and targets [B]
+Rows = tuple[Any, tf.Tensor]  # observations [B, ...], or `Sequences` of B steps, and targets [B]
 
 
 class ValueFunction(abc.ABC):
@@ -39,13 +38,13 @@ class ValueFunction(abc.ABC):
     while two threads trace graphs, and several ranks, because MPI belongs to the main thread.
 
     Args:
-      critic: network from observations [B, ...] to standardised values [B].
+      critic: network from observations [B, ...], or `Sequences` of B steps, to standardised values [B].
       config: hyperparameters.
       seed: of every random draw.
       comm: ranks that each have their part of every batch.
     """
 
-    def __init__(self, critic: Critic, config: DisjointConfig, seed: int, comm: Communicator) -> None:
+    def __init__(self, critic: keras.Model, config: DisjointConfig, seed: int, comm: Communicator) -> None:
         self.critic = critic
         self.config = config
         self.comm = comm
@@ -56,17 +55,18 @@ class ValueFunction(abc.ABC):
         self._traced: set[tuple[int, ...]] = set()  # shapes of the observations of batches
         self._metrics: dict[str, Any] = {}
 
-    def predict(self, observations: np.ndarray | tf.Tensor) -> np.ndarray:
-        """Values [B], of the critic's type, of observations [B, ...]."""
+    def predict(self, observations: Any) -> np.ndarray:
+        """Values [B], of the critic's type, of observations [B, ...], or of `Sequences` of B steps."""
         self.wait()
         return self.targets.restore(self._predict(observations).numpy())
 
-    def fit(self, observations: np.ndarray, returns: np.ndarray) -> None:
-        """Starts to take `vf_iters` steps towards the returns [B] of observations [B, ...]."""
+    def fit(self, observations: Any, returns: np.ndarray) -> None:
+        """Starts to take `vf_iters` steps towards the returns [B] of observations [B, ...], or of `Sequences`."""
         self.wait()
-        if self.comm.size > 1 or observations.shape not in self._traced:
+        shape = tf.nest.flatten(observations)[0].shape
+        if self.comm.size > 1 or shape not in self._traced:
             self._metrics = self._fit(observations, returns)
-            self._traced.add(observations.shape)
+            self._traced.add(shape)
             return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="critic")
@@ -79,22 +79,24 @@ class ValueFunction(abc.ABC):
             self._pending = None
             self._metrics = pending.result()
 
-    def _fit(self, observations: np.ndarray, returns: np.ndarray) -> dict[str, Any]:
+    def _fit(self, observations: Any, returns: np.ndarray) -> dict[str, Any]:
         """Takes the steps for a batch; returns scalars for the log."""
         self.targets.follow(returns, self.comm)
-        batch = (tf.constant(observations), tf.constant(self.targets.standardise(returns)))
+        constants = tf.nest.map_structure(tf.constant, observations)
+        batch = (constants, tf.constant(self.targets.standardise(returns)))
         self._prepare(*batch)
 
         rows = self.comm.share_of_rows(self.config.vf_rows)
-        indices = random_minibatches(len(returns), rows, self.config.vf_iters, self._rng)
-        minibatches = None if indices is None else tf.constant(indices)  # [vf_iters, vf_rows]
+        size = None if rows is None else entries_of_rows(observations, rows)
+        indices = random_minibatches(entries(observations), size, self.config.vf_iters, self._rng)
+        minibatches = None if indices is None else tf.constant(indices)  # [vf_iters, vf_rows], of sequences fewer
 
         metrics = self._first_step(batch, _taken(batch, minibatches, 0))
         if self.config.vf_iters > 1:
             metrics = (self._steps if self.comm.size > 1 else self._graph_of_steps)(*batch, minibatches)
         return metrics
 
-    def _steps(self, observations: tf.Tensor, targets: tf.Tensor, minibatches: tf.Tensor | None) -> dict[str, Any]:
+    def _steps(self, observations: Any, targets: tf.Tensor, minibatches: tf.Tensor | None) -> dict[str, Any]:
         """All updates but the first; returns the last one's scalars for the log."""
         batch = observations, targets
         metrics = self._step(*_taken(batch, minibatches, 1))
@@ -153,7 +155,7 @@ class ValueFunction(abc.ABC):
 
 def _taken(batch: Rows, minibatches: tf.Tensor | None, i: tf.Tensor | int) -> Rows:
     """The rows of a batch that are in minibatch i."""
-    return batch if minibatches is None else tuple(tf.gather(column, minibatches[i]) for column in batch)
+    return batch if minibatches is None else taken(*batch, minibatches[i])
 
 
 def _logged(metrics: dict[str, tf.Tensor]) -> dict[str, Any]:
@@ -173,7 +175,7 @@ class GaussNewton(ValueFunction):
     config: AcktrContConfig
 
     def __init__(
-        self, critic: Critic, config: AcktrContConfig, seed: int, comm: Communicator, adaptive: bool = False
+        self, critic: keras.Model, config: AcktrContConfig, seed: int, comm: Communicator, adaptive: bool = False
     ) -> None:
         super().__init__(critic, config, seed, comm)
         self.sigma = tf.Variable(1.0, trainable=False, dtype=critic.compute_dtype)
@@ -220,7 +222,8 @@ class GaussNewton(ValueFunction):
     def _objective(self, observations: tf.Tensor, targets: tf.Tensor, fisher_part: tf.Tensor) -> Objective:
         loss, metrics = self._loss(observations, targets)
         sampled = self.critic(fisher_part)
-        return Objective(loss, gaussian_log_likelihood(sampled, self.optimizer.generator, self.sigma), metrics)
+        log_likelihood = gaussian_log_likelihood(sampled, self.optimizer.generator, self.sigma)
+        return Objective(loss, log_likelihood, metrics, tf.shape(sampled)[0])
 
     def state(self) -> dict[str, np.ndarray]:
         return super().state() | with_prefix("kfac", self.optimizer.state()) | {"sigma": self.sigma.numpy().copy()}
@@ -239,7 +242,7 @@ class GaussNewton(ValueFunction):
 class Euclidean(ValueFunction):
     """A value function that Adam trains: the first-order critic of Wu et al. 2017, section 5.3."""
 
-    def __init__(self, critic: Critic, config: DisjointConfig, seed: int, comm: Communicator) -> None:
+    def __init__(self, critic: keras.Model, config: DisjointConfig, seed: int, comm: Communicator) -> None:
         super().__init__(critic, config, seed, comm)
         adam = keras.optimizers.Adam(config.vf_stepsize)
         self.optimizer = GuardedOptimizer(adam, critic.trainable_variables, self._objective, comm)
@@ -263,7 +266,7 @@ class Euclidean(ValueFunction):
         self.optimizer.set_learning_rate(self.config.vf_stepsize)
 
 
-def make_value_function(critic: Critic, config: AcktrContConfig, seed: int, comm: Communicator) -> ValueFunction:
+def make_value_function(critic: keras.Model, config: AcktrContConfig, seed: int, comm: Communicator) -> ValueFunction:
     """The value function that `config.critic` names."""
     if config.critic == "euclidean":
         return Euclidean(critic, config, seed, comm)

@@ -158,7 +158,7 @@ def space_of(described: Mapping[str, Any]) -> gym.Space:
         case "JoinedBox":
             return JoinedBox([Part(tuple(part["path"]), space_of(part)) for part in described["parts"]])
         case "MultiBinary":
-            return gym.spaces.MultiBinary(shape)
+            return gym.spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
         case "Box":
             return gym.spaces.Box(bounds("low"), bounds("high"), shape, dtype.type)
         case "Discrete":

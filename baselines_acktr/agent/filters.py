@@ -80,7 +80,7 @@ class PartsFilter:
         return self._spread(self._vectors.std, 1)
 
     @property
-    def CLIP(self) -> np.ndarray:  # noqa: N802 (as of the filter of vectors)
+    def CLIP(self) -> np.ndarray:
         return self._spread(ObservationFilter.CLIP, np.inf)
 
     def _spread(self, of_vectors: np.ndarray | float, of_images: float) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import final
+from typing import Any
 
 import gymnasium as gym
 import keras
@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.agent.filters import Filter
-from baselines_acktr.agent.heads import GaussianNetwork
 from baselines_acktr.agent.policies import Decision, Policy
 from common.errors import UserError
 from common.mpi import ALONE, Communicator
@@ -50,7 +49,6 @@ class Noise:
         self.rng = np.random.default_rng([seed, 1])
 
 
-@final
 class GaussianPolicy(Policy):
     """Continuous actions, drawn in NumPy; an `mlp` is evaluated there too, on a copy of its weights.
 
@@ -58,8 +56,8 @@ class GaussianPolicy(Policy):
     TensorFlow puts them. Actions are kept as they are drawn, and clipped on their way to the environment.
 
     Args:
-      network: maps filtered observations [B, ...] to means and log standard deviations [B, 2 D]; its actions in
-        [-1, 1] stand for the action space.
+      network: a `GaussianNetwork`, or one like it, maps filtered observations [B, ...] to means and log standard
+        deviations [B, 2 D]; its actions in [-1, 1] stand for the action space.
       filter: of the observations.
       action_space: of one environment.
       seed: of the noise.
@@ -69,11 +67,11 @@ class GaussianPolicy(Policy):
       UserError: if actions are a Box of integers.
     """
 
-    network: GaussianNetwork
+    network: Any
 
     def __init__(
         self,
-        network: GaussianNetwork,
+        network: keras.Model,
         filter: Filter,
         action_space: gym.spaces.Box,
         seed: int,
@@ -101,10 +99,13 @@ class GaussianPolicy(Policy):
         return mean + self._std * self._noise(mean), None
 
     def act(self, observations: np.ndarray, deterministic: bool = False) -> Decision:
-        mean = self._mean(self.filtered(observations))  # [N, D]
+        return Decision(*self.choose(self._mean(self.filtered(observations)), deterministic))
+
+    def choose(self, mean: np.ndarray, deterministic: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Draws actions [N, D] around means [N, D], or takes these; and -log pi(a|s), nats, [N]."""
         noise = np.zeros_like(mean) if deterministic else self._noise(mean)
         neglogps = (0.5 * np.square(noise) + np.log(self._std) + 0.5 * math.log(2 * math.pi)).sum(axis=-1)  # [N]
-        return Decision(mean + self._std * noise, neglogps)
+        return mean + self._std * noise, neglogps
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions [N, D] of the environment: [-1, 1] mapped to the range of its box (see `_range`) and clipped."""

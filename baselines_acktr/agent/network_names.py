@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from baselines_acktr.config import HIDDEN_SIZES, RECURRENT, Config, SharedConfig
+from baselines_acktr.config import HIDDEN_SIZES, RECURRENT, Config
 from common.errors import UserError, closest
 
 BUILT_IN = tuple(HIDDEN_SIZES)
@@ -24,11 +24,8 @@ def require_memory(name: str, config_classes: Collection[type[Config]], algorith
       config_classes: those of the learners' hyperparameters.
       algorithm: what the learners are called.
     """
-    if name in RECURRENT and not any(issubclass(one, SharedConfig) for one in config_classes):
-        raise UserError(
-            f"--network={name}: {algorithm} has no recurrent networks here; acktr and a2c have them with discrete "
-            "actions, where policy and critic share a network"
-        )
+    if name in RECURRENT and not any(one.has_memory for one in config_classes):
+        raise UserError(f"--network={name}: {algorithm} has no recurrent networks here; acktr and a2c have them")
 
 
 def unknown_network(name: str, known: Collection[str]) -> UserError:

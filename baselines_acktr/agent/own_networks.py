@@ -12,8 +12,9 @@ from baselines_acktr.agent.filters import filtered_space, make_filter
 from baselines_acktr.agent.gaussian_policy import GaussianPolicy
 from baselines_acktr.agent.heads import CategoricalNetwork, Critic, GaussianNetwork
 from baselines_acktr.agent.networks import find_network, mlp
-from baselines_acktr.agent.policies import CategoricalPolicy
-from baselines_acktr.config import DisjointConfig, GaussianConfig
+from baselines_acktr.agent.policies import CategoricalPolicy, Policy
+from baselines_acktr.agent.recurrent import RecurrentCritic, RecurrentGaussian, RecurrentGaussianPolicy
+from baselines_acktr.config import RECURRENT, DisjointConfig, GaussianConfig
 from common.joined_space import JoinedBox
 
 
@@ -34,13 +35,11 @@ def make_gaussian_policy(
     seen = filtered_space(observation_space)
     # In networks bytes are scaled, and the parts of joined observations told apart.
     in_numpy = find_network(network) is mlp and seen.dtype != np.uint8 and not isinstance(seen, JoinedBox)
-    return GaussianPolicy(
-        GaussianNetwork(seen, action_space, network, config),
-        make_filter(observation_space),
-        action_space,
-        seed,
-        in_numpy,
-    )
+    filter = make_filter(observation_space)
+    if network in RECURRENT:
+        remembering = RecurrentGaussian(seen, action_space, network, config)
+        return RecurrentGaussianPolicy(remembering, filter, action_space, seed, in_numpy=False)
+    return GaussianPolicy(GaussianNetwork(seen, action_space, network, config), filter, action_space, seed, in_numpy)
 
 
 def make_categorical_policy(
@@ -64,7 +63,19 @@ def make_policy(
     return make_categorical_policy(observation_space, action_space, network, config, seed)
 
 
-def make_critic(observation_space: gym.Space, network: str, config: DisjointConfig) -> Critic:
-    """A new network for the values of filtered observations, with the activation of critics."""
+def make_critic(
+    observation_space: gym.Space, network: str, config: DisjointConfig, policy: Policy
+) -> Critic | RecurrentCritic:
+    """A new network for the values of filtered observations, with the activation of critics.
+
+    Args:
+      observation_space: of one environment.
+      network: its name, up to the head.
+      config: of the learner.
+      policy: acts; the critic's memory stands behind its own.
+    """
     of_critics = dataclasses.replace(config, activation=config.vf_activation)
-    return Critic(filtered_space(observation_space), network, of_critics)
+    seen = filtered_space(observation_space)
+    if isinstance(policy.network, RecurrentGaussian):
+        return RecurrentCritic(seen, network, of_critics, policy.network.state_size)
+    return Critic(seen, network, of_critics)

@@ -7,7 +7,7 @@ and says how likely they were.
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 import gymnasium as gym
 import keras
@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.agent.filters import Filter, NoFilter
+from baselines_acktr.learning.sequences import Sequences
 from common.distributions import ActionDistribution, env_actions, make_distribution
 from common.errors import UserError
 from common.mpi import ALONE, Communicator
@@ -73,8 +74,10 @@ class Policy(abc.ABC):
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
-    def filtered(self, observations: np.ndarray) -> np.ndarray:
-        """What the network sees of observations [B, ...]."""
+    def filtered(self, observations: Any) -> Any:
+        """What the network sees of observations [B, ...], or of `Sequences`."""
+        if isinstance(observations, Sequences):
+            return observations._replace(observations=self.filter(observations.observations))
         return self.filter(observations)
 
     @abc.abstractmethod

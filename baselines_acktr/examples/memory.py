@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 _POSITIONS = [0, 2]  # of the cart, and of the pole
+_ANGLE = [0, 1]  # of the pendulum: its cosine and its sine
 
 
 class FixedSequence(gym.Env):
@@ -47,21 +48,33 @@ class FixedSequence(gym.Env):
 
 
 class Positions(gym.ObservationWrapper):
-    """CartPole of which only the positions are seen, [2]: the velocities have to be found out from several of them."""
+    """A task of which some numbers are seen, the positions: velocities have to be found out from several of them.
 
-    def __init__(self, env: gym.Env) -> None:
+    Args:
+      env: observes vectors.
+      places: of the numbers that are seen.
+    """
+
+    def __init__(self, env: gym.Env, places: list[int]) -> None:
         super().__init__(env)
+        self._places = places
         whole = cast(gym.spaces.Box, env.observation_space)
-        self.observation_space = gym.spaces.Box(whole.low[_POSITIONS], whole.high[_POSITIONS], dtype=np.float32)
+        self.observation_space = gym.spaces.Box(whole.low[places], whole.high[places], dtype=np.float32)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        return observation[_POSITIONS]
+        return observation[self._places]
 
 
 def positions_of_cartpole(**arguments: Any) -> gym.Env:
     """Makes a CartPole without velocities; arguments as for Gymnasium's own."""
-    return Positions(gym.make("CartPole-v1", **arguments).unwrapped)
+    return Positions(gym.make("CartPole-v1", **arguments).unwrapped, _POSITIONS)
+
+
+def positions_of_pendulum(**arguments: Any) -> gym.Env:
+    """Makes a pendulum without its velocity; arguments as for Gymnasium's own."""
+    return Positions(gym.make("Pendulum-v1", **arguments).unwrapped, _ANGLE)
 
 
 gym.register("FixedSequence-v0", f"{__name__}:FixedSequence")
 gym.register("PositionsOfCartPole-v0", f"{__name__}:positions_of_cartpole", max_episode_steps=500)
+gym.register("PositionsOfPendulum-v0", f"{__name__}:positions_of_pendulum", max_episode_steps=200)

@@ -9,15 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from baselines_acktr.learning.rollouts import Rollout
-from baselines_acktr.learning.sequences import Sequences, by_environment
+from baselines_acktr.learning.sequences import Memory, Sequences
 
 
 class Batch(NamedTuple):
     """The B = T N rows of a rollout of T steps of N environments.
 
     Attributes:
-      observations: before each step, [B, ...]; for a recurrent network those of whole environments, whose steps are
-        the rows, one environment after the other.
+      observations: before each step, [B, ...]; for a recurrent network sequences, whose steps are the rows, one
+        sequence after the other.
       actions: as the learner stores them, [B, ...].
       returns: what the critic learns, [B].
       advantages: what the policy learns from, [B].
@@ -41,11 +41,11 @@ def make_batch(
       rollout: T steps of N environments.
       returns: what the critic learns, [T, N].
       advantages: what the policy learns from, [T, N].
-      order: of what `rollout.shuffled` counts, rows [B] or whole environments [N], a permutation; None leaves them as
-        they are.
+      order: of what `rollout.shuffled` counts, rows [B] or sequences [K N], a permutation; None leaves them as they
+        are.
     """
     if rollout.memory is not None:
-        return _batch_of_sequences(rollout, returns, advantages, order)
+        return _batch_of_sequences(rollout, rollout.memory, returns, advantages, order)
     columns = (rollout.observations, rollout.actions, returns, advantages)
     rows = [column.reshape(returns.size, *column.shape[2:]) for column in columns]  # [B, ...]
     if order is not None:
@@ -54,10 +54,12 @@ def make_batch(
 
 
 def _batch_of_sequences(
-    rollout: Rollout, returns: np.ndarray, advantages: np.ndarray, order: np.ndarray | None
+    rollout: Rollout, memory: Memory, returns: np.ndarray, advantages: np.ndarray, order: np.ndarray | None
 ) -> Batch:
-    order = np.arange(returns.shape[1]) if order is None else order
-    columns = (by_environment(column)[order] for column in (rollout.actions, returns, advantages))  # [N, T, ...]
+    order = np.arange(rollout.shuffled) if order is None else order
+    columns = (
+        memory.sequences(column)[order] for column in (rollout.actions, returns, advantages)
+    )  # [K N, T / K, ...]
     rows = [column.reshape(returns.size, *column.shape[2:]) for column in columns]  # [B, ...]
     sequences = Sequences(*(part[order] for part in network_inputs(rollout)))
     return Batch(sequences, *rows)
@@ -65,10 +67,11 @@ def _batch_of_sequences(
 
 def network_inputs(rollout: Rollout) -> Any:
     """The observations of a rollout as its network takes them: rows [B, ...], or sequences where it has a memory."""
-    if rollout.memory is None:
+    memory = rollout.memory
+    if memory is None:
         return rollout.observations.reshape(-1, *rollout.observations.shape[2:])
-    starts = by_environment(rollout.memory.starts)
-    return Sequences(by_environment(rollout.observations), starts, rollout.memory.state)
+    states = memory.states.reshape(-1, memory.states.shape[-1])  # [K, N, M] -> [K N, M]
+    return Sequences(memory.sequences(rollout.observations), memory.sequences(memory.starts), states)
 
 
 def random_minibatches(batch_rows: int, rows: int | None, count: int, rng: np.random.Generator) -> np.ndarray | None:
@@ -120,7 +123,7 @@ def fisher_part(observations: tf.Tensor | Sequences, rows: int | tf.Tensor | Non
     """
     if rows is None:
         return observations
-    count = _entries(observations, rows)
+    count = entries_of_rows(observations, rows)
     return tf.nest.map_structure(lambda part: part[:count], observations)  # [B, ...] -> [F, ...]
 
 
@@ -128,7 +131,7 @@ def held_out_part(observations: tf.Tensor | Sequences, rows: int | tf.Tensor | N
     """The last `rows` rows of a batch, which `fisher_part` does not take if there are enough; None takes all."""
     if rows is None:
         return observations
-    count = _entries(observations, rows)
+    count = entries_of_rows(observations, rows)
     return tf.nest.map_structure(lambda part: part[-count:], observations)  # [B, ...] -> [F, ...]
 
 
@@ -138,16 +141,36 @@ def fisher_part_and_rest(
     """`fisher_part`, and the rest of the batch where there is one."""
     if rows is None:
         return [observations]
-    count = _entries(observations, rows)
+    count = entries_of_rows(observations, rows)
     size = tf.nest.flatten(observations)[0].shape[0]  # None in a graph for batches of several sizes
     if size is not None and count >= size:
         return [observations]
     return [fisher_part(observations, rows), tf.nest.map_structure(lambda part: part[count:], observations)]
 
 
-def _entries(observations: tf.Tensor | Sequences, rows: int | tf.Tensor) -> int | tf.Tensor:
+def entries(observations: tf.Tensor | Sequences) -> int:
+    """How long the first axis of a batch is: as many as it has rows, or sequences."""
+    return len(tf.nest.flatten(observations)[0])
+
+
+def taken(observations: tf.Tensor | Sequences, column: tf.Tensor, indices: tf.Tensor) -> tuple[Any, tf.Tensor]:
+    """Some entries of a batch, and what their rows have of another column.
+
+    Args:
+      observations: [B, ...], or sequences of B steps in all.
+      column: [B].
+      indices: of rows, or of sequences.
+    """
+    chosen = tf.nest.map_structure(lambda part: tf.gather(part, indices), observations)
+    if not isinstance(observations, Sequences):
+        return chosen, tf.gather(column, indices)
+    steps = observations.starts.shape[1]
+    return chosen, tf.reshape(tf.gather(tf.reshape(column, [-1, steps]), indices), [-1])
+
+
+def entries_of_rows(observations: tf.Tensor | Sequences, rows: int | tf.Tensor) -> int | tf.Tensor:
     """How many entries of the first axis hold so many rows."""
     if not isinstance(observations, Sequences):
         return rows
-    entries = rows // observations.starts.shape[1]
-    return max(1, entries) if isinstance(entries, int) else tf.maximum(1, entries)
+    count = rows // observations.starts.shape[1]
+    return max(1, count) if isinstance(count, int) else tf.maximum(1, count)

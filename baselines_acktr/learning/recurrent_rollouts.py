@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import math
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -12,37 +13,71 @@ from baselines_acktr.learning.sequences import Memory
 from common.named_arrays import Arrays
 
 
-class RememberingPolicy(Protocol):
-    """What this runner needs of a policy; shapes as for `RecurrentPolicy`."""
+class Remembers(Protocol):
+    """What acts and predicts values by what it remembers: N environments, a state of M numbers for each."""
 
-    def first_state(self, count: int) -> np.ndarray: ...
+    def first_state(self, count: int) -> np.ndarray:
+        """The state of so many environments before their first step, zeros [N, M]."""
+        ...
 
     def act_from(
         self, state: np.ndarray, starts: np.ndarray, observations: np.ndarray, deterministic: bool = False
-    ) -> Any: ...
+    ) -> RecurrentDecision:
+        """What is done in this step.
 
-    def value_from(self, state: np.ndarray, starts: np.ndarray, observations: np.ndarray) -> np.ndarray: ...
+        Args:
+          state: before this step, [N, M].
+          starts: whether an episode starts with it, bool [N].
+          observations: [N, ...].
+          deterministic: take the most likely actions.
+        """
+        ...
 
-    def to_env(self, actions: np.ndarray) -> np.ndarray: ...
+    def value_from(self, state: np.ndarray, starts: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        """Values [N]; arguments as for `act_from`."""
+        ...
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """The actions [N, ...] as the environment takes them."""
+        ...
+
+
+class RecurrentDecision(NamedTuple):
+    """What is done about N observations, and what is remembered of them.
+
+    Attributes:
+      actions: as the learner stores them, [N, ...].
+      neglogps: -log pi(a|s), nats, [N].
+      values: V(s), [N].
+      state: after this step, [N, M].
+    """
+
+    actions: np.ndarray
+    neglogps: np.ndarray
+    values: np.ndarray
+    state: np.ndarray
 
 
 class RecurrentRunner(Runner):
     """A `Runner` that carries the policy's state from step to step, and from rollout to rollout.
 
     Args:
-      env, nsteps, episodes: as for `Runner`.
+      env, nsteps, episodes: as for `Runner`; there are a few steps less where that makes the parts of a rollout alike.
       policy: chooses the actions and predicts the values.
+      longest: how many steps each part of a rollout has at most (see `Memory`); None: all of them.
     """
 
     def __init__(
         self,
         env: gym.vector.VectorEnv,
-        policy: RememberingPolicy,
+        policy: Remembers,
         nsteps: int,
         episodes: int = EPISODES,
+        longest: int | None = None,
     ) -> None:
         behaviour: Any = policy
-        super().__init__(env, behaviour, nsteps, episodes=episodes)
+        self._parts = 1 if longest is None else math.ceil(nsteps / longest)  # K
+        super().__init__(env, behaviour, nsteps - nsteps % self._parts, episodes=episodes)
         self._remembering = policy
         self._forget()
 
@@ -56,7 +91,9 @@ class RecurrentRunner(Runner):
         self._told: list[np.ndarray] = []  # starts of each step
         self._after: list[np.ndarray] = []  # the state after each step
         rollout = super().run()
-        return rollout._replace(memory=Memory(np.stack(self._told), first))
+        steps = self.nsteps // self._parts
+        states = [first, *self._after[steps - 1 : -1 : steps]]  # before the first step of each part
+        return rollout._replace(memory=Memory(np.stack(self._told), np.stack(states)))
 
     def _choose(self) -> tuple[np.ndarray, np.ndarray]:
         decision = self._remembering.act_from(self._state, self._starts, self._observations)

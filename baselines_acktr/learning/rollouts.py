@@ -62,8 +62,11 @@ class Rollout(NamedTuple):
 
     @property
     def shuffled(self) -> int:
-        """How many parts of it a batch may put in another order: B rows, or N whole environments with a memory."""
-        return self.rewards.size if self.memory is None else self.rewards.shape[1]
+        """How many parts of it a batch may put in another order: B rows, or with a memory K N sequences of steps."""
+        if self.memory is None:
+            return self.rewards.size
+        parts, envs, _ = self.memory.states.shape
+        return parts * envs
 
     def advantages(self, gamma: float, lam: float) -> np.ndarray:
         """What the policy learns from, [T, N] (see `generalized_advantages`)."""
