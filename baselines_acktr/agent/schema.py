@@ -294,10 +294,8 @@ def _convolutions(network: str, shape: tuple[int, ...], config: Any) -> tuple[li
     if len(shape) != 3:
         raise ValueError(f"network {network}, whose observations must be images, for those of shape {shape}")
     kernels: list[tuple[int, ...]] = []
-    ours = PIXEL_CONVOLUTIONS if network == "pixels" else None
-    for filters, size, stride in ours or zip(
-        config.conv_filters, config.conv_kernels, config.conv_strides, strict=True
-    ):
+    configured = zip(config.conv_filters, config.conv_kernels, config.conv_strides, strict=True)
+    for filters, size, stride in PIXEL_CONVOLUTIONS if network == "pixels" else configured:
         if min(shape[:2]) < size:
             raise ValueError("its images are too small for its convolutions")
         kernels.append((size, size, shape[2], filters))

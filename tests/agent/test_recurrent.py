@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from kfac_helpers import factors_of, normal
 
-from baselines_acktr import a2c, acktr_cont, acktr_discrete, trpo
+from baselines_acktr import a2c, acktr_discrete, trpo
 from baselines_acktr.agent import schema
 from baselines_acktr.agent.memories import LayerNormLstm, Lstm
 from baselines_acktr.agent.recurrent import CELLS, RecurrentActorCritic
@@ -195,11 +195,7 @@ def test_a_wrong_state_is_refused_by_name(model, arguments, message):
 @pytest.mark.parametrize("name", RECURRENT)
 @pytest.mark.parametrize(
     ("make", "actions"),
-    [
-        (acktr_cont.Model, gym.spaces.Box(-1, 1, (1,))),
-        (a2c.ContinuousModel, gym.spaces.Box(-1, 1, (1,))),
-        (trpo.DiscreteModel, ACTIONS),
-    ],
+    [(trpo.ContinuousModel, gym.spaces.Box(-1, 1, (1,))), (trpo.DiscreteModel, ACTIONS)],
 )
 def test_a_learner_without_a_memory_refuses_a_recurrent_network(make, actions, name):
     with pytest.raises(UserError, match=f"^--network={name}: .* has no recurrent networks here"):
@@ -223,14 +219,14 @@ def test_a_rollout_holds_where_episodes_start_and_the_state_that_it_began_with()
     runner = model.make_runner(env)
     first, second = runner.run(), runner.run()
 
-    assert first.memory.starts[0].all() and not first.memory.state.any()
+    assert first.memory.starts[0].all() and not first.memory.states.any()
     np.testing.assert_array_equal(first.memory.starts[1:], first.ended[:-1])
     np.testing.assert_array_equal(second.memory.starts[0], first.ended[-1])
-    assert first.ended.any() and second.memory.state.any()
+    assert first.ended.any() and second.memory.states.any()
 
     for rollout in (first, second):
         sequences = Sequences(
-            np.swapaxes(rollout.observations, 0, 1), np.swapaxes(rollout.memory.starts, 0, 1), rollout.memory.state
+            np.swapaxes(rollout.observations, 0, 1), np.swapaxes(rollout.memory.starts, 0, 1), rollout.memory.states[0]
         )
         values = model.network(sequences)[1].numpy().reshape(2, 30)
         np.testing.assert_allclose(values.T, rollout.values, rtol=1e-4, atol=1e-6)

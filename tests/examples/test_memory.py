@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from baselines_acktr.examples.memory import FixedSequence
 
 
-@pytest.mark.parametrize("env_id", ["FixedSequence-v0", "PositionsOfCartPole-v0"])
+@pytest.mark.parametrize("env_id", ["FixedSequence-v0", "PositionsOfCartPole-v0", "PositionsOfPendulum-v0"])
 def test_they_keep_to_gymnasiums_contract(env_id):
     check_env(gym.make(env_id).unwrapped, skip_render_check=True)
 
@@ -33,3 +33,10 @@ def test_of_cartpole_only_the_positions_are_seen_and_games_end_after_500_steps()
     np.testing.assert_array_equal(env.reset(seed=3)[0], whole.reset(seed=3)[0][[0, 2]])
     np.testing.assert_array_equal(env.step(1)[0], whole.step(1)[0][[0, 2]])
     assert env.spec.max_episode_steps == 500
+
+
+def test_of_the_pendulum_only_the_angle_is_seen_and_games_end_after_200_steps():
+    env, whole = gym.make("PositionsOfPendulum-v0"), gym.make("Pendulum-v1")
+    np.testing.assert_array_equal(env.reset(seed=3)[0], whole.reset(seed=3)[0][:2])
+    np.testing.assert_array_equal(env.step([0.5])[0], whole.step([0.5])[0][:2])
+    assert env.spec.max_episode_steps == 200

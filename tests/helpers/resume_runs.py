@@ -27,6 +27,40 @@ RUNS = {
         ["--env=Pendulum-v1", *KFAC, *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=50", "--critic=adaptive"],
         50,
     ),
+    "Pendulum-lstm": (
+        [
+            "--env=baselines_acktr.examples.memory:PositionsOfPendulum-v0",
+            "--network=lstm",
+            *KFAC,
+            *CONTINUOUS,
+            "--num_env=2",
+            "--timesteps_per_batch=100",
+            "--vf_rows=50",
+        ],
+        100,
+    ),
+    "a2c-Pendulum-lstm": (
+        [
+            "--alg=a2c",
+            "--env=baselines_acktr.examples.memory:PositionsOfPendulum-v0",
+            "--network=lstm",
+            *CONTINUOUS,
+            "--num_env=2",
+            "--timesteps_per_batch=20",
+            "--vf_rows=10",
+        ],
+        20,
+    ),
+    "parts": (
+        [
+            "--env=baselines_acktr.examples.parts:CameraAndOrder-v0",
+            *KFAC,
+            "--num_env=2",
+            "--nsteps=10",
+            "--conv_filters=4,4,4",
+        ],
+        20,
+    ),
     "Breakout": (
         ["--env=BreakoutNoFrameskip-v4", *KFAC, "--num_env=4", "--nsteps=20", "--conv_filters=4,4,4"],
         80,

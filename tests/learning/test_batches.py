@@ -7,12 +7,14 @@ import pytest
 import tensorflow as tf
 
 from baselines_acktr.learning.batches import (
+    entries,
     fisher_part,
     fisher_part_and_rest,
     held_out_part,
     make_batch,
     random_minibatches,
     rows_within,
+    taken,
 )
 from baselines_acktr.learning.returns import generalized_advantages, lambda_returns
 from baselines_acktr.learning.rollouts import Rollout
@@ -106,7 +108,7 @@ def test_a_batch_that_is_no_larger_than_a_minibatch_is_taken_whole(rows):
 
 
 def test_with_a_memory_whole_environments_change_places_and_their_steps_stay_in_time_order():
-    memory = Memory(np.array([[True, False], [False, True], [False, False]]), np.array([[0.0], [1.0]]))
+    memory = Memory(np.array([[True, False], [False, True], [False, False]]), np.array([[[0.0], [1.0]]]))
     rollout = make_rollout()._replace(memory=memory)
     assert rollout.shuffled == N
     batch = make_batch(rollout, 10 * rollout.actions, 100 * rollout.actions, np.array([1, 0]))
@@ -118,8 +120,44 @@ def test_with_a_memory_whole_environments_change_places_and_their_steps_stay_in_
     np.testing.assert_array_equal(batch.observations.state, [[1], [0]])
 
 
+def test_a_long_rollout_is_several_sequences_of_each_environment():
+    rollout = make_rollout()
+    starts = rollout.actions > 3
+    memory = Memory(starts, 10.0 * np.arange(T * N).reshape(T, N, 1))  # K = T parts of a step each
+    rollout = rollout._replace(memory=memory)
+    assert rollout.shuffled == T * N
+
+    batch = make_batch(rollout, 10 * rollout.actions, 100 * rollout.actions, np.array([5, 0, 3, 1, 2, 4]))
+    np.testing.assert_array_equal(batch.actions, [5, 0, 3, 1, 2, 4])
+    np.testing.assert_array_equal(batch.observations.state[:, 0], 10 * batch.actions)
+    np.testing.assert_array_equal(batch.observations.observations[:, 0, 0], 4 * batch.actions)
+    np.testing.assert_array_equal(batch.observations.starts[:, 0], batch.actions > 3)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 6])
+def test_the_parts_of_a_rollout_are_its_steps_in_time_order(parts):
+    column = np.arange(12).reshape(6, 2)  # [T, N]
+    memory = Memory(np.zeros((6, 2), bool), np.zeros((parts, 2, 1)))
+    length = 6 // parts
+    expected = [column[k * length : (k + 1) * length, n] for k in range(parts) for n in range(2)]
+    np.testing.assert_array_equal(memory.sequences(column), expected)
+
+
+def test_of_sequences_some_are_taken_with_their_rows():
+    memory = Memory(np.zeros((T, N), bool), np.array([[[0.0], [1.0]]]))
+    rollout = make_rollout()._replace(memory=memory)
+    batch = make_batch(rollout, rollout.actions, rollout.actions)
+    assert entries(batch.observations) == N
+    chosen, column = taken(batch.observations, batch.returns, np.array([1]))
+    np.testing.assert_array_equal(chosen.state, [[1]])
+    np.testing.assert_array_equal(chosen.observations[0, :, 0], [4, 12, 20])
+    np.testing.assert_array_equal(column, [1, 3, 5])
+    rows, column = taken(batch.returns, batch.returns, np.array([4, 0]))
+    np.testing.assert_array_equal(rows, column)
+
+
 def test_of_sequences_the_fisher_takes_whole_ones():
-    memory = Memory(np.zeros((T, N), bool), np.array([[0.0], [1.0]]))
+    memory = Memory(np.zeros((T, N), bool), np.array([[[0.0], [1.0]]]))
     rollout = make_rollout()._replace(memory=memory)
     sequences = make_batch(rollout, rollout.values, rollout.values).observations
     for rows in (1, T, 2 * T - 1):
