@@ -50,6 +50,7 @@ class DiscreteModel(Agent):
         "lr": 0.0015,
         "first_rate": 0.1,
     }
+    for_memory: ClassVar[dict[str, Any]] = {"value_network": "shared"}
     config: A2cDiscreteConfig
 
     def __init__(

@@ -18,7 +18,7 @@ from baselines_acktr.agent.networks import Builder, default_network, network_nam
 from baselines_acktr.agent.observations import as_batch, as_shaped
 from baselines_acktr.agent.policies import Policy
 from baselines_acktr.agent.recurrent import nothing
-from baselines_acktr.config import ARCHITECTURE, Config
+from baselines_acktr.config import ARCHITECTURE, RECURRENT, Config
 from baselines_acktr.learning.recurrent_rollouts import RecurrentRunner, Remembers
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
 from common import array_file
@@ -61,6 +61,7 @@ class Agent(abc.ABC):
       algorithm: its name on the command line.
       config_class: dataclass of its hyperparameters.
       for_images, for_vectors: hyperparameters whose default is another for such observations.
+      for_memory: those whose default is another for recurrent networks, whatever the observations are.
       image_network: name of the network that suits images.
       whole_episodes: whether batches of a single environment go on until an episode ends.
       longest_sequence: how many steps the gradient of a recurrent network goes back at most; None: a whole rollout.
@@ -92,6 +93,7 @@ class Agent(abc.ABC):
     config_class: ClassVar[type[Config]]
     for_images: ClassVar[dict[str, Any]] = {}
     for_vectors: ClassVar[dict[str, Any]] = {}
+    for_memory: ClassVar[dict[str, Any]] = {}
     image_network: ClassVar[str] = "cnn"
     whole_episodes: ClassVar[bool] = False
     longest_sequence: ClassVar[int | None] = None
@@ -135,9 +137,10 @@ class Agent(abc.ABC):
         return cls.image_network if name == "cnn" else name
 
     @classmethod
-    def preset(cls, observation_space: gym.Space) -> dict[str, Any]:
-        """Hyperparameters whose default is another for such observations."""
-        return cls.for_images if default_network(observation_space) == "cnn" else cls.for_vectors
+    def preset(cls, observation_space: gym.Space, network: str | None = None) -> dict[str, Any]:
+        """Hyperparameters whose default is another for such observations, and for the network where it is known."""
+        found = cls.for_images if default_network(observation_space) == "cnn" else cls.for_vectors
+        return found | cls.for_memory if network in RECURRENT else found
 
     # -- acting -------------------------------------------------------------------------------------------------------
 

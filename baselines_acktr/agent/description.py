@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from baselines_acktr.config import BEFORE, settled_architecture
+from baselines_acktr.config import BEFORE, RECURRENT, settled_architecture
 from common.atomic_file import StrPath
 from common.errors import UserError, brief
 from common.joined_space import JoinedBox, Part
@@ -70,8 +70,14 @@ def describe_space(space: Any) -> dict[str, Any]:
 
 
 def hyperparameters(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyperparameters in the meta of a checkpoint; older files do not say what there was no choice of."""
-    return {**BEFORE, **meta["config"]} if "config" in meta else {}
+    """The hyperparameters in the meta of a checkpoint; older files do not say what there was no choice of.
+
+    Some call the network of the critic a copy of a recurrent one, which it shares.
+    """
+    if "config" not in meta:
+        return {}
+    shared = {"value_network": "shared"} if meta["config"].get("value_network") and meta["network"] in RECURRENT else {}
+    return {**BEFORE, **meta["config"], **shared}
 
 
 def env_arguments(meta: Mapping[str, Any]) -> dict[str, Any]:

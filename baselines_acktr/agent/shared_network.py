@@ -10,6 +10,7 @@ from baselines_acktr.agent.heads import ActorAndCritic, ActorCritic
 from baselines_acktr.agent.policies import SharedPolicy
 from baselines_acktr.agent.recurrent import RecurrentActorCritic, RecurrentPolicy
 from baselines_acktr.config import RECURRENT
+from common.errors import UserError
 
 
 def make_shared(
@@ -26,9 +27,12 @@ def make_shared(
     Raises:
       UserError: the spaces or the network are not supported.
     """
+    is_copied = getattr(config, "value_network", "shared") == "copy"
     if network in RECURRENT:
+        if is_copied:
+            raise UserError(f"--value_network=copy: with --network={network} policy and critic share their memory")
         remembering = RecurrentActorCritic(observation_space, action_space, network, config)
         return remembering, RecurrentPolicy(remembering, action_space, seed)
-    made = ActorAndCritic if getattr(config, "value_network", "shared") == "copy" else ActorCritic
+    made = ActorAndCritic if is_copied else ActorCritic
     model = made(observation_space, action_space, network, config)
     return model, SharedPolicy(model, action_space, seed)

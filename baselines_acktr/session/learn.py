@@ -174,13 +174,13 @@ def _make_model(
     meta = saved.meta if saved else {}
     if saved and network is None and not is_registered(meta["network"]):
         schema.require_trust(saved.path, "network", meta["network"], "network")
+    network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)
     config, _ = settle_config(
         agent_class.config_class,
-        ("environment preset", agent_class.preset(env.single_observation_space)),
+        ("environment preset", agent_class.preset(env.single_observation_space, network)),
         ("checkpoint", description.hyperparameters(meta)),
         ("argument", hyperparameters),
     )
-    network = network or meta.get("network") or agent_class.default_network(env.single_observation_space)
     env_id = env.spec.id if env.spec else None
     model = agent_class(env.single_observation_space, env.single_action_space, network, config, seed, env_id, comm)
     seed_global_generators(seed, comm)

@@ -115,7 +115,7 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Age
         with quiet_tensorflow():
             model_class = LEARNERS[options.alg, kind].import_class()
 
-        settings = settings.with_learner(kind, model_class.preset(observations))
+        settings = settings.with_learner(kind, model_class.preset(observations, options.network))
         settings = settings.preset(
             network=model_class.default_network(observations), num_env=environments.default_num_env(settings)
         )

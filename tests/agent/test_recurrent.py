@@ -9,13 +9,14 @@ import pytest
 import tensorflow as tf
 from kfac_helpers import factors_of, normal
 
-from baselines_acktr import a2c, acktr_discrete, trpo
+from baselines_acktr import a2c, acktr_discrete, load, trpo
 from baselines_acktr.agent import schema
 from baselines_acktr.agent.memories import LayerNormLstm, Lstm
 from baselines_acktr.agent.recurrent import CELLS, RecurrentActorCritic
 from baselines_acktr.config import RECURRENT, A2cDiscreteConfig, AcktrDiscreteConfig
 from baselines_acktr.kfac.taps import factorizations
 from baselines_acktr.learning.sequences import Sequences
+from common import array_file
 from common.errors import UserError
 from common.vec_env import make_vec_env
 
@@ -264,3 +265,21 @@ def test_a_model_that_remembers_is_not_exported(tmp_path):
     with pytest.raises(UserError, match="network=lstm cannot be exported: its actions follow from what it remembers"):
         model.export(str(tmp_path / "graph.onnx"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_a2c_says_that_the_critic_shares_the_memory(tmp_path):
+    with make_vec_env("CartPole-v1", 2, 0) as env:
+        model = a2c.learn("lstm", env=env, total_timesteps=20, nsteps=10)
+    path = str(tmp_path / "model")
+    model.save(path)
+    arrays, meta = array_file.load(path)
+    assert meta["config"]["value_network"] == "shared"
+
+    array_file.save(path, arrays, meta | {"config": meta["config"] | {"value_network": "copy"}})  # as older ones say
+    assert load(path).config.value_network == "shared"
+    model.load(path)
+
+
+def test_a_copy_of_a_memory_for_the_critic_is_refused():
+    with pytest.raises(UserError, match="^--value_network=copy: with --network=lstm policy and critic share"):
+        a2c.DiscreteModel(VECTORS, ACTIONS, "lstm", A2cDiscreteConfig(value_network="copy"))

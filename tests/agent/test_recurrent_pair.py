@@ -149,7 +149,6 @@ def test_a_checkpoint_alone_makes_both_again(tmp_path, model):
     found = load(str(tmp_path / "model"))
     observations = normal(N, D).astype(np.float32)
     state = normal(N, 512).astype(np.float32)
-    for expected, given in zip(
-        model.step(observations, True, state), found.step(observations, True, state), strict=True
-    ):
+    answers = [one.step(observations, True, state) for one in (model, found)]
+    for expected, given in zip(*answers, strict=True):
         np.testing.assert_array_equal(given, expected)
