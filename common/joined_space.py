@@ -40,8 +40,7 @@ class Part(NamedTuple):
     @property
     def image(self) -> tuple[int, ...] | None:
         """Its shape [H, W, C] where convolutions look at it; None for a vector."""
-        is_box = isinstance(self.space, spaces.Box)
-        return image_shape(self.space.shape, self.space.dtype) if is_box else None
+        return image_shape(self.space.shape, self.space.dtype) if isinstance(self.space, spaces.Box) else None
 
 
 class JoinedBox(spaces.Box):
@@ -160,4 +159,4 @@ def _rows(batch: np.ndarray, part: Part) -> np.ndarray:
         )
     if isinstance(part.space, spaces.Box | spaces.MultiBinary):
         return batch.reshape(len(batch), part.size).astype(np.float32)
-    return np.stack([spaces.flatten(part.space, value) for value in batch]).astype(np.float32)
+    return np.stack([np.asarray(spaces.flatten(part.space, value), np.float32) for value in batch])

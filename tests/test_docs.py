@@ -55,7 +55,7 @@ def test_an_environment_of_ones_own_is_trained_as_written(tmp_path, monkeypatch)
 
 
 def test_a_network_of_ones_own_is_trained_as_written(tmp_path, monkeypatch):
-    program, registered, _ = blocks("docs/networks.md")
+    program, registered, *_ = blocks("docs/networks.md")
     (tmp_path / "wide.py").write_text(program)
     monkeypatch.chdir(tmp_path)
     small = ["--num_timesteps=40", "--num_env=2", "--log_format=csv", "--log_path=logs"]
@@ -63,9 +63,20 @@ def test_a_network_of_ones_own_is_trained_as_written(tmp_path, monkeypatch):
     exec(registered, {})
 
 
+def test_observations_of_several_parts_are_learned_and_split_as_written():
+    *_, program, own_network, _ = blocks("docs/networks.md")
+    names: dict = {}
+    exec(program, names)
+    assert names["action"] in (0, 1)
+
+    exec(own_network, names)
+    model = names["a2c"].learn(names["two_views"], env=names["CameraAndOrder"], num_env=4, total_timesteps=64)
+    assert model.predict(names["observation"])[0] in (0, 1)
+
+
 def test_the_state_of_a_recurrent_network_is_carried_along_as_written():
     names: dict = {}
-    exec(blocks("docs/networks.md")[2], names)
+    exec(blocks("docs/networks.md")[-1], names)
     assert names["state"].shape == (8, 256)
     assert names["state"].any()
 

@@ -191,7 +191,7 @@ def _encoded_parts(
         return _convolutions(_scaled_image(inputs, observation_space), convolutions, activation, name)
 
     parts = split(inputs, observation_space)
-    encoded = []
+    encoded: list[Any] = []
     for part in observation_space.parts:
         if part.image:
             _require_image(part.image, f"observations {part.name}", name)

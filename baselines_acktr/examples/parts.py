@@ -52,7 +52,7 @@ class CameraAndOrder(gym.Env):
         camera = np.zeros((_SIZE, _SIZE, 1), np.uint8)
         lamp = slice(0, _SIZE // 2) if self._side < 0 else slice(_SIZE // 2, _SIZE)
         camera[:, lamp] = 255
-        observation = {"camera": camera, "order": np.array([self._order], np.float32)}
+        observation: dict[str, np.ndarray] = {"camera": camera, "order": np.array([self._order], np.float32)}
         return {name: part if name in self._shown else np.zeros_like(part) for name, part in observation.items()}
 
 

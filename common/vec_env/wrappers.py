@@ -54,7 +54,7 @@ class JoinedObservation(gym.ObservationWrapper):
 
     def observation(self, observation: Any) -> np.ndarray:
         """The numbers of all parts, float32 [D]."""
-        return spaces.flatten(self.env.observation_space, observation).astype(np.float32)
+        return np.asarray(spaces.flatten(self.env.observation_space, observation), np.float32)
 
 
 class ChannelAxis(gym.ObservationWrapper):

@@ -20,11 +20,19 @@ from baselines_acktr import a2c, acktr_cont, acktr_discrete, trpo
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.export_formats import find_format
 from common.errors import UserError
+from common.joined_space import JoinedBox, Part
 
 Box = gym.spaces.Box
 STATE = Box(-np.inf, np.inf, (5,), np.float32)
 WIDE_STATE = Box(-np.inf, np.inf, (5,), np.float64)
 PIXELS = Box(0, 255, (20, 20, 4), np.uint8)
+PARTS = JoinedBox(
+    [
+        Part(("camera",), Box(0, 255, (40, 40, 2), np.uint8)),
+        Part(("state",), STATE),
+        Part(("gray",), Box(0, 255, (40, 40), np.uint8)),
+    ]
+)
 ONE_OF_FOUR = gym.spaces.Discrete(4, start=-1)
 TWO_CHOICES = gym.spaces.MultiDiscrete([3, 2], start=[1, 0])
 TORQUES = Box(np.array([-2, -0.1, 0], np.float32), np.array([2, 0.3, np.inf], np.float32))
@@ -41,6 +49,8 @@ MODELS: dict[str, tuple[type[Agent], gym.Space, gym.Space]] = {
     "a2c discrete pixels": (a2c.DiscreteModel, PIXELS, TWO_CHOICES),
     "a2c continuous": (a2c.ContinuousModel, STATE, WIDE_TORQUES),
     "a2c continuous pixels": (a2c.ContinuousModel, PIXELS, TORQUES),
+    "acktr discrete parts": (acktr_discrete.Model, PARTS, ONE_OF_FOUR),
+    "a2c continuous parts": (a2c.ContinuousModel, PARTS, TORQUES),
     "trpo discrete": (trpo.DiscreteModel, WIDE_STATE, ONE_OF_FOUR),
     "trpo discrete pixels": (trpo.DiscreteModel, PIXELS, ONE_OF_FOUR),
     "trpo continuous": (trpo.ContinuousModel, STATE, TORQUES),
@@ -65,9 +75,12 @@ for folder in sys.argv[1:]:
 def observations_of(space: gym.spaces.Box, rows: int = ROWS) -> np.ndarray:
     """Random ones [rows, ...]; of vectors, a part never varies, and some parts are far outside what is usual."""
     rng = np.random.default_rng(7)
+    if isinstance(space, JoinedBox):
+        parts = [observations_of(part.space, rows).reshape(rows, -1) for part in space.parts]
+        return np.concatenate(parts, axis=1).astype(np.float32)
     if space.dtype == np.uint8:
-        quarters = rng.integers(0, 256, (rows, 2, 2, space.shape[-1]), np.uint8)
-        return quarters.repeat(10, axis=1).repeat(10, axis=2)
+        quarters = rng.integers(0, 256, (rows, 2, 2, *space.shape[2:]), np.uint8)
+        return quarters.repeat(space.shape[0] // 2, axis=1).repeat(space.shape[1] // 2, axis=2)
     vectors = rng.normal([3, -2, 0, 100, 0.1], [2, 0.5, 30, 7, 0], (rows, *space.shape))
     vectors[::50] *= [20, 20, 20, 20, 1]
     return vectors.astype(space.dtype)

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from kfac_helpers import factors_of, normal
 
+import run
 from baselines_acktr import a2c, acktr_discrete, load, trpo
 from baselines_acktr.agent import schema
 from baselines_acktr.agent.memories import LayerNormLstm, Lstm
@@ -281,5 +282,21 @@ def test_a_checkpoint_of_a2c_says_that_the_critic_shares_the_memory(tmp_path):
 
 
 def test_a_copy_of_a_memory_for_the_critic_is_refused():
-    with pytest.raises(UserError, match="^--value_network=copy: with --network=lstm policy and critic share"):
+    with pytest.raises(UserError, match=r"^--value_network=copy: with --network=lstm policy and critic share"):
         a2c.DiscreteModel(VECTORS, ACTIONS, "lstm", A2cDiscreteConfig(value_network="copy"))
+
+
+@pytest.mark.parametrize("alg", ["acktr", "a2c"])
+def test_a_game_without_stacked_frames_is_trained_resumed_and_played(tmp_path, capsys, alg):
+    flags = [f"--alg={alg}", "--env=PongNoFrameskip-v4", "--network=cnn_lstm", "--frame_stack=1", "--num_env=2"]
+    small = ["--nsteps=4", "--conv_filters=2,2,2", "--hidden_sizes=8", "--seed=0", f"--log_path={tmp_path}"]
+    assert run.main([*flags, *small, "--num_timesteps=16"]) == 0
+    assert run.main(["--resume", f"--log_path={tmp_path}", "--num_timesteps=24"]) == 0
+    assert (tmp_path / "checkpoints" / "00000003.model").exists()
+
+    model = load(str(tmp_path))
+    assert model.observation_space.shape == (84, 84, 1) and model.timesteps == 24
+    with make_vec_env("PongNoFrameskip-v4", 1, 0, frame_stack=1) as env:
+        observations, _ = env.reset()
+        _, state = model.predict(observations, deterministic=True)
+        assert model.predict(observations, state, deterministic=True)[1].shape == (1, 256)
