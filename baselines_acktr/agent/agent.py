@@ -129,6 +129,7 @@ class Agent(abc.ABC):
         self.updates = 0
         self.trainer: Callable[..., None] | None = None
         self.policy_only = False
+        self._unrolled: int | None = None  # steps that a recurrent network has been unrolled over
 
     @classmethod
     def default_network(cls, observation_space: gym.Space) -> str:
@@ -321,8 +322,19 @@ class Agent(abc.ABC):
         nsteps = self.config.batch_size(num_env) // num_env
         episodes = self.comm.share(EPISODES)
         if self.remembering is not None:
-            return RecurrentRunner(env, self.remembering, nsteps, episodes, self.longest_sequence)
+            runner = RecurrentRunner(env, self.remembering, nsteps, episodes, self.longest_sequence)
+            self._require_length(runner.sequence_length)
+            return runner
         return Runner(env, self, nsteps, self.whole_episodes and num_env == 1, episodes)
+
+    def _require_length(self, steps: int) -> None:
+        """Raises UserError where the graphs of a recurrent network are those of sequences of another length."""
+        if self._unrolled not in (None, steps):
+            raise UserError(
+                f"num_env: gives sequences of {steps} steps, and the {self.network_name} has learned from those of "
+                f"{self._unrolled}; give the same number of environments, or save the model and load it again"
+            )
+        self._unrolled = steps
 
     def row_order(self, size: int) -> np.ndarray:
         """This update's random order of the rows of a batch, or of its environments, [size]."""

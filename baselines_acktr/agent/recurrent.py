@@ -216,10 +216,16 @@ class RecurrentPair:
         return RecurrentDecision(actions, neglogps, restored, following.numpy())
 
     def value_from(self, state: np.ndarray, starts: np.ndarray, observations: np.ndarray) -> np.ndarray:
-        return self._value_function.predict(self._policy.filtered(_one_step(state, starts, observations)))
+        self._value_function.wait()
+        values = self._values(self._policy.filtered(_one_step(state, starts, observations)))
+        return self._value_function.targets.restore(values.numpy())
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         return self._policy.to_env(actions)
+
+    @tf.function(reduce_retracing=True)
+    def _values(self, step: Sequences) -> tf.Tensor:
+        return self._critic(step)
 
     @tf.function(reduce_retracing=True)
     def _unroll(self, step: Sequences) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -61,6 +61,9 @@ class RecurrentDecision(NamedTuple):
 class RecurrentRunner(Runner):
     """A `Runner` that carries the policy's state from step to step, and from rollout to rollout.
 
+    Attributes:
+      sequence_length: steps of each part of a rollout.
+
     Args:
       env, nsteps, episodes: as for `Runner`; there are a few steps less where that makes the parts of a rollout alike.
       policy: chooses the actions and predicts the values.
@@ -78,6 +81,7 @@ class RecurrentRunner(Runner):
         behaviour: Any = policy
         self._parts = 1 if longest is None else math.ceil(nsteps / longest)  # K
         super().__init__(env, behaviour, nsteps - nsteps % self._parts, episodes=episodes)
+        self.sequence_length = self.nsteps // self._parts
         self._remembering = policy
         self._forget()
 
@@ -91,8 +95,8 @@ class RecurrentRunner(Runner):
         self._told: list[np.ndarray] = []  # starts of each step
         self._after: list[np.ndarray] = []  # the state after each step
         rollout = super().run()
-        steps = self.nsteps // self._parts
-        states = [first, *self._after[steps - 1 : -1 : steps]]  # before the first step of each part
+        last = self.sequence_length - 1  # step of the first part
+        states = [first, *self._after[last : -1 : self.sequence_length]]  # before the first step of each part
         return rollout._replace(memory=Memory(np.stack(self._told), np.stack(states)))
 
     def _choose(self) -> tuple[np.ndarray, np.ndarray]:

@@ -88,7 +88,7 @@ def test_predict_takes_and_gives_the_state_and_forgets_at_a_start(model):
 def test_without_a_state_nothing_is_remembered(model):
     observations = normal(N, D).astype(np.float32)
     values = model.step(observations)[1]
-    np.testing.assert_array_equal(model.value(observations), values)
+    np.testing.assert_allclose(model.value(observations), values, rtol=1e-5)
     actions, same = model.sample(observations)
     assert actions.shape == (N, 2)
     np.testing.assert_array_equal(same, values)
@@ -152,3 +152,11 @@ def test_a_checkpoint_alone_makes_both_again(tmp_path, model):
     answers = [one.step(observations, True, state) for one in (model, found)]
     for expected, given in zip(*answers, strict=True):
         np.testing.assert_array_equal(given, expected)
+
+
+def test_going_on_with_sequences_of_another_length_is_refused(model):
+    with make_vec_env(PENDULUM, 8, 0) as eight, make_vec_env(PENDULUM, 16, 0) as sixteen:
+        for env in (eight, eight):
+            assert model.make_runner(env).sequence_length == 20
+        with pytest.raises(UserError, match=r"^num_env: gives sequences of 10 steps, and the lstm has learned from"):
+            model.make_runner(sixteen)
