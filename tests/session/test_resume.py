@@ -20,12 +20,12 @@ import run
 from baselines_acktr.session import checkpoints
 from common import array_file
 
-FAST = ("CartPole", "Hopper", "CartPole-lstm")
+FAST = ("CartPole", "Hopper", "CartPole-lstm", "a2c-Pendulum-lstm")
 WALL_CLOCK = ("file_sizes", "seconds.python", "duration", "env/games/seconds")
 
 
 def cases() -> list:
-    """Three runs in every test run, all in those for reliability."""
+    """Some runs in every test run, all in those for reliability."""
     return [pytest.param(name, marks=[] if name in FAST else pytest.mark.reliability) for name in RUNS]
 
 
