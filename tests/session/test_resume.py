@@ -35,7 +35,7 @@ def folders(request, tmp_path_factory) -> tuple[Path, Path]:
     straight, resumed = (tmp_path_factory.mktemp(f"{request.param}-{way}") for way in ("straight", "resumed"))
     programs = (
         ["tests/helpers/resume_runs.py", request.param, straight, resumed],
-        ["run.py", "--resume", f"--log_path={resumed}"],
+        ["run.py", "--resume", "--trust", f"--log_path={resumed}"],
     )
     for program in programs:
         subprocess.run([sys.executable, *program], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
