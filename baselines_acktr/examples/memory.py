@@ -28,6 +28,7 @@ class FixedSequence(gym.Env):
     """
 
     observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
+    state_attributes = ("_time",)
 
     def __init__(self, length: int = 10, n_actions: int = 10, seed: int = 0) -> None:
         self.action_space = gym.spaces.Discrete(n_actions)
@@ -54,6 +55,8 @@ class Positions(gym.ObservationWrapper):
       env: observes vectors.
       places: of the numbers that are seen.
     """
+
+    state_attributes = ()
 
     def __init__(self, env: gym.Env, places: list[int]) -> None:
         super().__init__(env)

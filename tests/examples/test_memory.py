@@ -8,6 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from baselines_acktr.examples.memory import FixedSequence
+from common.vec_env import make_vec_env
 
 
 @pytest.mark.parametrize("env_id", ["FixedSequence-v0", "PositionsOfCartPole-v0", "PositionsOfPendulum-v0"])
@@ -40,3 +41,10 @@ def test_of_the_pendulum_only_the_angle_is_seen_and_games_end_after_200_steps():
     np.testing.assert_array_equal(env.reset(seed=3)[0], whole.reset(seed=3)[0][:2])
     np.testing.assert_array_equal(env.step([0.5])[0], whole.step([0.5])[0][:2])
     assert env.spec.max_episode_steps == 200
+
+
+@pytest.mark.parametrize("env_id", ["FixedSequence-v0", "PositionsOfCartPole-v0", "PositionsOfPendulum-v0"])
+def test_runs_of_them_are_resumed_exactly(env_id):
+    with make_vec_env(env_id, 1, 0) as env:
+        env.reset()
+        assert env.state_gap == ""
