@@ -34,10 +34,10 @@ RUNS = {
             *KFAC,
             *CONTINUOUS,
             "--num_env=2",
-            "--timesteps_per_batch=100",
-            "--vf_rows=50",
+            "--timesteps_per_batch=48",
+            "--vf_rows=24",
         ],
-        100,
+        48,
     ),
     "a2c-Pendulum-lstm": (
         [
