@@ -68,6 +68,11 @@ class JoinedBox(spaces.Box):
         return f"JoinedBox({', '.join(f'{part.name}: {part.space}' for part in self.parts)})"
 
     @property
+    def is_tuple(self) -> bool:
+        """Whether the environment gives its observations as tuples, not as dicts."""
+        return isinstance(self.parts[0].path[0], int)
+
+    @property
     def columns(self) -> list[slice]:
         """Where each part is in the vector."""
         ends = np.cumsum([part.size for part in self.parts]).tolist()

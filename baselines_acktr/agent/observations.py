@@ -26,7 +26,8 @@ def as_batch(observation: Any, space: gym.Space) -> tuple[np.ndarray, bool]:
     Raises:
       UserError: the observation is of another shape, or is not of finite numbers.
     """
-    if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+    is_pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
+    if is_pair and not (isinstance(space, JoinedBox) and space.is_tuple):
         raise UserError("observation: is what reset returns, (observation, info); give the first of the two")
 
     alone = None

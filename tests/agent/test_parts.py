@@ -150,6 +150,15 @@ def test_a_wrong_part_is_named(model, change, message):
         model.predict({key: part for key, part in wrong.items() if part is not None})
 
 
+def test_what_reset_returns_is_told_from_an_observation_that_is_a_tuple(model):
+    with pytest.raises(UserError, match="^observation: is what reset returns"):
+        model.predict((observations(1)[0], {}))
+
+    space = spaces.Tuple([CAMERA, spaces.Dict(speed=spaces.Box(-1, 1, (2,), np.float32))])
+    made = make(a2c.DiscreteModel, space=JoinedBox(list(parts_of(space))))
+    assert made.predict(space.sample())[0] in (0, 1)
+
+
 @pytest.mark.parametrize("learner", [acktr_discrete.Model, acktr_cont.Model, a2c.ContinuousModel, trpo.DiscreteModel])
 def test_a_checkpoint_alone_makes_the_model_again(tmp_path, learner):
     actions = spaces.Box(-1, 1, (2,)) if learner in (acktr_cont.Model, a2c.ContinuousModel) else ACTIONS

@@ -13,8 +13,8 @@ import run
 from baselines_acktr import a2c, acktr_discrete, load, trpo
 from baselines_acktr.agent import schema
 from baselines_acktr.agent.memories import LayerNormLstm, Lstm
-from baselines_acktr.agent.recurrent import CELLS, RecurrentActorCritic
-from baselines_acktr.config import RECURRENT, A2cDiscreteConfig, AcktrDiscreteConfig
+from baselines_acktr.agent.recurrent import CELLS, RecurrentActorCritic, RecurrentGaussian
+from baselines_acktr.config import RECURRENT, A2cDiscreteConfig, AcktrContConfig, AcktrDiscreteConfig
 from baselines_acktr.kfac.taps import factorizations
 from baselines_acktr.learning.sequences import Sequences
 from common import array_file
@@ -46,9 +46,11 @@ def randomised(network: keras.Model) -> keras.Model:
     return network
 
 
-def small(monkeypatch, name: str = "lstm") -> RecurrentActorCritic:
+def small(monkeypatch, name: str = "lstm", is_continuous: bool = False) -> RecurrentActorCritic | RecurrentGaussian:
     monkeypatch.setitem(CELLS, name, lambda: {"lstm": Lstm, "lnlstm": LayerNormLstm}[name](UNITS))
     space = gym.spaces.Box(-1, 1, (D,), np.float64)
+    if is_continuous:
+        return randomised(RecurrentGaussian(space, gym.spaces.Box(-1, 1, (2,)), name, AcktrContConfig()))
     return randomised(RecurrentActorCritic(space, ACTIONS, name, AcktrDiscreteConfig()))
 
 
@@ -101,11 +103,16 @@ def test_what_is_unrolled_is_the_cells_equations_from_zeros_at_each_start(monkey
     np.testing.assert_allclose(state, [by_hand[n, T - 1][1] for n in range(N)], rtol=1e-10)
 
 
-def test_the_factors_of_the_gates_are_means_and_sums_over_every_step_of_every_environment(monkeypatch, float64):
-    network, given = small(monkeypatch), sequences()
+@pytest.mark.parametrize("is_continuous", [False, True])
+def test_the_factors_of_the_gates_are_means_and_sums_over_every_step_of_every_environment(
+    monkeypatch, float64, is_continuous
+):
+    network, given = small(monkeypatch, is_continuous=is_continuous), sequences()
     weights = normal(N * T, seed=3)
 
     def log_likelihood(outputs):
+        if is_continuous:
+            return tf.reduce_sum(tf.tanh(outputs) * weights[:, None])
         return tf.reduce_sum(tf.tanh(outputs[0]) * weights[:, None]) + tf.reduce_sum(weights * tf.square(outputs[1]))
 
     rows = tf.constant(N * T)
