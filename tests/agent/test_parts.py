@@ -151,7 +151,7 @@ def test_a_wrong_part_is_named(model, change, message):
 
 
 def test_what_reset_returns_is_told_from_an_observation_that_is_a_tuple(model):
-    with pytest.raises(UserError, match="^observation: is what reset returns"):
+    with pytest.raises(UserError, match=r"^observation: is what reset returns"):
         model.predict((observations(1)[0], {}))
 
     space = spaces.Tuple([CAMERA, spaces.Dict(speed=spaces.Box(-1, 1, (2,), np.float32))])
