@@ -18,7 +18,7 @@ from baselines_acktr.agent.critics import Euclidean
 from baselines_acktr.agent.networks import Builder
 from baselines_acktr.agent.own_networks import make_critic, make_gaussian_policy
 from baselines_acktr.agent.policies import SharedValueFunction
-from baselines_acktr.agent.recurrent import RecurrentPair, RecurrentPolicy
+from baselines_acktr.agent.recurrent_policies import RecurrentPair, RecurrentPolicy
 from baselines_acktr.agent.shared_network import make_shared
 from baselines_acktr.config import RECURRENT, A2cContConfig, A2cDiscreteConfig
 from baselines_acktr.learning.advantages import standardised

@@ -24,7 +24,7 @@ from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.critics import ValueFunction, make_value_function
 from baselines_acktr.agent.networks import Builder
 from baselines_acktr.agent.own_networks import make_critic, make_gaussian_policy
-from baselines_acktr.agent.recurrent import RecurrentPair
+from baselines_acktr.agent.recurrent_policies import RecurrentPair
 from baselines_acktr.config import RECURRENT, AcktrContConfig
 from baselines_acktr.kfac import Divergence, Objective
 from baselines_acktr.learning.adapted_rate import AdaptedRate

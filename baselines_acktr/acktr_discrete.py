@@ -27,7 +27,7 @@ import tensorflow as tf
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.networks import Builder
 from baselines_acktr.agent.policies import SharedValueFunction
-from baselines_acktr.agent.recurrent import RecurrentPolicy
+from baselines_acktr.agent.recurrent_policies import RecurrentPolicy
 from baselines_acktr.agent.shared_network import make_shared
 from baselines_acktr.config import AcktrDiscreteConfig
 from baselines_acktr.kfac import Divergence, Objective, gaussian_kl, gaussian_log_likelihood

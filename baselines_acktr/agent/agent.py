@@ -17,7 +17,7 @@ from baselines_acktr.agent.network_names import require_memory
 from baselines_acktr.agent.networks import Builder, default_network, network_name
 from baselines_acktr.agent.observations import as_batch, as_shaped
 from baselines_acktr.agent.policies import Policy
-from baselines_acktr.agent.recurrent import nothing
+from baselines_acktr.agent.recurrent_policies import nothing
 from baselines_acktr.config import ARCHITECTURE, RECURRENT, Config
 from baselines_acktr.learning.recurrent_rollouts import RecurrentRunner, Remembers
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner

@@ -13,7 +13,8 @@ from baselines_acktr.agent.gaussian_policy import GaussianPolicy
 from baselines_acktr.agent.heads import CategoricalNetwork, Critic, GaussianNetwork
 from baselines_acktr.agent.networks import find_network, mlp
 from baselines_acktr.agent.policies import CategoricalPolicy, Policy
-from baselines_acktr.agent.recurrent import RecurrentCritic, RecurrentGaussian, RecurrentGaussianPolicy
+from baselines_acktr.agent.recurrent import RecurrentCritic, RecurrentGaussian
+from baselines_acktr.agent.recurrent_policies import RecurrentGaussianPolicy
 from baselines_acktr.config import RECURRENT, DisjointConfig, GaussianConfig
 from common.joined_space import JoinedBox
 

@@ -8,7 +8,8 @@ import gymnasium as gym
 
 from baselines_acktr.agent.heads import ActorAndCritic, ActorCritic
 from baselines_acktr.agent.policies import SharedPolicy
-from baselines_acktr.agent.recurrent import RecurrentActorCritic, RecurrentPolicy
+from baselines_acktr.agent.recurrent import RecurrentActorCritic
+from baselines_acktr.agent.recurrent_policies import RecurrentPolicy
 from baselines_acktr.config import RECURRENT
 from common.errors import UserError
 
