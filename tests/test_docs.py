@@ -29,7 +29,7 @@ from common.vec_env.env_state import ResumableEnv
 REQUESTS = 50  # to the server
 # Blocks of Python on each page, all of which are run: those of README.md by tests/test_readme.py, the others here.
 RUN = {"README.md": 3, "deploy.md": 5, "environments.md": 1, "from-baselines.md": 1, "from-stable-baselines.md": 1}
-RUN |= {"kfac.md": 3, "networks.md": 3, "python.md": 6, "reliability.md": 1, "zoo.md": 1}
+RUN |= {"kfac.md": 3, "networks.md": 5, "python.md": 6, "reliability.md": 1, "zoo.md": 1}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

@@ -168,7 +168,8 @@ class Agent(abc.ABC):
             state = self.remembering.first_state(len(observations)) if state is None else state
             starts = np.zeros(len(observations), bool) if episode_start is None else np.asarray(episode_start, bool)
             chosen = self.remembering.act_from(state, starts, observations, deterministic)
-            return self.policy.to_env(chosen.actions), chosen.values, chosen.state, chosen.neglogps
+            values = np.full_like(chosen.values, np.nan) if self._lacks_critic else chosen.values
+            return self.policy.to_env(chosen.actions), values, chosen.state, chosen.neglogps
 
         decision = self.policy.act(observations, deterministic)
         values = self.value(observations) if decision.values is None else decision.values
@@ -286,11 +287,16 @@ class Agent(abc.ABC):
 
         Not numbers where the model was restored from a file of the policy alone, and its critic has another network.
         """
-        if self.policy_only and "vf" in self.parts:
+        if self._lacks_critic:
             return np.full(len(observations), np.nan, np.float32)
         if self.remembering is not None:
             return self.remembering.value_from(*nothing(self.remembering, len(observations)), observations)
         return self.value_function.predict(self.policy.filtered(observations))
+
+    @property
+    def _lacks_critic(self) -> bool:
+        """Whether the model was restored without the weights of its critic."""
+        return self.policy_only and "vf" in self.parts
 
     # -- learning -----------------------------------------------------------------------------------------------------
 

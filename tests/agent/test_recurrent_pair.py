@@ -17,6 +17,7 @@ from baselines_acktr.config import RECURRENT
 from baselines_acktr.examples import memory
 from baselines_acktr.learning.batches import network_inputs
 from baselines_acktr.learning.sequences import Sequences
+from common import array_file
 from common.errors import UserError
 from common.vec_env import make_vec_env
 
@@ -152,6 +153,16 @@ def test_a_checkpoint_alone_makes_both_again(tmp_path, model):
     answers = [one.step(observations, True, state) for one in (model, found)]
     for expected, given in zip(*answers, strict=True):
         np.testing.assert_array_equal(given, expected)
+
+
+def test_a_policy_alone_acts_as_it_did_and_has_no_values(tmp_path, model):
+    arrays, meta = model.content(policy_only=True)
+    array_file.save(str(tmp_path / "policy"), arrays, meta)
+    found = load(str(tmp_path / "policy"))
+    observations = normal(N, D).astype(np.float32)
+    actions, values, *_ = found.step(observations, True)
+    np.testing.assert_array_equal(actions, model.step(observations, True)[0])
+    assert np.isnan(values).all() and np.isnan(found.value(observations)).all()
 
 
 def test_going_on_with_sequences_of_another_length_is_refused(model):
