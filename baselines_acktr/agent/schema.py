@@ -201,10 +201,10 @@ def _check_sizes(arrays: Arrays, meta: Mapping[str, Any], config: Any) -> None:
     owners = ["policy" if disjoint else "parameters", *(["vf/parameters"] if disjoint and not policy_only else [])]
     space = meta["observation_space"]
     weights = _weights(meta["network"], tuple(space["shape"]), config, space.get("parts", ()))
+    in_order = sorted if "parts" in space else list  # layers of several parts are in an order of Keras' own
     for owner in owners:
         shapes = _shapes(arrays, owner)
-        # Those of several parts are in the order in which Keras has sorted the layers.
-        if not shapes or sorted(shapes[: len(weights)]) != sorted(weights):
+        if not shapes or in_order(shapes[: len(weights)]) != in_order(weights):
             raise ValueError(f"the layers that it declares are not those of its arrays {owner}")
 
     heads = _shapes(arrays, owners[0])[len(weights) :]

@@ -105,12 +105,12 @@ def rows_within(observations: tf.Tensor | Sequences, rows: int | None, share: fl
     """
     if rows is None or share == 1:
         return rows
-    sequences = isinstance(observations, Sequences)
-    leading = observations.starts.shape[:2] if sequences else observations.shape[:1]  # [N, T] or [B]
+    per_row: Any = observations.starts if isinstance(observations, Sequences) else observations
+    leading = per_row.shape[: 2 if isinstance(observations, Sequences) else 1]  # [N, T] or [B]
     if None not in tuple(leading):
         return max(1, min(rows, int(share * math.prod(leading))))
 
-    size = tf.size(observations.starts) if sequences else tf.shape(observations)[0]
+    size = tf.reduce_prod(tf.shape(per_row)[: len(leading)])
     most = tf.cast(share * tf.cast(size, tf.float64), tf.int32)
     return tf.maximum(1, tf.minimum(rows, most))
 

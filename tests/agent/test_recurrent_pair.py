@@ -14,6 +14,7 @@ from baselines_acktr import a2c, acktr_cont, load
 from baselines_acktr.agent import schema
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.config import RECURRENT
+from baselines_acktr.evaluation import evaluate
 from baselines_acktr.examples import memory
 from baselines_acktr.learning.batches import network_inputs
 from baselines_acktr.learning.sequences import Sequences
@@ -153,6 +154,31 @@ def test_a_checkpoint_alone_makes_both_again(tmp_path, model):
     answers = [one.step(observations, True, state) for one in (model, found)]
     for expected, given in zip(*answers, strict=True):
         np.testing.assert_array_equal(given, expected)
+
+
+class Recall(gym.Env):
+    """The first observation is -1 or 1, all others are 0; the third action shall have its sign."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        self.sign = float(self.np_random.choice([-1, 1]))
+        return np.array([self.sign], np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        reward = float(action[0]) * self.sign if self.time == 3 else 0.0
+        return np.zeros(1, np.float32), reward, self.time == 3, False, {}
+
+
+def test_what_has_been_seen_three_steps_ago_is_acted_upon():
+    flags = {"timesteps_per_batch": 96, "vf_iters": 2, "inverses": "inline", "cg_iters": 1}
+    trained = acktr_cont.learn("lstm", env=Recall, num_env=16, total_timesteps=4800, seed=0, **flags)
+    scores, _ = evaluate(trained, Recall, 50)
+    assert np.mean(scores) >= 0.9  # without a memory it is 0
 
 
 def test_a_policy_alone_acts_as_it_did_and_has_no_values(tmp_path, model):
