@@ -57,6 +57,7 @@ NOT_RUN = {
     "python -m baselines_acktr.benchmark --env=BreakoutNoFrameskip-v4 --algs=acktr,a2c --batch=640 --rounds=3": MINUTES,
     "python -m baselines_acktr.benchmark --env=Reacher-v4 --pixels": MINUTES,
     "python -m baselines_acktr.benchmark --env=Reacher-v4 --pixels --rounds=1 --updates=1": MINUTES,
+    "python -m baselines_acktr.benchmark --peers": MINUTES,
     "python -m baselines_acktr.zoo add logs/cartpole": "tests/zoo/test_ready_made.py adds a run",
     "python -m baselines_acktr.zoo table": "tests/zoo/test_ready_made.py compares the table with the page",
     "curl --data '[[0.01, 0.2, -0.03, 0.1]]' http://127.0.0.1:8000": "tests/test_docs.py asks the server",
