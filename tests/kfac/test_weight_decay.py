@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras_models import MODELS
 from kfac_helpers import flat, normal
 
 from baselines_acktr.kfac import Divergence, InlineInverter, Kfac, KfacModel, Objective, gaussian_kl
@@ -99,6 +100,20 @@ def test_without_a_divergence_the_step_is_that_of_the_damped_factors():
     matrix = gradient.reshape(FEATURES + 1, OUTPUTS)
     expected = flat(optimizer.blocks[0].precondition(tf.constant(matrix))[None])
     np.testing.assert_allclose(flat(model.get_weights()), w - expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "name", ["transformer", "tied_embedding", "several_outputs", "encoder_and_decoder", "gru_reset_before"]
+)
+def test_every_weight_of_every_kind_of_layer_decays_once(name):
+    model, _ = MODELS[name](2)
+    optimizer = Kfac(model, weight_decay=DECAY)
+    weights = [block.join(block.weights) for block in optimizer.blocks]
+    parts = [block.split(m) for block, m in zip(optimizer.blocks, optimizer._decay.times(weights), strict=True)]
+    expected = [DECAY * variable.numpy() for variable in optimizer.trained_variables]
+    np.testing.assert_allclose(flat([part for some in parts for part in some]), flat(expected), rtol=1e-12)
+    assert len(expected) == len(model.trainable_variables)
+    np.testing.assert_allclose(optimizer._decay.loss(), np.sum(flat(expected) ** 2) / DECAY / 2, rtol=1e-12)
 
 
 def test_inverses_are_damped_by_the_decay_too():
