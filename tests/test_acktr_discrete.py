@@ -128,7 +128,7 @@ def test_loss_by_hand():
     entropy = -(np.exp(log_p) * log_p).sum()
     loss = model.update(rollout, 10**9)["loss"]
     sigma = model.deviation.sigma.numpy()
-    expected = -advantage / sigma * log_p[rollout.actions[0, 0]] - 0.01 * entropy
+    expected = -advantage / sigma * log_p[rollout.actions[0, 0]] - model.config.ent_coef * entropy
     expected += model.config.vf_coef * 0.5 * ((rollout.rewards[0, 0] - value) / sigma) ** 2
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
