@@ -33,9 +33,9 @@ from baselines_acktr.kfac.later import LaterKfac
 from baselines_acktr.kfac.movement import Movement
 from baselines_acktr.kfac.numbers import Number, Rate
 from baselines_acktr.kfac.objective import Derivatives, Loss, Objective, loss_of
-from baselines_acktr.kfac.quadratic_model import Fisher, KlParts, Step, Vector
+from baselines_acktr.kfac.quadratic_model import Fisher, Step, Vector
 from baselines_acktr.kfac.settings import settings_from
-from baselines_acktr.kfac.steps import Metrics, full_step, heavy_ball, model_step
+from baselines_acktr.kfac.steps import Measured, Metrics, full_step, heavy_ball, model_step
 from baselines_acktr.kfac.taps import factorizations, layers_of, tell_diagonals
 from baselines_acktr.kfac.weight_averages import WeightAverages
 from baselines_acktr.kfac.weight_decay import WeightDecay
@@ -267,7 +267,7 @@ class Kfac(KerasOptimizer):
         Returns:
           The metrics, as `minimize` returns them without a divergence.
         """
-        return self._graphs.call(self._derivatives.of_loss, loss, *batch, then=self._follow_gradient)
+        return self._graphs.call(self._derivatives.of_loss, loss, *batch, then=self._kfac_step_of)
 
     def differentiate(self, objective: Callable[..., Objective], *batch: Any) -> tuple[Metrics, Vector]:
         """The first part of `minimize`: takes the batch's factors, when they are wanted, into the curvature.
@@ -300,19 +300,19 @@ class Kfac(KerasOptimizer):
           What `minimize` returns of the step, such as its `step_length`; scalars.
         """
         if divergence is None:
-            return self._follow_kfac(gradient)
+            return self._kfac_step(gradient)
         if self._group is None:
-            return self._graphs.call(self._follow_batch, divergence, gradient, *batch)
+            return self._graphs.call(self._quadratic_step_of_batch, divergence, gradient, *batch)
 
         def fisher_of(each: Divergence) -> Fisher:
             return RanksFisher(self._graphs, self._own_graphs, each, self.blocks, batch)
 
-        return self._follow_model(*_fishers(divergence, fisher_of), gradient)
+        return self._quadratic_step(*_fishers(divergence, fisher_of), gradient)
 
     # -- direction, length, momentum ----------------------------------------------------------------------------------
 
     @tf.function
-    def _follow_kfac(self, gradient: Vector) -> Metrics:
+    def _kfac_step(self, gradient: Vector) -> Metrics:
         """A step by K-FAC's own model, with heavy-ball momentum."""
         gradient = self._whole(gradient)
         move = heavy_ball(
@@ -325,21 +325,21 @@ class Kfac(KerasOptimizer):
         )
         return self._movement.make(move, gradient)
 
-    def _follow_gradient(self, derivatives: tuple[Metrics, Vector]) -> Metrics:
+    def _kfac_step_of(self, derivatives: tuple[Metrics, Vector]) -> Metrics:
         metrics, gradient = derivatives
-        return metrics | self._follow_kfac(gradient)
+        return metrics | self._kfac_step(gradient)
 
-    def _follow_batch(self, divergence: Divergence, gradient: Vector, *batch: Any) -> Metrics:
-        """`_follow_model` for the batch of a single process: all of it is one graph."""
+    def _quadratic_step_of_batch(self, divergence: Divergence, gradient: Vector, *batch: Any) -> Metrics:
+        """`_quadratic_step` for the batch of a single process: all of it is one graph."""
         fishers = _fishers(divergence, lambda each: BatchFisher(each, self.blocks, batch))
-        return self._follow_model(*fishers, gradient)
+        return self._quadratic_step(*fishers, gradient)
 
     @tf.autograph.experimental.do_not_convert
-    def _follow_model(self, fisher: Fisher, measure: Fisher, gradient: Vector) -> Metrics:
+    def _quadratic_step(self, fisher: Fisher, measure: Fisher, gradient: Vector) -> Metrics:
         """A step towards the minimum of the exact quadratic model; arguments as for `full_step`."""
         gradient = self._whole(gradient)
         last = [tf.identity(matrix) for matrix in self._movement.velocity] if self._uses_last_step else None
-        step, kl_parts = full_step(
+        step, measured = full_step(
             fisher,
             measure,
             self.curvature.precondition,
@@ -349,16 +349,16 @@ class Kfac(KerasOptimizer):
             settings=self._step_settings,
             decay=self._decay if self._decay.amount else None,
         )
-        return self._follow_step(step, kl_parts, gradient)
+        return self._move_along(step, measured, gradient)
 
     def _whole(self, gradient: Vector) -> Vector:
         """The gradient of the loss with weight decay, where there is any."""
         return self._decay.added_to(gradient) if self._decay.amount else gradient
 
     @tf.function
-    def _follow_step(self, step: Step, kl_parts: KlParts, gradient: Vector) -> Metrics:
+    def _move_along(self, step: Step, measured: Measured, gradient: Vector) -> Metrics:
         """Moves the weights along a step of the exact quadratic model, as far as the trust region lets it go."""
-        move = model_step(step, kl_parts, learning_rate=self.learning_rate, delta=self.delta, damping=self.damping)
+        move = model_step(step, measured, learning_rate=self.learning_rate, delta=self.delta, damping=self.damping)
         return self._movement.make(move, gradient)
 
     # -- what it did --------------------------------------------------------------------------------------------------

@@ -182,12 +182,6 @@ def step_with_last(fisher: Fisher, found: Solution, gradient: Vector, last: Vect
     return Step(x, x_tangents, tf.reduce_sum(part * slopes), _quadratic(part, by_fisher), _quadratic(part, squares))
 
 
-def seen_by(fisher: Fisher, step: Step) -> Step:
-    """The same step x, with tangents and x^T F x by another Fisher, such as that of other rows."""
-    tangents = fisher.push(step.x)
-    return step._replace(tangents=tangents, fisher_norm=fisher.inner(tangents, tangents))
-
-
 def _gram(inner: Callable[[Vector, Vector], tf.Tensor], first: Vector, second: Vector) -> tf.Tensor:
     """The inner products of two vectors with themselves and each other, [2, 2]."""
     mixed = inner(first, second)

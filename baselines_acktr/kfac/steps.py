@@ -17,7 +17,6 @@ from baselines_acktr.kfac.quadratic_model import (
     Vector,
     conjugate_gradient,
     inner_product,
-    seen_by,
     step_along,
     step_with_last,
 )
@@ -44,6 +43,18 @@ class Move(NamedTuple):
     norm: tf.Tensor
     length: tf.Tensor
     metrics: Metrics
+
+
+class Measured(NamedTuple):
+    """What the trust region sees of a step x of full length.
+
+    Attributes:
+      square: x^T F x by the Fisher that measures steps, twice the KL of x, nats; scalar.
+      parts: {name: its part of that}; scalars.
+    """
+
+    square: tf.Tensor
+    parts: KlParts
 
 
 def heavy_ball(
@@ -86,8 +97,8 @@ def full_step(
     damping: tf.Tensor,
     settings: StepSettings,
     decay: WeightDecay | None,
-) -> tuple[Step, KlParts]:
-    """About the minimum of the exact quadratic model, and the parts of its x^T F x.
+) -> tuple[Step, Measured]:
+    """About the minimum of the exact quadratic model, and what the trust region sees of that step.
 
     Args:
       fisher: the Fisher that the direction is found by.
@@ -112,30 +123,31 @@ def full_step(
 
     if isinstance(model, DecayedFisher):
         step = model.without_decay(step)
-    if measure is not fisher:
-        step = seen_by(measure, step)
-    return step, measure.parts(step.tangents)
+    if measure is fisher:
+        return step, Measured(step.fisher_norm, fisher.parts(step.tangents))
+    tangents = measure.push(step.x)
+    return step, Measured(measure.inner(tangents, tangents), measure.parts(tangents))
 
 
 def model_step(
-    step: Step, kl_parts: KlParts, *, learning_rate: tf.Tensor, delta: tf.Tensor, damping: tf.Tensor
+    step: Step, measured: Measured, *, learning_rate: tf.Tensor, delta: tf.Tensor, damping: tf.Tensor
 ) -> Move:
     """A step of the exact quadratic model, as far as the trust region lets it go.
 
     Args:
-      step: of full length, with x^T F x by the batch's exact Fisher.
-      kl_parts: {name: its part of x^T F x}; scalars.
+      step: of full length, by the Fisher that its direction was found by.
+      measured: what the trust region sees of it.
       learning_rate: eta_max; 1 is the whole step.
       delta: radius of the trust region, nats.
       damping: lambda.
     """
-    length = step_length(step.fisher_norm, learning_rate, delta)
+    length = step_length(measured.square, learning_rate, delta)
     half_square = 0.5 * length**2
     metrics = {
         "step_length": length,
         "trust_region_scale": tf.math.divide_no_nan(length, learning_rate),
-        "model_kl": half_square * step.fisher_norm,
+        "model_kl": half_square * measured.square,
         "model_decrease": step.decrease(length, damping),
-        **{f"model_{name}_kl": half_square * part for name, part in kl_parts.items()},
+        **{f"model_{name}_kl": half_square * part for name, part in measured.parts.items()},
     }
-    return Move([length * matrix for matrix in step.x], tf.ones_like(length), step.fisher_norm, length, metrics)
+    return Move([length * matrix for matrix in step.x], tf.ones_like(length), measured.square, length, metrics)

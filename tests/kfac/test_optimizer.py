@@ -231,7 +231,7 @@ def test_training_is_traced_once_whatever_the_rate():
         optimizer.damping.assign(rate)
         optimizer.minimize(objective, *data())
     assert len(traces) == 1
-    assert optimizer._follow_kfac.experimental_get_tracing_count() == 1
+    assert optimizer._kfac_step.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ def test_a_step_along_a_direction_knows_its_norms():
 # -- in the optimizer -------------------------------------------------------------------------------------------------
 
 
-def regression(**options):
+def regression(elsewhere=None, **options):
     """A linear model with a squared error, whose quadratic model is exact; its optimizer, objective and batch."""
     model = sequential(dense(2), input_shape=(4,))
     x, y = normal(8, 4), normal(8, 2, seed=3)
@@ -265,7 +265,8 @@ def regression(**options):
         likelihood = -0.5 * tf.reduce_sum(tf.square(draws - outputs))
         return Objective(gaussian_kl(y, outputs), likelihood)
 
-    divergence = Divergence(lambda x, y: model(x), gaussian_kl)
+    held_out = None if elsewhere is None else Divergence(lambda x, y: model(elsewhere), gaussian_kl)
+    divergence = Divergence(lambda x, y: model(x), gaussian_kl, held_out)
 
     def update():
         return optimizer.minimize(objective, x, y, divergence=divergence)
@@ -291,7 +292,17 @@ def test_with_enough_iterations_a_step_is_the_damped_newton_step(form):
     np.testing.assert_allclose(metrics["model_kl"], 0.5 * step @ fisher @ step, rtol=1e-8)
 
 
-@pytest.mark.parametrize("options", [{}, {"learning_rate": 0.3}, {"delta": 1e-4}, {"iterations": 5}, {"blend": 0.5}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"learning_rate": 0.3},
+        {"delta": 1e-4},
+        {"iterations": 5},
+        {"blend": 0.5},
+        {"delta": 1e-4, "elsewhere": normal(8, 4, seed=5)},
+    ],
+)
 def test_the_foretold_decrease_of_a_quadratic_loss_comes_true_but_for_the_damping(options):
     _, optimizer, update, loss, _ = regression(damping_interval=0, **options)
     for _ in range(3):
