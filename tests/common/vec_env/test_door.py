@@ -366,8 +366,20 @@ def test_infos_of_tasks_are_gymnasiums():
     np.testing.assert_array_equal(infos["final_info"]["episode"]["l"], infos["episode"]["l"])
 
 
+GAMES: list[str] = []  # what a test has registered
+
+
+@pytest.fixture(autouse=True)
+def forget_games():
+    """Other tests find the registry as it was: it is where a wrong id is looked up for the one that was meant."""
+    yield
+    while GAMES:
+        gym.registry.pop(GAMES.pop(), None)
+
+
 def game(name: str, **fields: Any) -> str:
     gym.registry.pop(name, None)
+    GAMES.append(name)
     details = {"game": "pong", "frameskip": 1, "repeat_action_probability": 0.0} | fields.pop("kwargs", {})
     gym.register(name, entry_point="ale_py.env:AtariEnv", kwargs=details, **fields)
     return name
