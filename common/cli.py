@@ -23,6 +23,11 @@ _MAX_INT = 2**63 - 1
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
+def asks_for_help(argv: Sequence[str]) -> bool:
+    """Whether a command line has a flag that asks for help."""
+    return any(flag in argv for flag in HELP_FLAGS)
+
+
 class _Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that raises `UserError` where the original prints its usage and exits."""
 

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     flags = cli.Flags({"options": PlotOptions})
 
-    if not argv or any(flag in argv for flag in cli.HELP_FLAGS):
+    if not argv or cli.asks_for_help(argv):
         print(
             flags.help(
                 "python -m common.plots",

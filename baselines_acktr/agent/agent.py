@@ -273,9 +273,6 @@ class Agent(abc.ABC):
 
         A recurrent network remembers nothing yet.
         """
-        if self.remembering is not None:
-            chosen = self.remembering.act_from(*nothing(self.remembering, len(observations)), observations)
-            return chosen.actions, chosen.values
         return self.policy.sample(observations)
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
@@ -365,10 +362,11 @@ class Agent(abc.ABC):
 
     # -- state --------------------------------------------------------------------------------------------------------
 
-    def state(self) -> Arrays:
-        """Everything that training changes, by name, copied; of a model that has the policy alone, what it acts by."""
+    def state(self, policy_only: bool = False) -> Arrays:
+        """Everything that training changes, by name, copied; with `policy_only`, or where a model has no more, what it
+        acts by."""
         arrays: Arrays = {}
-        for name in self._held_parts():
+        for name in self._held_parts(policy_only):
             arrays |= with_prefix(name, self.parts[name].state())
         return arrays
 
@@ -377,9 +375,9 @@ class Agent(abc.ABC):
         for name in self._held_parts():
             self.parts[name].set_state(without_prefix(name, arrays))
 
-    def _held_parts(self) -> list[str]:
-        """Names of the parts that this model has learned, in the order in which they are restored."""
-        return [name for name in self.parts if not self.policy_only or name in self.ACTING]
+    def _held_parts(self, policy_only: bool = False) -> list[str]:
+        """Names of the parts that this model has learned, or acts by, in the order in which they are restored."""
+        return [name for name in self.parts if name in self.ACTING or not (policy_only or self.policy_only)]
 
     def own_state(self) -> Arrays:
         """The part of the state that each rank has for itself."""
@@ -401,9 +399,7 @@ class Agent(abc.ABC):
           RunFailedError: naming an array with a NaN or an infinity.
         """
         policy_only = policy_only or self.policy_only
-        arrays = self.state()
-        if policy_only:
-            arrays = {name: array for name, array in arrays.items() if name.partition("/")[0] in self.ACTING}
+        arrays = self.state(policy_only)
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise RunFailedError(f"after update {self.updates}: {name} is not finite, so nothing is saved")

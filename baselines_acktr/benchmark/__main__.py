@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: a peer failed. 2: a mistake of the user. 130: interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if any(flag in argv for flag in cli.HELP_FLAGS):
+    if cli.asks_for_help(argv):
         print(FLAGS.help(PROGRAM, "[--flag=value ...]", "Timesteps per second of training, and their parts."))
         return 0
 

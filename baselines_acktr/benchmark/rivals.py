@@ -21,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from baselines_acktr.benchmark.peers import last_line, peer_command, require_peers
+from baselines_acktr.benchmark.results import require_folder
 from common import cli
 from common.errors import UserError, exit_code
 from common.options import one_of, option, validate
@@ -107,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: a run failed. 2: a mistake of the user. 130: interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if any(flag in argv for flag in cli.HELP_FLAGS):
+    if cli.asks_for_help(argv):
         print(FLAGS.help(PROGRAM, "[--flag=value ...]", "Scores beside those of stable-baselines3 and sb3-contrib."))
         return 0
 
@@ -157,9 +158,7 @@ def check(options: RivalsOptions) -> None:
         with make_vec_env(env_id, 1, seed=0) as env:
             suit_tensorflow(env.single_observation_space)
 
-    folder = Path(options.out).resolve().parent
-    if not folder.is_dir():
-        raise UserError(f"--out={options.out}: {folder} is not a folder")
+    require_folder("--out", options.out)
     require_peers(options.peer_python, "rivals")
 
 

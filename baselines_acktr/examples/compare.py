@@ -57,7 +57,7 @@ FLAGS = cli.Flags({"options": CompareOptions})
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0, or 2 for a mistake of the user."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if any(flag in argv for flag in cli.HELP_FLAGS):
+    if cli.asks_for_help(argv):
         print(FLAGS.help(PROGRAM, "[--flag=value ...]", "Updates and processor seconds to the target of each problem."))
         return 0
     return exit_code("compare", lambda: compare(CompareOptions(**FLAGS.parse(argv))))

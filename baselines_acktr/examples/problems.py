@@ -120,20 +120,38 @@ def digit_images() -> tuple[np.ndarray, np.ndarray]:
     return (images / 16).astype(np.float32), labels.astype(np.int64)  # [1797, 64], [1797]
 
 
-def digits() -> Problem:
-    """Classification of the digits by a network 64-64-64-10. The metric is the loss over all images, in nats."""
+def classification_of_digits(
+    name: str,
+    shape: Sequence[int],
+    make_model: Callable[[int], keras.Model],
+    batch_size: int = 256,
+    target: float = 0.05,
+    limit: int = 500,
+) -> Problem:
+    """Classification of the digits. The metric is the loss over all images, in nats.
+
+    Args:
+      name: of the problem.
+      shape: of an image as the network takes it, of 64 numbers.
+      make_model, batch_size, target, limit: as for `Problem`.
+    """
     images, labels = digit_images()
     return Problem(
-        name="digits",
-        inputs=images,
+        name=name,
+        inputs=images.reshape(-1, *shape),
         targets=labels,
         family=CATEGORICAL,
-        make_model=lambda seed: _tanh_network((64, 64, 64, 10), seed),
-        batch_size=256,
+        make_model=make_model,
+        batch_size=batch_size,
         metric=CATEGORICAL.loss,
-        target=0.05,
-        limit=500,
+        target=target,
+        limit=limit,
     )
+
+
+def digits() -> Problem:
+    """Classification of the digits by a network 64-64-64-10."""
+    return classification_of_digits("digits", (64,), lambda seed: _tanh_network((64, 64, 64, 10), seed))
 
 
 def _convolutional_network(seed: int) -> keras.Model:
@@ -153,19 +171,8 @@ def _convolutional_network(seed: int) -> keras.Model:
 
 
 def images() -> Problem:
-    """Classification of the digits by a small convolutional network. The metric is the loss over all of them, nats."""
-    pixels, labels = digit_images()
-    return Problem(
-        name="images",
-        inputs=pixels.reshape(-1, 8, 8, 1),
-        targets=labels,
-        family=CATEGORICAL,
-        make_model=_convolutional_network,
-        batch_size=256,
-        metric=CATEGORICAL.loss,
-        target=0.05,
-        limit=500,
-    )
+    """Classification of the digits by a small convolutional network."""
+    return classification_of_digits("images", (8, 8, 1), _convolutional_network)
 
 
 def excess_cross_entropy(pixels: Any, logits: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,7 @@ from pydoc_data.topics import topics
 import keras
 import numpy as np
 
-from baselines_acktr.examples.problems import CATEGORICAL, Problem, digit_images
+from baselines_acktr.examples.problems import CATEGORICAL, Problem, classification_of_digits
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 CONTEXT = 16  # letters that the transformer sees
@@ -75,22 +75,8 @@ def _lstm(seed: int) -> keras.Model:
 
 
 def lstm() -> Problem:
-    """Classification of the digits by an LSTM that sees one row of pixels after the other.
-
-    The metric is the loss over all images, in nats.
-    """
-    images, labels = digit_images()
-    return Problem(
-        name="lstm",
-        inputs=images.reshape(-1, 8, 8),
-        targets=labels,
-        family=CATEGORICAL,
-        make_model=_lstm,
-        batch_size=128,
-        metric=CATEGORICAL.loss,
-        target=0.1,
-        limit=600,
-    )
+    """Classification of the digits by an LSTM that sees one row of pixels after the other."""
+    return classification_of_digits("lstm", (8, 8), _lstm, batch_size=128, target=0.1, limit=600)
 
 
 SEQUENCES: dict[str, Callable[[], Problem]] = {make.__name__: make for make in (text, lstm)}

@@ -31,7 +31,7 @@ FLAGS = cli.Flags({"options": ExampleOptions})
 def main(problem: str, argv: Sequence[str] | None = None) -> int:
     """Runs a command line of a problem and returns its exit code: 0, or 2 for a mistake of the user."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if any(flag in argv for flag in cli.HELP_FLAGS):
+    if cli.asks_for_help(argv):
         program = f"python -m baselines_acktr.examples.{problem}"
         print(FLAGS.help(program, "[--flag=value ...]", f"Updates until the problem {problem!r} is solved."))
         return 0

@@ -53,7 +53,7 @@ class KerasOptimizer:
     built = True  # what Keras' callbacks ask of a model's optimizer
     inner_optimizer: WeightAverages  # what they look at instead of it, as with Keras' own LossScaleOptimizer
     curvature: Curvature
-    _decay: WeightDecay
+    _weight_decay: WeightDecay
     _step_settings: StepSettings
     _seed: int
     _step: int
@@ -119,7 +119,7 @@ class KerasOptimizer:
             raise ValueError("exclude_from_weight_decay: must be called before the first update")
         listed = {id(variable) for variable in var_list or []}
         pattern = re.compile("|".join(var_names)) if var_names else None
-        self._decay.leave_out(lambda v: id(v) in listed or bool(pattern and pattern.search(v.name)))
+        self._weight_decay.leave_out(lambda v: id(v) in listed or bool(pattern and pattern.search(v.name)))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as they are now, in values that JSON has; not the model, nor the ranks."""
@@ -134,7 +134,7 @@ class KerasOptimizer:
         config["form"] = _form_config(config["form"])
         config["inverter"] = _inverter_name(config["inverter"])
         config["diagonal"] = list(config["diagonal"])
-        config["not_decayed"] = self._decay.left_out
+        config["not_decayed"] = self._weight_decay.left_out
         return config
 
     @classmethod

@@ -153,7 +153,7 @@ class Kfac(KerasOptimizer):
         self._uses_last_step = momentum > 0
 
         self._derivatives = Derivatives(self.curvature)
-        self._decay = WeightDecay(self.blocks, self._step_settings.weight_decay)
+        self._weight_decay = WeightDecay(self.blocks, self._step_settings.weight_decay)
         self.inner_optimizer = WeightAverages(self, self.trained_variables, **vars(of_averages))
         self._movement = Movement(self.blocks, self.inner_optimizer)
         self.last_step: Metrics = {}
@@ -235,23 +235,19 @@ class Kfac(KerasOptimizer):
         self.refresh_inverses()
         interval = self._step_settings.damping_interval or 0
         adapts = divergence is not None and interval > 0 and (self._step + 1) % interval == 0
-        before = metrics["loss"] + self._decay_loss() if adapts else None
+        before = metrics["loss"] + self._weight_decay.loss() if adapts else None
 
         self.last_step = self.follow(gradient, *batch, divergence=divergence)
         metrics |= self.last_step
         self._step += 1
 
         if adapts:
-            after = self._graphs.call(loss_of, loss or objective, *batch) + self._decay_loss()
+            after = self._graphs.call(loss_of, loss or objective, *batch) + self._weight_decay.loss()
             self.damping_ratio = decrease_ratio(before, after, metrics["model_decrease"])
             self.damping = adapted_damping(
                 float(self.damping), self.damping_ratio, interval, self._step_settings.min_damping
             )
         return metrics
-
-    def _decay_loss(self) -> tf.Tensor | float:
-        """The part of the loss that weight decay is, which the objective does not know; scalar."""
-        return self._decay.loss() if self._decay.amount else 0.0
 
     @tf.autograph.experimental.do_not_convert
     def advance(self, loss: Callable[..., Loss], *batch: Any) -> Metrics:
@@ -283,7 +279,7 @@ class Kfac(KerasOptimizer):
 
     def refresh_inverses(self) -> None:
         """Takes finished inverses into use and submits a new snapshot when one is due; see `Curvature.refresh`."""
-        self.curvature.refresh(self._step, float(self.damping) + self._decay.amount)
+        self.curvature.refresh(self._step, float(self.damping) + self._weight_decay.amount)
 
     def await_inverses(self) -> None:
         """Waits for the inverses of the last snapshot and takes them into use."""
@@ -314,7 +310,7 @@ class Kfac(KerasOptimizer):
     @tf.function
     def _kfac_step(self, gradient: Vector) -> Metrics:
         """A step by K-FAC's own model, with heavy-ball momentum."""
-        gradient = self._whole(gradient)
+        gradient = self._weight_decay.added_to(gradient)
         move = heavy_ball(
             gradient,
             self.curvature.precondition(gradient),
@@ -337,7 +333,7 @@ class Kfac(KerasOptimizer):
     @tf.autograph.experimental.do_not_convert
     def _quadratic_step(self, fisher: Fisher, measure: Fisher, gradient: Vector) -> Metrics:
         """A step towards the minimum of the exact quadratic model; arguments as for `full_step`."""
-        gradient = self._whole(gradient)
+        gradient = self._weight_decay.added_to(gradient)
         last = [tf.identity(matrix) for matrix in self._movement.velocity] if self._uses_last_step else None
         step, measured = full_step(
             fisher,
@@ -347,13 +343,9 @@ class Kfac(KerasOptimizer):
             last,
             damping=self.damping,
             settings=self._step_settings,
-            decay=self._decay if self._decay.amount else None,
+            decay=self._weight_decay if self._weight_decay.amount else None,
         )
         return self._move_along(step, measured, gradient)
-
-    def _whole(self, gradient: Vector) -> Vector:
-        """The gradient of the loss with weight decay, where there is any."""
-        return self._decay.added_to(gradient) if self._decay.amount else gradient
 
     @tf.function
     def _move_along(self, step: Step, measured: Measured, gradient: Vector) -> Metrics:

@@ -53,11 +53,15 @@ class WeightDecay:
         return 0.0 if id(variable) in self._left_out else self.amount
 
     def added_to(self, gradient: Vector) -> Vector:
-        """The gradient of the loss with this term, from that of the loss without it."""
+        """The gradient of the loss with this term, from that of the loss without it; the same where nothing decays."""
+        if not self.amount:
+            return gradient
         return [matrix + part for matrix, part in zip(gradient, self.times(self._weights()), strict=True)]
 
-    def loss(self) -> tf.Tensor:
-        """1/2 w^T C w; scalar."""
+    def loss(self) -> tf.Tensor | float:
+        """1/2 w^T C w, which objectives do not know; scalar, 0 where nothing decays."""
+        if not self.amount:
+            return 0.0
         weights = self._weights()
         return 0.5 * inner_product(weights, self.times(weights))
 

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: a run failed. 2: a mistake of the user. 130: interrupted. 141: the reader of the output has closed it.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or any(flag in argv for flag in cli.HELP_FLAGS):
+    if not argv or cli.asks_for_help(argv):
         print(FLAGS.help(PROGRAM, USAGE, "Makes the tables and figures of the paper.") + f"\nitems:\n{listing()}")
         return 0 if argv else 2
 

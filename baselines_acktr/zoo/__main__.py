@@ -34,7 +34,7 @@ FLAGS = cli.Flags({"options of add": AddOptions})
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0, or 2 after a mistake of the user."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or any(flag in argv for flag in cli.HELP_FLAGS):
+    if not argv or cli.asks_for_help(argv):
         print(FLAGS.help(PROGRAM, USAGE, DESCRIPTION))
         return 0 if argv else 2
     return exit_code("zoo", lambda: run(argv))

@@ -9,6 +9,7 @@ from kfac_helpers import flat, normal
 
 from baselines_acktr.kfac import Divergence, InlineInverter, Kfac, KfacModel, Objective, gaussian_kl
 from baselines_acktr.kfac.fisher import gaussian_log_likelihood
+from baselines_acktr.kfac.weight_decay import WeightDecay
 
 pytestmark = pytest.mark.usefixtures("float64")
 ROWS, FEATURES, OUTPUTS, DECAY, DAMPING = 40, 4, 2, 0.3, 0.05
@@ -107,13 +108,14 @@ def test_without_a_divergence_the_step_is_that_of_the_damped_factors():
 )
 def test_every_weight_of_every_kind_of_layer_decays_once(name):
     model, _ = MODELS[name](2)
-    optimizer = Kfac(model, weight_decay=DECAY)
+    optimizer = Kfac(model)
+    decay = WeightDecay(optimizer.blocks, DECAY)
     weights = [block.join(block.weights) for block in optimizer.blocks]
-    parts = [block.split(m) for block, m in zip(optimizer.blocks, optimizer._decay.times(weights), strict=True)]
+    parts = [block.split(m) for block, m in zip(optimizer.blocks, decay.times(weights), strict=True)]
     expected = [DECAY * variable.numpy() for variable in optimizer.trained_variables]
     np.testing.assert_allclose(flat([part for some in parts for part in some]), flat(expected), rtol=1e-12)
     assert len(expected) == len(model.trainable_variables)
-    np.testing.assert_allclose(optimizer._decay.loss(), np.sum(flat(expected) ** 2) / DECAY / 2, rtol=1e-12)
+    np.testing.assert_allclose(decay.loss(), np.sum(flat(expected) ** 2) / DECAY / 2, rtol=1e-12)
 
 
 def test_inverses_are_damped_by_the_decay_too():
