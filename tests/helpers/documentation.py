@@ -32,6 +32,11 @@ def commands(page: Path) -> list[str]:
     lines = [line for block in blocks(page, "") for line in block.splitlines()]
     text = _TESTED_TABLE.sub("", _FENCE.sub("", page.read_text()))
     quoted = re.findall(r"`([^`\n]+)`", text)
-    found = [re.split(r"\s+#", line)[0].strip() for line in (*lines, *quoted)]
+    found = [without_comment(line) for line in (*lines, *quoted)]
     named = [command for command in found if command.split(" ")[0] in PROGRAMS and " " in command]
     return [command for command in named if not _PLACEHOLDER.search(command)]
+
+
+def without_comment(line: str) -> str:
+    """A line of a shell without its comment, which may be all of it."""
+    return re.split(r"(?:^|\s+)#", line)[0].strip()
