@@ -196,6 +196,6 @@ def test_the_file_of_flags_is_read_as_written(tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_commands_name_flags_that_are_there(page: Path):
     """Those of `run.py`; in tables of other programs only what stands in the last column but notes."""
-    for command in re.findall(r"^(?:acktr|python run\.py|mpirun -n \d+ python run\.py) (.*)$", page.read_text(), re.M):
+    for command in re.findall(r"^(?:mpirun -n \d+ )?(?:acktr|python run\.py) (.*)$", page.read_text(), re.M):
         for flag in re.findall(r"--([a-z_]+)", command.partition("#")[0]):
             assert flag in FLAGS._kinds() or flag in ("help", "version"), f"{page.name}: --{flag}"

@@ -37,8 +37,8 @@ NOT_RUN = {
     "python -m pytest -m slow": TESTS,
     "python -m pytest -m reliability": TESTS,
     "mpirun -n 4 python run.py --env=HalfCheetah-v4 --num_timesteps=4e6": SEVERAL,
-    "mpirun -n 2 python run.py --env=PongNoFrameskip-v4 --num_env=16 --num_timesteps=2e6 --log_path=logs/pong": SEVERAL,
-    "mpirun --map-by slot:PE=2 python run.py --env=PongNoFrameskip-v4 --num_env=4 --resume --log_path=$HOME/logs/pong "
+    "mpirun -n 2 acktr --env=PongNoFrameskip-v4 --num_env=16 --num_timesteps=2e6 --log_path=logs/pong": SEVERAL,
+    "mpirun --map-by slot:PE=2 acktr --env=PongNoFrameskip-v4 --num_env=4 --resume --log_path=$HOME/logs/pong "
     "&": SEVERAL,
     "mpirun -n 2 --bind-to core": SEVERAL,
     "python -m baselines_acktr.paper fig1 --envs=pong,breakout --scale=0.2": HOURS,
@@ -100,7 +100,7 @@ def house(tmp_path_factory):
     evaluated = ["--eval_interval=1000", "--eval_episodes=2", "--keep=1"]
     assert run.main(["--env=CartPole-v1", "--num_timesteps=3200", *words, *evaluated]) == 0
     assert run.main(["--env=HalfCheetah-v4", "--num_timesteps=2500", f"--log_path={cheetah}", "--seed=0"]) == 0
-    for name in ("seaquest", "pong-0", "HalfCheetah-v4-0"):  # that any games have ended in
+    for name in ("seaquest", "pong-0", "HalfCheetah-v4-0", "evaluated"):  # that any games have ended in
         shutil.copytree(cartpole, folder / "logs" / name)
     shutil.copy(folder / "models" / "cartpole", folder / "models" / "pong")
     return folder
