@@ -241,7 +241,13 @@ def _run(folders: Sequence[Path], options: PlotOptions) -> None:
         plot(groups, Path(options.out).expanduser(), dataclasses.replace(options, title=title))
         print(f"drawn in {options.out}", file=sys.stderr)
 
-    print(summary({str(folder): games[folder] for folder in folders}, options.threshold, options.window).to_string())
+    table = summary({str(folder): games[folder] for folder in folders}, options.threshold, options.window)
+    print(table.to_string(index=False))
+    if options.threshold is not None:
+        print(
+            f"N: the first game whose next {options.window} have a mean score of at least {options.threshold:g}",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def train(model: Agent, env: gym.vector.VectorEnv, run: Training) -> Runner:
     elif keeps:
         runner.begin()  # only then it is known what an environment holds
     if run.keeper is not None and (gap := state_gap(env)):
-        print(f"a resumed run will start its episodes anew, all else will be exact: {gap}", file=sys.stderr, flush=True)
+        print(f"if this run is resumed, it will start new episodes: {gap}", file=sys.stderr, flush=True)
     clock = _Clock(model)
     training = CallbackView(
         model, env, run.logger, run.total_timesteps, batch, runner.episode_rewards, runner.episode_lengths

@@ -120,7 +120,7 @@ def probe(settings: Settings, comm: Communicator = ALONE) -> tuple[Settings, Age
             network=model_class.default_network(observations), num_env=environments.default_num_env(settings)
         )
         _check_budget(settings, comm)
-        if comm.rank == 0 and (names := settings.unknown_to_checkpoint()):
+        if comm.rank == 0 and options.num_timesteps and (names := settings.unknown_to_checkpoint()):
             print(f"the checkpoint is older than --{', --'.join(names)}: now as by default", file=sys.stderr)
         if settings.saved:
             _check_spaces(settings.saved, env)

@@ -89,6 +89,8 @@ def replay(model: Any, settings: Settings) -> None:
         print("no display: scores only; --video=FILE.mp4 shows the games", file=sys.stderr)
     with environments.open_game(settings)() as env:
         play(model, env, settings.seed, options.play_episodes, options.greedy, options.video)
+    if options.video:
+        print(f"the video is {options.video}", file=sys.stderr)
 
 
 def deploy(model: Any, settings: Settings) -> None:

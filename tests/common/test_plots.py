@@ -94,9 +94,11 @@ def test_a_png_is_written_along_every_axis(tmp_path, axis):
 def test_the_table_gives_n_timesteps_then_and_the_final_mean(tmp_path, capsys):
     folder = str(run_of(tmp_path / "pong-1", [0, 0, 10, 10]))
     assert plots.main([folder, "--threshold=9.3", "--window", "2"]) == 0
-    header, row = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    header, row = shown.out.splitlines()
+    assert shown.err == "N: the first game whose next 2 have a mean score of at least 9.3\n"
     assert header.split() == ["run", "episodes", "timesteps", "mean", "of", "last", "2", "N", "timesteps", "at", "N"]
-    assert row.split()[1:] == [folder, "4", "40", "10.0", "3", "30"]
+    assert row.split() == [folder, "4", "40", "10.0", "3", "30"]
     plots.main([folder, "--threshold=11", "--window=2"])
     assert capsys.readouterr().out.split()[-2:] == ["-", "-"]
 

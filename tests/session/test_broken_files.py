@@ -100,7 +100,7 @@ def test_what_can_be_stored_is_no_gap(value):
 def test_a_run_that_cannot_store_its_environments_writes_checkpoints_and_starts_episodes_anew(tmp_path, capsys, value):
     argv = [*RUN, f"--env={keeping(value)}", f"--log_path={tmp_path}"]
     assert run.main([*argv, "--num_timesteps=20"]) == 0
-    assert "a resumed run will start its episodes anew, all else will be exact: " in capsys.readouterr().err
+    assert "if this run is resumed, it will start new episodes: " in capsys.readouterr().err
     assert checkpoints.newest(tmp_path / checkpoints.FOLDER).model.name == "00000002.model"
     assert run.main(["--resume", f"--log_path={tmp_path}", "--num_timesteps=40"]) == 0
     assert checkpoints.newest(tmp_path / checkpoints.FOLDER).model.name == "00000004.model"
