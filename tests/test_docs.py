@@ -126,7 +126,7 @@ def test_the_pieces_of_the_page_on_kfac_fit_together_as_written(tmp_path, monkey
     inputs = keras.Input((64,))
     names["another_model"] = keras.Model(inputs, keras.layers.Dense(10, "softmax")(inputs))
 
-    distance, compiled, monitored = blocks("docs/kfac.md")
+    compiled, distance, monitored = blocks("docs/kfac.md")
     exec(distance, names)
     exec(compiled, names)
     exec(monitored, names)
