@@ -41,6 +41,8 @@ NOT_RUN = {
     "mpirun --map-by slot:PE=2 acktr --env=PongNoFrameskip-v4 --num_env=4 --resume --log_path=$HOME/logs/pong "
     "&": SEVERAL,
     "mpirun -n 2 --bind-to core": SEVERAL,
+    "mpirun -n 2 --bind-to core acktr --env=PongNoFrameskip-v4 --num_env=16 --num_timesteps=2e6 "
+    "--schedule_timesteps=1e7": SEVERAL,
     "python -m baselines_acktr.paper fig1 --envs=pong,breakout --scale=0.2": HOURS,
     "python -m baselines_acktr.paper fig3": HOURS,
     "python -m baselines_acktr.paper fig3 --scale=0.1": HOURS,
@@ -59,6 +61,8 @@ NOT_RUN = {
     "python -m baselines_acktr.benchmark --env=Reacher-v4 --pixels": MINUTES,
     "python -m baselines_acktr.benchmark --env=Reacher-v4 --pixels --rounds=1 --updates=1": MINUTES,
     "python -m baselines_acktr.benchmark": MINUTES,
+    "python -m common.vec_env.benchmark --env=BreakoutNoFrameskip-v4 --rounds=7 --steps=80": MINUTES,
+    "python -m common.vec_env.benchmark_mujoco --env=HalfCheetah-v4": MINUTES,
     "python -m baselines_acktr.zoo add logs/cartpole": "tests/zoo/test_ready_made.py adds a run",
     "python -m baselines_acktr.zoo table": "tests/zoo/test_ready_made.py compares the table with the page",
     "curl --data '[[0.01, 0.2, -0.03, 0.1]]' http://127.0.0.1:8000": "tests/test_docs.py asks the server",
