@@ -16,7 +16,7 @@ from baselines_acktr.session import environments, log_folder, ready_made
 from baselines_acktr.session.next_steps import next_steps
 from baselines_acktr.session.setup import set_up
 from baselines_acktr.session.showing import after_update, deploy, evaluation, replay
-from baselines_acktr.session.usage import help_text, program, usage
+from baselines_acktr.session.usage import help_text, program, speaker, usage
 from common import cli
 from common.errors import RunFailedError, UserError, one_line
 from common.mpi import ALONE, Communicator, connect
@@ -64,12 +64,13 @@ def _main(argv: Sequence[str] | None) -> int:
             return explain(error, interruption.signal)
 
 
-def explain(error: BaseException, number: int, name: str = "run.py") -> int:
+def explain(error: BaseException, number: int, rank: str = "") -> int:
     """Prints in one line why a run ended, and returns its exit code; raises what is no mistake but a bug.
 
     What fails after a signal, of which `number` tells, is taken for its consequence: it may have gone to other
-    processes, too.
+    processes, too. `rank` names the rank where it has to be told apart, as in ": rank 1".
     """
+    name = f"{speaker()}{rank}"
     known = isinstance(error, UserError | RunFailedError)
     reason = f": {error}" if known else ""
     if number or isinstance(error, KeyboardInterrupt):
@@ -91,12 +92,12 @@ def explain_to_ranks(error: BaseException, number: int, comm: Communicator) -> i
     """As `explain`, for what ends all ranks: rank 0 speaks where all know of it, else this one, and ends the others."""
     if getattr(error, "agreed", False):
         return explain(error, number) if comm.rank == 0 else 2 if isinstance(error, UserError) else 1
-    name = f"run.py: rank {comm.rank}"
+    rank = f": rank {comm.rank}"
     try:
-        code = explain(error, number, name)
+        code = explain(error, number, rank)
     except BaseException as bug:
         traceback.print_exception(bug)
-        print(f"{name}: failed: {type(bug).__name__}", file=sys.stderr)
+        print(f"{speaker()}{rank}: failed: {type(bug).__name__}", file=sys.stderr)
         code = 1
     sys.stderr.flush()
     comm.abort(code)
@@ -137,7 +138,7 @@ def run(argv: Sequence[str], interruption: Interruption, comm: Communicator = AL
     if number := number or interruption.signal:
         if comm.rank == 0:
             where = f", saved to {keeper.folder}: go on with --resume" if keeper else ""
-            print(f"run.py: interrupted after {model.timesteps} timesteps{where}", file=sys.stderr)
+            print(f"{speaker()}: interrupted after {model.timesteps} timesteps{where}", file=sys.stderr)
         return 128 + number
     if options.num_timesteps and comm.rank == 0:
         print(*next_steps(settings), sep="\n", file=sys.stderr, flush=True)

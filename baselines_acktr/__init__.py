@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from baselines_acktr.agent.agent import Agent
@@ -49,6 +49,15 @@ def evaluate(
     from baselines_acktr.evaluation import evaluate as play_games  # late: Gymnasium
 
     return play_games(model, env, episodes, greedy, seed)
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of this package
+
+    def __getattr__(name: str) -> Any:
+        from baselines_acktr.foreign_names import NAMES
+        from common.foreign_names import missing
+
+        raise missing(__name__, name, NAMES)
 
 
 def _require_own_common() -> None:

@@ -32,6 +32,7 @@ from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
 from common.keras_state import Weights
 from common.mpi import ALONE, Communicator
 from common.random_state import rank_seed
+from common.vec_env.given import GivenEnv
 
 
 class DiscreteModel(Agent):
@@ -173,11 +174,11 @@ class ContinuousModel(Agent):
         return {"skipped_updates": self.optimizer.skipped_updates} | self.value_function.status()
 
 
-def learn(network: str | Builder | None = None, **arguments: Any) -> Agent:
+def learn(network: str | Builder | None = None, env: GivenEnv | None = None, **arguments: Any) -> Agent:
     """Trains a model with A2C.
 
     Arguments and errors are those of `session.learn.learn`, hyperparameters those of
     A2cContConfig where actions are a Box, else of A2cDiscreteConfig.
     """
     models: dict[str, type[Agent]] = {DISCRETE: DiscreteModel, CONTINUOUS: ContinuousModel}
-    return train(models, network, **arguments)
+    return train(models, network, env=env, **arguments)

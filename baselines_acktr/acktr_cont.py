@@ -40,6 +40,7 @@ from common.keras_state import Weights
 from common.mpi import ALONE, Communicator
 from common.random_state import rank_seed
 from common.schedules import scheduled
+from common.vec_env.given import GivenEnv
 
 
 class Model(Agent):
@@ -187,6 +188,6 @@ class Model(Agent):
         return self.optimizer.counters | self.value_function.status()
 
 
-def learn(network: str | Builder | None = None, **arguments: Any) -> Model:
+def learn(network: str | Builder | None = None, env: GivenEnv | None = None, **arguments: Any) -> Model:
     """Trains a model with ACKTR; arguments as for `session.learn.learn`, hyperparameters of AcktrContConfig."""
-    return train(Model, network, **arguments)
+    return train(Model, network, env=env, **arguments)

@@ -47,6 +47,7 @@ from baselines_acktr.session.learn import learn as train
 from common.keras_state import Weights
 from common.mpi import ALONE, Communicator
 from common.random_state import rank_seed
+from common.vec_env.given import GivenEnv
 
 
 class Model(Agent):
@@ -199,6 +200,6 @@ class Model(Agent):
         return dict(self.optimizer.counters)
 
 
-def learn(network: str | Builder | None = None, **arguments: Any) -> Model:
+def learn(network: str | Builder | None = None, env: GivenEnv | None = None, **arguments: Any) -> Model:
     """Trains a model with ACKTR; arguments as for `session.learn.learn`, hyperparameters of AcktrDiscreteConfig."""
-    return train(Model, network, **arguments)
+    return train(Model, network, env=env, **arguments)

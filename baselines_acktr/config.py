@@ -38,25 +38,31 @@ ACTIVATIONS = ("", "relu", "tanh", "elu")
 SYNONYMS = {
     name: ours
     for ours, theirs in {
-        "num_timesteps": "total_timesteps timesteps num_steps max_timesteps num_env_steps total_steps",
-        "num_env": "n_envs num_envs nenv nenvs num_workers num_processes n_env",
+        "num_timesteps": "total_timesteps timesteps num_steps max_timesteps num_env_steps total_steps steps n frames",
+        "num_env": "n_envs num_envs nenv nenvs num_workers num_processes n_env num_actors",
         "env": "env_id env_name gym_id environment game task",
         "alg": "algo algorithm agent",
-        "log_path": "log_dir logdir log_folder output_dir out_dir logger",
+        "log_path": "log_dir logdir log_folder output_dir out_dir logger f",
         "save_path": "save_dir model_path save_model output",
-        "load_path": "load load_model checkpoint restore model trained_agent",
+        "save_interval": "save_freq save_every checkpoint_freq checkpoint_interval model_save_freq",
+        "load_path": "load load_model checkpoint checkpoint_path restore model trained_agent i pretrained exp_id",
+        "resume": "resume_from continue continue_training restart load_last_checkpoint load_checkpoint",
+        "best": "load_best",
+        "config": "config_file cfg yaml_file",
+        "env_kwargs": "env_args env_config make_kwargs",
         "eval_episodes": "n_eval_episodes num_eval_episodes",
-        "play": "render enjoy watch eval",
+        "play": "render enjoy watch eval evaluate test render_mode human visualize show",
         "greedy": "deterministic",
-        "video": "capture_video record_video video_path",
+        "video": "capture_video record_video record save_video video_path gif",
         "network": "policy net arch",
         "hidden_sizes": "net_arch hidden_size num_hidden hidden hid",
         "lr": "learning_rate learningrate step_size",
-        "lam": "gae_lambda lambda_ gae",
+        "lam": "gae_lambda lambda_ gae use_gae",
         "gamma": "discount discount_factor",
         "ent_coef": "entropy_coef ent_coeff entropy_weight entropy_loss_weight",
         "vf_coef": "value_coef value_loss_coef value_loss_weight vf_loss_coef",
         "delta": "target_kl trust_region_radius",
+        "epsilon": "eps adam_eps rms_prop_eps rmsprop_epsilon",
         "frame_stack": "n_stack num_stack framestack",
         "nsteps, or --timesteps_per_batch with continuous actions": "n_steps batch_size batchsize num_steps_per_env",
     }.items()
@@ -164,7 +170,9 @@ class KfacConfig(Config):
 class ScheduleConfig(Config):
     """A rate that falls over the run."""
 
-    lr: float = option(7e-4, "rate at the start of the run", source=BASELINES, above=0)
+    lr: float = option(
+        7e-4, "rate at the start of the run", source=BASELINES, above=0, hint="--lrschedule says how it falls"
+    )
     lrschedule: str = option(
         "linear",
         "how the rate falls over the run",

@@ -30,6 +30,7 @@ from common.keras_state import Weights
 from common.mpi import ALONE, Communicator
 from common.packing import flatten
 from common.random_state import rank_seed
+from common.vec_env.given import GivenEnv
 
 
 class Trpo(Agent):
@@ -190,11 +191,11 @@ class DiscreteModel(Trpo):
     }
 
 
-def learn(network: str | Builder | None = None, **arguments: Any) -> Trpo:
+def learn(network: str | Builder | None = None, env: GivenEnv | None = None, **arguments: Any) -> Trpo:
     """Trains a model with TRPO.
 
     Arguments and errors are those of `session.learn.learn`, hyperparameters those of
     TrpoContConfig where actions are a Box, else of TrpoDiscreteConfig.
     """
     models: dict[str, type[Trpo]] = {DISCRETE: DiscreteModel, CONTINUOUS: ContinuousModel}
-    return train(models, network, **arguments)
+    return train(models, network, env=env, **arguments)

@@ -17,6 +17,7 @@ from typing import Any
 from common import flag_help
 from common.errors import UserError, closest
 from common.flag_help import inner
+from common.options import Option
 
 HELP_FLAGS = ("-h", "--help")
 _MAX_INT = 2**63 - 1
@@ -43,11 +44,13 @@ class Flags:
       groups: title of each group -> the dataclass whose fields are its flags.
       synonyms: names that other programs have for them -> what to write here, for the hint behind an unknown flag.
       foreign: names of flags that other programs have and this one does not -> a sentence on what to do here.
+      hint_for_word: returns a sentence on a word that belongs to no flag, or "".
     """
 
     groups: Mapping[str, type]
     synonyms: Mapping[str, str] = dataclasses.field(default_factory=dict)
     foreign: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    hint_for_word: Callable[[str], str] = lambda word: ""
 
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
         """Returns {flag: converted value} of the flags that were typed; the last of a repeated flag counts.
@@ -58,8 +61,9 @@ class Flags:
         """
         words, typed = self.parse_with_words(argv)
         if words:
-            hint = self._hint(words[0])
-            raise UserError(f"{_show(words[0])}: not a flag; flags are written --name=value.{hint}")
+            word = words[0]
+            hint = self.hint_for_word(word) or self._hint(word) or "--help lists the flags."
+            raise UserError(f"{_show(word)}: not a flag; flags are written --name=value. {hint.strip()}")
         return typed
 
     def parse_with_words(self, argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -67,7 +71,7 @@ class Flags:
         kinds, fields = self._kinds(), self._fields()
         words, flags = self._normalise(argv)
         typed = vars(_parser(fields).parse_args(flags))
-        return words, {name: convert(name, _number(text, fields[name]), kinds[name]) for name, text in typed.items()}
+        return words, {name: _convert_typed(fields[name], text, kinds[name]) for name, text in typed.items()}
 
     def help(self, prog: str, usage: str, description: str, topic: str = "") -> str:
         """Returns the whole help text: one entry per flag and group with its unit, default, limits and source.
@@ -127,12 +131,18 @@ class Flags:
         name = token.partition("=")[0].lstrip("-").replace("-", "_")
         if name in self.foreign:
             return f" {self.foreign[name]}"
-        found = (
-            f" Did you mean {self.synonyms[name]}?"
-            if name in self.synonyms
-            else closest(name, self._kinds(), cutoff=0.65)
-        )
-        return found.replace("mean ", "mean --")
+        if name in self.synonyms:
+            return f" Did you mean --{self.synonyms[name]}?"
+        if name.startswith("no_") and (hint := self._hint_of_negation(name.removeprefix("no_"))):
+            return hint
+        return closest(name, self._kinds(), cutoff=0.65).replace("mean ", "mean --")
+
+    def _hint_of_negation(self, name: str) -> str:
+        """Returns the hint for `--no-NAME`, as other programs switch a flag off; "" where it is not known."""
+        known = self.synonyms.get(name, name)
+        if inner(self._kinds().get(known)) is bool:
+            return f" Leave it out: --{known} is off unless it is given."
+        return f" {self.foreign[name]}" if name in self.foreign else ""
 
     def _kinds(self) -> dict[str, Any]:
         return {name: kind for group in self.groups.values() for name, kind in _kinds(group).items()}
@@ -163,11 +173,6 @@ def _parser(names: Iterable[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _number(text: str, field: dataclasses.Field[Any]) -> str:
-    """Returns "0" for the word that stands for it, any other text as it is."""
-    return "0" if text.strip().lower() == field.metadata["option"].zero else text
-
-
 def only(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the entries of `values` that are fields of the dataclass `cls`."""
     names = {field.name for field in dataclasses.fields(cls)}
@@ -196,10 +201,19 @@ def resolve(*layers: tuple[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dic
     return values, origins
 
 
+def _convert_typed(field: dataclasses.Field[Any], text: str, kind: Any) -> Any:
+    """Returns what was typed as a value of the field; the message of a mistake ends with the field's hint."""
+    option: Option = field.metadata["option"]
+    try:
+        return convert(field.name, "0" if text.strip().lower() == option.zero else text, kind)
+    except UserError as error:
+        raise UserError(f"{error}; {option.hint}") if option.hint else error from None
+
+
 def convert(name: str, text: str, kind: Any) -> Any:
     """Returns `text` as a value of the type `kind`: int, float, bool, str, a tuple of them, or one of these or None.
 
-    Integers may be written `1e6` or `2_000_000`, tuples `32,64,32`, booleans `true` and `false`.
+    Integers may be written `1e6` or `2_000_000`, tuples `32,64,32` or in brackets, booleans `true` and `false`.
 
     Raises:
       UserError: naming the flag, the text and what is allowed.
@@ -207,9 +221,8 @@ def convert(name: str, text: str, kind: Any) -> Any:
     kind = inner(kind)
     if typing.get_origin(kind) is tuple:
         convert_part = _CONVERTERS[typing.get_args(kind)[0]]
-        parts = (
-            [convert_part(part.strip()) if part.strip() else None for part in text.split(",")] if text.strip() else []
-        )
+        listed = _without_brackets(text.strip())
+        parts = [convert_part(part.strip()) if part.strip() else None for part in listed.split(",")] if listed else []
         if None in parts:
             expected = _EXPECTED[typing.get_args(kind)[0]]
             raise UserError(f"--{name}={_show(text)}: each of its parts, between commas, must be {expected}")
@@ -220,6 +233,11 @@ def convert(name: str, text: str, kind: Any) -> Any:
     if value is None:
         raise UserError(f"--{name}={_show(text)}: must be {_EXPECTED[kind]}")
     return value
+
+
+def _without_brackets(text: str) -> str:
+    """Returns what is inside of a pair of brackets, as Python writes lists and tuples, or the text as it is."""
+    return text[1:-1].strip() if text[:1] + text[-1:] in ("[]", "()") else text
 
 
 def _to_int(text: str) -> int | None:

@@ -26,6 +26,7 @@ class Option:
     maximum: float | None = None
     zero: str | None = None
     topic: str | None = None
+    hint: str | None = None
 
 
 def option(default: Any, help: str, **details: Any) -> Any:
@@ -36,9 +37,9 @@ def option(default: Any, help: str, **details: Any) -> Any:
       help: one sentence.
       **details: the other fields of `Option`: `unit`, `source` (paper section or code it comes from), `choices`,
         the limits `above` and `below` (exclusive), `minimum` and `maximum` (inclusive), `zero`, the word that the
-        command line takes for 0, such as "off" or "all", and `topic`, the title of the part of the help that begins
-        with this field. A field that has the word `zero` and may be None takes None for 0 in Python (see
-        `none_for_zero`).
+        command line takes for 0, such as "off" or "all", `topic`, the title of the part of the help that begins
+        with this field, and `hint`, what the command line adds where the type of a value is wrong. A field that has the
+        word `zero` and may be None takes None for 0 in Python (see `none_for_zero`).
     """
     return dataclasses.field(default=default, metadata={"option": Option(help, **details)})
 

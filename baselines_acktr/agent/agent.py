@@ -19,10 +19,12 @@ from baselines_acktr.agent.observations import as_batch, as_shaped
 from baselines_acktr.agent.policies import Policy
 from baselines_acktr.agent.recurrent_policies import nothing
 from baselines_acktr.config import ARCHITECTURE, RECURRENT, Config
+from baselines_acktr.foreign_names import OF_GOING_ON
 from baselines_acktr.learning.recurrent_rollouts import RecurrentRunner, Remembers
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
 from common import array_file
 from common.errors import RunFailedError, UserError, brief
+from common.foreign_names import answers
 from common.mpi import ALONE, Communicator
 from common.named_arrays import Arrays, with_prefix, without_prefix
 from common.random_state import get_global_state, seed_global_state, set_global_state
@@ -297,6 +299,7 @@ class Agent(abc.ABC):
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
+    @answers(OF_GOING_ON)
     def learn(self, timesteps: int, **arguments: Any) -> Self:
         """Trains for so many more timesteps, from where the last training has ended, unfinished episodes included.
 

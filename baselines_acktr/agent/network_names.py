@@ -10,9 +10,16 @@ from common.errors import UserError, closest
 BUILT_IN = tuple(HIDDEN_SIZES)
 # Networks of other programs -> what to do here.
 _FOREIGN = {
+    "MlpPolicy": "write mlp",
+    "MlpLstmPolicy": "write lstm",
+    "MlpLnLstmPolicy": "write lnlstm",
+    "CnnPolicy": "write cnn",
+    "CnnLstmPolicy": "write cnn_lstm",
+    "CnnLnLstmPolicy": "write cnn_lnlstm",
+    "MultiInputPolicy": "leave it out: the default takes observations of several parts",
     "conv_only": "cnn is the nearest one",
     "impala_cnn": "cnn is the nearest one; a network of your own is module:function",
-    "cnn_small": ("write --network=cnn --conv_filters=8,16 --conv_kernels=8,4 --conv_strides=4,2 --hidden_sizes=128"),
+    "cnn_small": "write --network=cnn --conv_filters=8,16 --conv_kernels=8,4 --conv_strides=4,2 --hidden_sizes=128",
 }
 
 

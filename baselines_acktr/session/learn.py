@@ -17,6 +17,7 @@ from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.networks import Builder, is_registered, network_name
 from baselines_acktr.callbacks import Callbacks, Given, ProgressBar
 from baselines_acktr.config import SYNONYMS
+from baselines_acktr.foreign_names import OF_LEARN
 from baselines_acktr.learning.rollouts import require_same_step
 from baselines_acktr.session import schema
 from baselines_acktr.session.checkpoints import CheckpointManager, SavedModel, read_model
@@ -65,6 +66,8 @@ def check_names(config_class: type, hyperparameters: Iterable[str]) -> None:
     names = [field.name for field in dataclasses.fields(config_class)]
     for name in hyperparameters:
         if name not in names:
+            if name in OF_LEARN:
+                raise UserError(f"learn: has no argument {name}. {OF_LEARN[name]}")
             known = SYNONYMS.get(name)
             hint = f" Did you mean {known}?" if known in names else closest(name, names, cutoff=0.7)
             raise UserError(f"{name}: unknown hyperparameter.{hint}")
@@ -74,7 +77,7 @@ def learn(
     agent_class: type[AgentT] | Mapping[str, type[AgentT]],
     network: str | Builder | None = None,
     *,
-    env: GivenEnv,
+    env: GivenEnv | None,
     num_env: int | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     wrappers: EnvWrapper | Sequence[EnvWrapper] = (),
@@ -130,6 +133,8 @@ def learn(
         seed = comm.scatter([secrets.randbelow(2**31)] * comm.size if comm.rank == 0 else None)
         if comm.rank == 0:
             print(f"seed={seed} was drawn", file=sys.stderr, flush=True)
+    if env is None:
+        raise UserError('env: missing; an id such as "CartPole-v1", an environment, or a function that makes one')
     source = EnvSource(env, num_env, env_kwargs, wrappers)
     if isinstance(agent_class, Mapping):
         agent_class = agent_class[source.kind_of_actions()]

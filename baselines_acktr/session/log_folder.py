@@ -57,7 +57,9 @@ def open_logger(
     except OSError as error:
         logger.close()
         raise UserError(f"--log_path={settings.log_path}: run.json cannot be written: {error.strerror}") from error
-    print(f"logging to {logger.folder}; the first update compiles, which may take a minute ...", flush=True)
+    told = sys.stdout.isatty() and sys.stderr.isatty()  # a terminal has heard of the folder first (session/setup.py)
+    folder = "" if told else f"logging to {logger.folder}; "
+    print(f"{folder}the first update compiles, which may take a minute ...", flush=True)
     return logger
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -51,18 +52,23 @@ class RunOptions:
     )
     num_timesteps: int = option(
         1_000_000,
-        "steps of all environments of all MPI ranks together; 0, and --load_path with --play or --export: no training",
+        "steps of training, of all environments together; of all MPI ranks, too; 0, and --load_path with --play or "
+        "--export: no training",
         minimum=0,
     )
     seed: int | None = option(
-        None, "of every random draw; drawn and recorded if not given", minimum=0, maximum=2**31 - 1
+        None,
+        "number that all random draws follow from; drawn and recorded if not given",
+        minimum=0,
+        maximum=2**31 - 1,
+        hint="leave it out, and one is drawn",
     )
     network: str | None = option(
         None, "cnn, mlp, lstm, another name or module:function; by default cnn or pixels for images, else mlp"
     )
     num_env: int | None = option(
         None,
-        f"environments in each MPI rank; by default {describe_num_env()}",
+        f"environments played at once, in each MPI rank; by default {describe_num_env()}",
         minimum=1,
     )
     env_backend: str = option(
@@ -76,12 +82,14 @@ class RunOptions:
         None, "log folder; by default OPENAI_LOGDIR or a new temporary one", topic="log and checkpoints"
     )
     log_format: tuple[str, ...] = option(
-        (), "stdout,log,csv,json,tensorboard,wandb; by default OPENAI_LOG_FORMAT, to which +tensorboard adds one"
+        (),
+        "where reports go: stdout,log,csv,json,tensorboard,wandb; by default OPENAI_LOG_FORMAT, to which +tensorboard "
+        "adds one",
     )
     log_interval: int = option(100, "updates between two reports", unit="updates", minimum=1)
     save_path: str | None = option(None, "file to save the model to at the end")
     save_interval: int = option(
-        0, "updates between two checkpoints in the log folder; 0: 5 minutes", unit="updates", minimum=0
+        0, "updates between two checkpoints in the log folder", unit="updates", minimum=0, zero="5 minutes"
     )
     sync_check_interval: int = option(
         100, "updates between two checks of MPI ranks; that all have the same model", minimum=0, zero="off"
@@ -104,11 +112,20 @@ class RunOptions:
     best: bool = option(
         False, "load best.model of the log folder; the best by evaluation, else by the last 100 training games"
     )
-    resume: bool = option(False, "go on with the run in the log folder; exactly as if it had not been interrupted")
+    resume: bool = option(
+        False,
+        "go on with the run in the log folder; exactly as if it had not been interrupted",
+        hint="the folder of the run is --log_path=FOLDER",
+    )
     trust: bool = option(
         False, "import modules that a file names; those of its environment and network, which runs their code"
     )
-    play: bool = option(False, "replay the model after training", topic="replay, videos, export")
+    play: bool = option(
+        False,
+        "replay the model after training",
+        topic="replay, videos, export",
+        hint="it shows a window, or with --video=FILE.mp4 writes a file",
+    )
     play_episodes: int | None = option(None, "games to replay; by default one in each environment", minimum=1)
     greedy: bool = option(False, "replay the most likely actions; instead of sampled ones")
     video: str | None = option(None, "replay into this .mp4 or .gif file; instead of a window")
@@ -132,10 +149,16 @@ def group_title(alg: str, kind: str) -> str:
     return f"{alg} with {kind} actions"
 
 
+def _hint_for_word(word: str) -> str:
+    """Returns a hint for a word that is the id of an environment, as in `acktr CartPole-v1`; "" for any other."""
+    return f"Did you mean --env={word}?" if re.fullmatch(r"[\w/:.]+-v\d+", word) else ""
+
+
 FLAGS = cli.Flags(
     {"the run": RunOptions} | {group_title(*key): learner.config_class for key, learner in LEARNERS.items()},
     SYNONYMS,
     FOREIGN_FLAGS,
+    _hint_for_word,
 )
 
 
@@ -459,8 +482,10 @@ def _check_hyperparameters(alg: str, loaded: Mapping[str, Any], typed: Mapping[s
     knowing = [cls for cls in classes if len(cli.only(cls, typed)) == len(typed)]
     if not knowing:
         foreign = [name for name in typed if not any(cli.only(cls, {name: None}) for cls in classes)]
+        if len(foreign) == 1:
+            raise UserError(f"--{foreign[0]}: {alg} does not have it, {_owners(foreign[0])}")
         flags = ", ".join(f"--{name}" for name in foreign or typed)
-        raise UserError(f"{flags}: {alg} does not have {'it' if len(foreign) == 1 else 'them together'}")
+        raise UserError(f"{flags}: {alg} does not have them together")
     errors = []
     for config_class in knowing:
         try:
@@ -469,6 +494,14 @@ def _check_hyperparameters(alg: str, loaded: Mapping[str, Any], typed: Mapping[s
         except UserError as error:
             errors.append(error)
     raise errors[0]
+
+
+def _owners(name: str) -> str:
+    """Returns the algorithms that have a hyperparameter, as in "a2c and trpo have"."""
+    algorithms = [
+        alg for alg in ALGORITHMS if any(cli.only(LEARNERS[k].config_class, {name: 0}) for k in LEARNERS if k[0] == alg)
+    ]
+    return f"{' and '.join(algorithms)} {'has' if len(algorithms) == 1 else 'have'}"
 
 
 def _env_kwargs(options: Mapping[str, Any]) -> dict[str, Any]:

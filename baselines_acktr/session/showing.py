@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from baselines_acktr.session import environments
 from baselines_acktr.session.settings import Settings
+from baselines_acktr.session.usage import speaker
 from common.errors import UserError
 from common.process import Interruption
 
@@ -56,7 +57,7 @@ def after_update(settings: Settings, interruption: Interruption, rank: int = 0) 
         try:
             videos.maybe(model, model.timesteps, settings.seed, options.greedy)
         except UserError as error:
-            print(f"run.py: a video of the training is missing: {error}", file=sys.stderr)
+            print(f"{speaker()}: a video of the training is missing: {error}", file=sys.stderr)
         return interruption.signal != 0
 
     return callback

@@ -20,7 +20,12 @@ _FLAGS = "--env=ID [--flag=value ...]"
 
 def program() -> str:
     """Returns what the user calls this program by: `acktr` where that is how it was started."""
-    return COMMAND if Path(sys.argv[0]).name == COMMAND else "python run.py"
+    return COMMAND if speaker() == COMMAND else "python run.py"
+
+
+def speaker() -> str:
+    """Returns what stands before this program's messages: the name of the command, or of the file."""
+    return COMMAND if Path(sys.argv[0]).name == COMMAND else "run.py"
 
 
 def usage() -> str:

@@ -29,6 +29,28 @@
 * Leaving a `with` block closes the environment. Closing twice is harmless.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from common.foreign_names import missing
 from common.vec_env.make import make_vec_env
 
 __all__ = ["make_vec_env"]
+
+_MAKE = "Write make_vec_env(env, num_env"
+# Names of Baselines and Stable-Baselines.
+_FOREIGN = {
+    "DummyVecEnv": f'{_MAKE}, backend="sync").',
+    "SubprocVecEnv": f'{_MAKE}, backend="subproc").',
+    "ShmemVecEnv": f'{_MAKE}, backend="subproc").',
+    "VecEnv": "Environments are a gymnasium.vector.VectorEnv here.",
+    "VecMonitor": f"{_MAKE}, log_dir=FOLDER).",
+    "VecFrameStack": f"{_MAKE}): Atari games have four frames stacked, or frame_stack=.",
+    "VecNormalize": "It is not needed: learners for continuous actions standardise observations themselves.",
+    "VecVideoRecorder": "Write play(model, env, video=FILE.mp4), from baselines_acktr.play.",
+    "make_atari_env": f"{_MAKE}), which preprocesses Atari games.",
+}
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of this package
+
+    def __getattr__(name: str) -> Any:
+        raise missing(__name__, name, _FOREIGN)

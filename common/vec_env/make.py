@@ -17,6 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from common.errors import RunFailedError, UserError, brief, closest
+from common.foreign_names import answers
 from common.random_state import rank_seed
 from common.vec_env.extras import or_extra
 from common.vec_env.ids import find_spec, is_atari, newer_version, skips_at_random, split_module, with_kwargs
@@ -26,6 +27,13 @@ from common.vec_env.workers import EnvironmentFailedError
 from common.vec_env.wrappers import EpisodeInfo, SeededVectorEnv
 
 BACKENDS = ("auto", "native", "subproc", "sync")
+# Arguments of Stable-Baselines3's function of the same name.
+_OF_MAKE_VEC_ENV = {
+    "n_envs": "Write num_env=.",
+    "vec_env_cls": 'Write backend="sync" or backend="subproc".',
+    "wrapper_class": "Write wrappers=.",
+    "monitor_dir": "Write log_dir=.",
+}
 
 # Registration arguments of an Atari game that the native backend supports. Others, such as a mode, need the wrappers.
 _NATIVE_OPTIONS = {
@@ -37,6 +45,7 @@ _NATIVE_OPTIONS = {
 }
 
 
+@answers(_OF_MAKE_VEC_ENV)
 def make_vec_env(
     env_id: str | Callable[..., gym.Env],
     num_env: int,

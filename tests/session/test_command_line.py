@@ -417,12 +417,13 @@ def test_a_terminal_hears_the_folder_first_and_then_what_is_waited_for(tmp_path,
     expected = [
         f"log folder: {tmp_path}\n",
         "starting 2 environments ...\n",
-        f"logging to {tmp_path}; the first update compiles, which may take a minute ...\n",
+        "\nthe first update compiles, which may take a minute ...\n",
         "20/20",
         f"the model is in {tmp_path}/checkpoints\n",
     ]
     places = [text.find(line) for line in expected]
     assert text.startswith(expected[0]) and -1 not in places and places == sorted(places), text
+    assert "logging to" not in text  # the folder is named once
 
 
 def test_a_mistake_comes_before_anything_else_is_said(tmp_path, monkeypatch):
