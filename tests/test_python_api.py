@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import pickle
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,7 +16,12 @@ import numpy as np
 import pytest
 from monitor_helpers import monitor
 
+import baselines_acktr
+import common.vec_env
 from baselines_acktr import a2c, load
+from baselines_acktr.config import AcktrDiscreteConfig
+from baselines_acktr.foreign_names import NAMES, OF_GOING_ON, OF_LEARN
+from baselines_acktr.session.learn import learn as session_learn
 from common.errors import UserError
 from common.logger import Logger
 from common.measures import load_monitor
@@ -74,3 +82,57 @@ def test_paths_may_be_text_and_plots_leave_the_backend_alone(tmp_path, monkeypat
     plot({"run": [games]}, str(tmp_path / "curves.png"), PlotOptions(window=1))
     assert Path(tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert matplotlib.get_backend().lower() == "svg"
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_name_of_another_library_is_answered_where_it_is_imported(name):
+    with pytest.raises(ImportError, match=f"^baselines_acktr has no {name}"):
+        exec(f"from baselines_acktr import {name}", {})
+    with pytest.raises(ImportError, match=f"^baselines_acktr has no {name}"):
+        getattr(baselines_acktr, name)
+
+
+def test_a_class_of_environments_of_another_library_is_answered_where_it_is_imported():
+    with pytest.raises(
+        ImportError, match=r'^common.vec_env has no SubprocVecEnv. Write make_vec_env\(.*"subproc"\)\.$'
+    ):
+        exec("from common.vec_env import SubprocVecEnv", {})
+
+
+def test_other_names_are_missing_and_modules_are_found_as_in_any_package():
+    assert not hasattr(baselines_acktr, "anything") and not hasattr(common.vec_env, "anything")
+    exec("from baselines_acktr import trpo; from common.vec_env import given", {})
+
+
+@pytest.mark.parametrize("argument", sorted(OF_GOING_ON))
+def test_an_argument_of_another_library_is_answered(model, argument):
+    with pytest.raises(UserError, match=rf"^learn: has no argument {argument}\. "):
+        model.learn(**{"timesteps": 20, argument: 1})
+    if argument in OF_LEARN:
+        with pytest.raises(UserError, match=rf"^learn: has no argument {argument}\. "):
+            a2c.learn(env="CartPole-v1", **SMALL | {argument: 1})
+
+
+def test_what_an_answer_names_is_there():
+    """Arguments in the form `name=`, and modules and functions in `from module import name`."""
+    learn = set(inspect.signature(session_learn).parameters) | {field.name for field in fields(AcktrDiscreteConfig)}
+    text = " ".join([*NAMES.values(), *OF_GOING_ON.values()])
+    statements = re.findall(r"from [\w.]+ import \w+", text)
+    assert len(statements) >= 4
+    exec("; ".join(statements), {})
+    named = set(re.findall(r"(?<![\w`(])(\w+)=", text)) - {"model", "formats", "interval", "episodes"}
+    assert {"network", "hidden_sizes", "logger", "progress"} <= named <= learn
+    assert {"env", "total_timesteps"} <= learn
+    make = set(inspect.signature(make_vec_env).parameters)
+    assert {"backend", "wrappers", "log_dir", "num_env", "frame_stack"} <= make
+
+
+def test_vector_environments_answer_the_arguments_of_stable_baselines():
+    with pytest.raises(UserError, match=r"^make_vec_env: has no argument n_envs\. Write num_env=\.$"):
+        make_vec_env("CartPole-v1", n_envs=2)
+
+
+def test_the_environment_may_follow_the_network_and_has_to_be_given():
+    assert a2c.learn("mlp", "CartPole-v1", num_env=2, **SMALL).env_id == "CartPole-v1"
+    with pytest.raises(UserError, match=r'^env: missing; an id such as "CartPole-v1", an environment, or a function'):
+        a2c.learn("mlp", **SMALL)

@@ -186,7 +186,7 @@ class SharedPolicy(Policy):
     def __init__(self, network: keras.Model, action_space: gym.Space, seed: int) -> None:
         super().__init__(network, NoFilter(), action_space)
         if isinstance(action_space, gym.spaces.Box):
-            raise UserError(f"action space {action_space}: must be Discrete or MultiDiscrete")
+            raise UserError(f"action space {action_space}: must be Discrete or MultiDiscrete; acktr_cont is for a Box")
         self.sampler: Sampler = Sampler(seed)
 
     def sample(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

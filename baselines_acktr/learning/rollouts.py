@@ -101,7 +101,9 @@ def require_same_step(env: gym.vector.VectorEnv) -> None:
             f'env={env}: must be a vector environment, such as common.vec_env.make_vec_env("CartPole-v1", 8)'
         )
     if mode != gym.vector.AutoresetMode.SAME_STEP:
-        raise UserError(f"env: its autoreset mode is {mode}; must be AutoresetMode.SAME_STEP")
+        raise UserError(
+            f"env: its autoreset mode is {mode}; must be AutoresetMode.SAME_STEP, as common.vec_env.make_vec_env has it"
+        )
 
 
 class Episode(NamedTuple):

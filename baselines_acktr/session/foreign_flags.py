@@ -87,7 +87,7 @@ FOREIGN_FLAGS = {
     "stop_reward": _ENDS,
     "target_reward": _ENDS,
     "early_stopping": _ENDS,
-    "max_episode_steps": "Give it to the environment: --env_kwargs=max_episode_steps=N.",
+    "max_episode_steps": "It belongs to the environment: gymnasium.register(..., max_episode_steps=N).",
     "use_sde": "There is no state-dependent exploration; --log_std_init sets the first noise.",
     "use_rms_prop": "a2c has RMSProp, acktr K-FAC; there is no other optimizer to choose.",
     "optimizer": "a2c has RMSProp, acktr K-FAC; there is no other optimizer to choose.",

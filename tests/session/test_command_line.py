@@ -63,6 +63,25 @@ def test_the_answer_names_no_flag_that_is_not_there(flag):
     assert all(FLAGS._known(name) for name in named)
 
 
+@pytest.mark.parametrize(("typed", "name"), [("/usr/bin/acktr", "acktr"), ("run.py", "run.py"), ("-c", "run.py")])
+def test_a_message_begins_with_the_name_of_the_program_that_was_typed(capfd, monkeypatch, typed, name):
+    monkeypatch.setattr(sys, "argv", [typed])
+    assert line_of(capfd, "--evn=CartPole-v1").startswith(f"{name}: --evn: unknown flag.")
+
+
+@pytest.mark.parametrize(
+    ("flag", "hint"),
+    [
+        ("--no-play", "Leave it out: --play is off unless it is given."),
+        ("--no_deterministic", "Leave it out: --greedy is off unless it is given."),
+        ("--no-anneal-lr", FOREIGN_FLAGS["anneal_lr"]),
+        ("--no-idea", "--help lists the flags."),
+    ],
+)
+def test_switching_off_what_other_programs_have_is_answered(capfd, flag, hint):
+    assert line_of(capfd, "--env=CartPole-v1", flag) == f"run.py: {flag}: unknown flag. {hint}"
+
+
 def test_what_people_are_used_to_type_is_answered():
     reported = "env_type extra_import gamestate nprocs is_async track wandb normalize device eval_freq"
     assert set(reported.split()) <= FOREIGN_FLAGS.keys()
