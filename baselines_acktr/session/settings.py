@@ -52,7 +52,7 @@ class RunOptions:
     )
     num_timesteps: int = option(
         1_000_000,
-        "steps of training, of all environments together; of all MPI ranks, too; 0, and --load_path with --play or "
+        "steps of training, of all environments; of all MPI ranks together; 0, and --load_path with --play or "
         "--export: no training",
         minimum=0,
     )
@@ -83,13 +83,13 @@ class RunOptions:
     )
     log_format: tuple[str, ...] = option(
         (),
-        "where reports go: stdout,log,csv,json,tensorboard,wandb; by default OPENAI_LOG_FORMAT, to which +tensorboard "
+        "outputs: stdout,log,csv,json,tensorboard,wandb; by default OPENAI_LOG_FORMAT, to which +tensorboard "
         "adds one",
     )
     log_interval: int = option(100, "updates between two reports", unit="updates", minimum=1)
     save_path: str | None = option(None, "file to save the model to at the end")
     save_interval: int = option(
-        0, "updates between two checkpoints in the log folder", unit="updates", minimum=0, zero="5 minutes"
+        0, "updates between two checkpoints; in the log folder", unit="updates", minimum=0, zero="5 minutes"
     )
     sync_check_interval: int = option(
         100, "updates between two checks of MPI ranks; that all have the same model", minimum=0, zero="off"
