@@ -83,8 +83,7 @@ class RunOptions:
     )
     log_format: tuple[str, ...] = option(
         (),
-        "outputs: stdout,log,csv,json,tensorboard,wandb; by default OPENAI_LOG_FORMAT, to which +tensorboard "
-        "adds one",
+        "outputs: stdout,log,csv,json,tensorboard,wandb; by default OPENAI_LOG_FORMAT, to which +tensorboard adds one",
     )
     log_interval: int = option(100, "updates between two reports", unit="updates", minimum=1)
     save_path: str | None = option(None, "file to save the model to at the end")
