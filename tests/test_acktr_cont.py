@@ -1,15 +1,8 @@
-import functools
-import hashlib
-import os
-import subprocess
-import sys
-
 import gymnasium as gym
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from repository import PYTHONPATH, ROOT
 
 from baselines_acktr.acktr_cont import Model, learn
 from baselines_acktr.agent import networks
@@ -309,30 +302,6 @@ def test_a_custom_network_acts_as_it_is_trained(network):
 
 def test_batch_is_rounded_up_to_whole_steps():
     assert AcktrContConfig(timesteps_per_batch=100).batch_size(32) == 128
-
-
-HASH = """
-import sys
-from tests.test_acktr_cont import hash_of_training
-print(hash_of_training({env_id!r}))
-"""
-
-
-def hash_of_training(env_id: str) -> str:
-    model = train(env_id, updates=30)
-    digest = hashlib.sha256()
-    for name, array in sorted(model.state().items()):
-        digest.update(name.encode() + array.tobytes())
-    return digest.hexdigest()
-
-
-def test_same_seed_in_two_processes_gives_bit_identical_states():
-    script = HASH.format(env_id="HalfCheetah-v4")
-    command, environment = [sys.executable, "-c", script], os.environ | {"PYTHONPATH": PYTHONPATH}
-    start = functools.partial(subprocess.Popen, command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
-    processes = [start() for _ in range(2)]
-    hashes = [process.communicate(timeout=300)[0].split()[-1] for process in processes]
-    assert hashes[0] == hashes[1] and len(hashes[0]) == 64
 
 
 def test_one_trace_for_the_whole_run():

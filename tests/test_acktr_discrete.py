@@ -1,16 +1,10 @@
-import functools
-import hashlib
-import os
 import re
-import subprocess
-import sys
 
 import gymnasium as gym
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from repository import PYTHONPATH, ROOT
 
 from baselines_acktr.acktr_discrete import Model, learn
 from baselines_acktr.agent import networks
@@ -413,30 +407,3 @@ def test_small_batches_of_images_may_differ_in_their_numbers_of_rows():
     model = make_model("image-discrete", fisher_rows=8, **Model.preset(IMAGE))
     for steps in (4, 1, 5):
         assert np.isfinite(model.update(make_rollout(model, steps=steps), 10**9)["loss"])
-
-
-HASH_AFTER_30_UPDATES = """
-import sys, hashlib
-from tests.test_acktr_discrete import hash_of_training
-print(hash_of_training({env_id!r}))
-"""
-
-
-def hash_of_training(env_id: str) -> str:
-    with make_vec_env(env_id, 4, seed=1) as env:
-        model = learn(env=env, seed=1, total_timesteps=30 * 20, nsteps=5, inverses="inline", fisher_rows=16)
-    digest = hashlib.sha256()
-    for name, array in sorted(model.state().items()):
-        digest.update(name.encode() + array.tobytes())
-    return digest.hexdigest()
-
-
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "BreakoutNoFrameskip-v4"])
-def test_same_seed_in_two_processes_gives_bit_identical_parameters(env_id):
-    script = HASH_AFTER_30_UPDATES.format(env_id=env_id)
-    command, environment = [sys.executable, "-c", script], os.environ | {"PYTHONPATH": PYTHONPATH}
-    start = functools.partial(subprocess.Popen, command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
-    processes = [start() for _ in range(2)]
-    hashes = [process.communicate(timeout=300)[0].split()[-1] for process in processes]
-    assert hashes[0] == hashes[1]
-    assert len(hashes[0]) == 64

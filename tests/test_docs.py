@@ -23,7 +23,8 @@ from repository import ROOT
 
 import run
 from baselines_acktr import kfac, load
-from baselines_acktr.session.settings import FLAGS, settle
+from baselines_acktr.session.options import FLAGS
+from baselines_acktr.session.settling import settle
 from common.vec_env.env_state import ResumableEnv
 
 REQUESTS = 50  # to the server

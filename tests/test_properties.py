@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import run
 from baselines_acktr import a2c, acktr_cont, acktr_discrete, trpo
-from baselines_acktr.session.settings import FLAGS
+from baselines_acktr.session.options import FLAGS
 from common.errors import UserError
 
 NAMES = sorted({field.name for group in FLAGS.groups.values() for field in dataclasses.fields(group)} - {"play"})

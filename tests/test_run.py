@@ -24,7 +24,7 @@ import run
 from baselines_acktr import load
 from baselines_acktr.session import checkpoints, environments, run_info
 from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
-from baselines_acktr.session.settings import settle
+from baselines_acktr.session.settling import settle
 from baselines_acktr.session.showing import after_update
 from common import array_file
 from common.measures import load_monitor

@@ -17,8 +17,8 @@ from baselines_acktr.paper.items import ITEMS, SPEED
 from baselines_acktr.paper.job import INTERRUPTED, state_of
 from baselines_acktr.paper.launcher import Launcher, unfinished
 from baselines_acktr.paper.plan import Run, Selection, command, plan
+from baselines_acktr.session.file_checks import check_folder
 from baselines_acktr.session.learners import ALGORITHMS
-from baselines_acktr.session.settings import check_folder
 from common import cli
 from common.errors import RunFailedError, UserError, closest
 from common.options import option, validate

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baselines_acktr.session import environments
+from baselines_acktr.session.file_checks import check_files
 from baselines_acktr.session.learners import LEARNERS, kind_of
+from baselines_acktr.session.options import FLAGS
 from baselines_acktr.session.provenance import from_config_file
-from baselines_acktr.session.settings import FLAGS, Settings, check_files, settle
+from baselines_acktr.session.settings import Settings
+from baselines_acktr.session.settling import settle
 from baselines_acktr.session.showing import check_shown
 from common.errors import UserError
 from common.mpi import ALONE, Communicator

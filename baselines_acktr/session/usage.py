@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines_acktr.session.learners import ALGORITHMS, LEARNERS
-from baselines_acktr.session.settings import FLAGS, group_title
+from baselines_acktr.session.options import FLAGS, group_title
 from common.errors import UserError, brief, closest
 from common.flag_help import terminal_width
 

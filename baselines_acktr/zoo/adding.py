@@ -12,9 +12,9 @@ from typing import Any
 from baselines_acktr import evaluate, load
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.session import ready_made
+from baselines_acktr.session.options import RunOptions
 from baselines_acktr.session.ready_made import Record
 from baselines_acktr.session.schema import settings_in_run_json
-from baselines_acktr.session.settings import RunOptions
 from common import array_file
 from common.errors import UserError
 from common.vec_env import make_vec_env

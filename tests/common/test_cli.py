@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run
-from baselines_acktr.session import settings as run_settings
 from baselines_acktr.session.learners import CONTINUOUS, DISCRETE, LEARNERS
-from baselines_acktr.session.settings import FLAGS, RunOptions, settle
+from baselines_acktr.session.options import FLAGS, PATHS, RunOptions
+from baselines_acktr.session.settling import settle
 from common import array_file, cli
 from common.errors import UserError
 
@@ -210,7 +210,7 @@ def test_a_flag_that_learners_share_has_one_type():
 def flag_names() -> list[str]:
     """Returns the names of all flags but the ones that read files."""
     names = sorted({field.name for group in FLAGS.groups.values() for field in dataclasses.fields(group)})
-    return [name for name in names if name not in run_settings.PATHS]
+    return [name for name in names if name not in PATHS]
 
 
 VALUES = st.one_of(

@@ -132,7 +132,7 @@ def test_random_bytes_are_refused(tmp_path, count):
 
 def test_playing_opens_the_model_alone(tmp_path, monkeypatch):
     """What only resuming needs is not read by --load_path and --play."""
-    from baselines_acktr.session.settings import settle
+    from baselines_acktr.session.settling import settle
 
     opened = []
     original = array_file._open

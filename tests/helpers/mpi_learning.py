@@ -1,4 +1,4 @@
-"""Program under `mpirun`: learns from fixed batches on all ranks, in rank 0 once more alone; writes how they differ.
+"""Program under `mpirun`: learns from fixed batches on all ranks, and in one of them alone; writes how they differ.
 
 The rows of a batch lie in the ranks one after the other. Alone, each learner shuffles them as all ranks together do.
 """
@@ -85,22 +85,37 @@ def order_of_all(model, size: int):
     return lambda count: rows[:, own(model, count // size)].ravel()
 
 
-def difference(name: str, floats: str, comm) -> float | None:
-    """Largest difference of an array of the state after training from that of a single process, relative.
+def differences(cases: list[str], comm) -> dict[str, float] | None:
+    """Largest difference of an array of the state after training from that of a single process, relative, by case.
+
+    The ranks share the cases to be trained alone among them, so that none waits for another; rank 0 has the result.
+    """
+    together = {case: state_together(*case.split(":"), comm) for case in cases}
+    own = {case: difference(*case.split(":"), comm.size, together[case]) for case in cases[comm.rank :: comm.size]}
+
+    found = comm.gather(own)
+    return {case: largest for part in found for case, largest in part.items()} if found else None
+
+
+def state_together(name: str, floats: str, comm) -> dict[str, np.ndarray]:
+    """The state after training on all ranks, the same in each of them."""
+    _use(floats)
+    model = learn(make_model(name, comm))
+    ranks.check_in_sync(model)
+    return model.state()
+
+
+def difference(name: str, floats: str, size: int, together: dict[str, np.ndarray]) -> float:
+    """How far the state of `size` ranks is from that of a single process, which is trained here.
 
     Left out are the inverses, and the velocities, which without momentum are the last step and not a state.
     """
     _use(floats)
-    together = learn(make_model(name, comm))
-    ranks.check_in_sync(together)
-    if comm.rank:
-        return None
-    alone = make_model(name, ALONE)
-    alone.row_order = order_of_all(alone, comm.size)
-    learn(alone)
-    ours, theirs = together.state(), alone.state()
-    compared = [key for key in ours if ours[key].dtype.kind == "f" and not re.search("inverse|velocity", key)]
-    return max(float(np.abs(ours[key] - theirs[key]).max() / np.abs(theirs[key]).max()) for key in compared)
+    model = make_model(name, ALONE)
+    model.row_order = order_of_all(model, size)
+    alone = learn(model).state()
+    compared = [key for key in together if together[key].dtype.kind == "f" and not re.search("inverse|velocity", key)]
+    return max(float(np.abs(together[key] - alone[key]).max() / np.abs(alone[key]).max()) for key in compared)
 
 
 def _use(floats: str) -> None:
@@ -133,10 +148,10 @@ def mismatch(comm) -> str:
 def main() -> None:
     comm = connect()
     path, *cases = sys.argv[1:]
-    results: dict = {case: difference(*case.split(":"), comm) for case in cases}
-    results |= {"background": background(comm), "mismatch": mismatch(comm)}
-    if comm.rank == 0:
-        Path(path).write_text(json.dumps(results))
+    found = differences(cases, comm)
+    others = {"background": background(comm), "mismatch": mismatch(comm)}
+    if found is not None:
+        Path(path).write_text(json.dumps(found | others))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Program that trains a run in one go, and its first half in another folder: `resume_runs.py NAME FOLDER FOLDER`.
+"""Program that trains runs in one go, and their first halves in other folders: `resume_runs.py train FOLDER NAME...`.
 
-It is a process of its own, so that TensorFlow computes as in the process that goes on with the half.
+It is a process of its own, so that TensorFlow computes as in the process that goes on with the halves:
+`resume_runs.py resume FOLDER NAME...`.
 """
 
 from __future__ import annotations
@@ -99,6 +100,16 @@ def train_half(name: str, folder: Path) -> None:
         train(name, folder)
 
 
+def resume(folder: Path) -> None:
+    assert run.main(["--resume", "--trust", f"--log_path={folder}"]) == 0
+
+
 if __name__ == "__main__":
-    train(sys.argv[1], Path(sys.argv[2]))
-    train_half(sys.argv[1], Path(sys.argv[3]))
+    way, folder, *names = sys.argv[1:]
+    for name in names:
+        straight, resumed = (Path(folder, f"{name}-{kind}") for kind in ("straight", "resumed"))
+        if way == "train":
+            train(name, straight)
+            train_half(name, resumed)
+        else:
+            resume(resumed)

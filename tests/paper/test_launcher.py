@@ -33,7 +33,8 @@ from common import array_file
 from baselines_acktr.session import run_info
 from baselines_acktr.session import checkpoints
 from baselines_acktr.session.learners import CONTINUOUS
-from baselines_acktr.session.settings import FLAGS, settle
+from baselines_acktr.session.options import FLAGS
+from baselines_acktr.session.settling import settle
 
 flags = FLAGS.parse(sys.argv[1:])
 folder, total = Path(flags["log_path"]), flags["num_timesteps"]

@@ -18,7 +18,8 @@ from baselines_acktr.paper.__main__ import main
 from baselines_acktr.paper.items import ATARI, EIGHT_TASKS, ITEMS, PIXELS, SIX_GAMES, SPEED
 from baselines_acktr.paper.plan import Selection, brief, command, plan
 from baselines_acktr.session.learners import CONTINUOUS, DISCRETE, LEARNERS
-from baselines_acktr.session.settings import FLAGS, settle
+from baselines_acktr.session.options import FLAGS
+from baselines_acktr.session.settling import settle
 from common.errors import UserError
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (3,))

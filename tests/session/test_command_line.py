@@ -22,7 +22,9 @@ from baselines_acktr.config import RECURRENT, SYNONYMS
 from baselines_acktr.session.foreign_flags import FOREIGN_FLAGS
 from baselines_acktr.session.learners import DISCRETE
 from baselines_acktr.session.next_steps import next_steps
-from baselines_acktr.session.settings import FLAGS, RunOptions, Settings, settle
+from baselines_acktr.session.options import FLAGS, RunOptions
+from baselines_acktr.session.settings import Settings
+from baselines_acktr.session.settling import settle
 from common import array_file
 from common.errors import UserError
 from common.importing import import_named

@@ -12,7 +12,7 @@ import run
 from baselines_acktr.agent.schema import check_description
 from baselines_acktr.session.learners import DISCRETE
 from baselines_acktr.session.provenance import from_config_file
-from baselines_acktr.session.settings import settle
+from baselines_acktr.session.settling import settle
 from common import assignments
 from common.errors import UserError
 from common.vec_env import make_vec_env

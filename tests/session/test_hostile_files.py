@@ -15,7 +15,8 @@ from hostile_files import ACTIONS, OBSERVATIONS, hostile_archives, hostile_model
 
 from baselines_acktr import a2c, acktr_discrete, load
 from baselines_acktr.agent.networks import register
-from baselines_acktr.session import checkpoints, schema, settings
+from baselines_acktr.session import checkpoints, schema
+from baselines_acktr.session.settling import settle
 from common import array_file
 from common.errors import UserError, brief, one_line
 from common.vec_env import make_vec_env
@@ -50,7 +51,7 @@ def test_no_description_of_a_model_gets_past_any_door(tmp_path):
         return checkpoints.read_model(str(file), "path")
 
     def settle(file: Path) -> object:
-        return settings.settle({"load_path": str(file)})
+        return settle({"load_path": str(file)})
 
     rise = 0  # the most memory that one file took
     tracemalloc.start()
@@ -73,7 +74,7 @@ def test_no_description_of_a_run_gets_past_resuming(tmp_path, capsys):
     array_file.save(folder / "00000010.model", *small_model())
     for name, content in hostile_runs():
         array_file.save(folder / "00000010.run", *content)
-        require_one_line(folder, lambda: settings.settle({"resume": True, "log_path": str(tmp_path)}), name)
+        require_one_line(folder, lambda: settle({"resume": True, "log_path": str(tmp_path)}), name)
         lines = capsys.readouterr().err.splitlines()
         assert all(line.isprintable() and len(line.replace(str(folder), "")) < LENGTH for line in lines)
         count += 1
@@ -97,8 +98,8 @@ def test_no_archive_gets_past_the_reader(tmp_path):
 def test_what_the_generators_change_is_let_in_unchanged(tmp_path):
     array_file.save(tmp_path / "checkpoints/00000010.model", *small_model())
     array_file.save(tmp_path / "checkpoints/00000010.run", *small_run())
-    assert settings.settle({"load_path": str(tmp_path / "checkpoints/00000010.model")}).options.env == "CartPole-v1"
-    assert settings.settle({"resume": True, "log_path": str(tmp_path)}).num_env == 2
+    assert settle({"load_path": str(tmp_path / "checkpoints/00000010.model")}).options.env == "CartPole-v1"
+    assert settle({"resume": True, "log_path": str(tmp_path)}).num_env == 2
 
 
 def write_module(tmp_path: Path, monkeypatch, name: str) -> Path:
@@ -120,9 +121,9 @@ def doors(tmp_path: Path) -> dict[str, Callable[[], object]]:
     return {
         "load": lambda: load(path),
         "learn": learn,
-        "load_path": lambda: settings.settle({"load_path": path}),
-        "play": lambda: settings.settle({"load_path": str(tmp_path), "play": True}),
-        "resume": lambda: settings.settle({"resume": True, "log_path": str(tmp_path)}),
+        "load_path": lambda: settle({"load_path": path}),
+        "play": lambda: settle({"load_path": str(tmp_path), "play": True}),
+        "resume": lambda: settle({"resume": True, "log_path": str(tmp_path)}),
     }
 
 
@@ -175,15 +176,13 @@ def test_names_that_are_typed_trusted_or_registered_are_used(tmp_path, monkeypat
     array_file.save(tmp_path / "model", arrays, meta)
     typed = {"env": "good_module:CartPole-v1", "network": "good_module:build"}
     for allowed in (typed, {"trust": True}):
-        options = settings.settle({"load_path": str(tmp_path / "model")} | allowed).options
+        options = settle({"load_path": str(tmp_path / "model")} | allowed).options
         assert (options.env, options.network) == (typed["env"], typed["network"])
     with pytest.raises(UserError, match="its network is good_module:build"):
-        settings.settle({"load_path": str(tmp_path / "model"), "env": typed["env"]})
+        settle({"load_path": str(tmp_path / "model"), "env": typed["env"]})
     assert not mark.exists()  # nothing is built yet
     register("good_module:build")(lambda space, config: None)
-    assert (
-        settings.settle({"load_path": str(tmp_path / "model"), "env": typed["env"]}).options.network == typed["network"]
-    )
+    assert settle({"load_path": str(tmp_path / "model"), "env": typed["env"]}).options.network == typed["network"]
 
 
 def test_loading_with_trust_uses_the_network_and_later_loads_need_none(tmp_path, monkeypatch):
@@ -213,7 +212,7 @@ def test_a_run_does_not_say_where_to_write_nor_what_to_trust(tmp_path, capsys):
     meta["settings"] |= others
     array_file.save(tmp_path / "checkpoints/00000010.model", *small_model())
     array_file.save(tmp_path / "checkpoints/00000010.run", arrays, meta)
-    options = settings.settle({"resume": True, "log_path": str(tmp_path)}).options
+    options = settle({"resume": True, "log_path": str(tmp_path)}).options
     assert (options.save_path, options.video, options.trust) == (None, None, False)
     assert options.log_path == str(tmp_path)
     assert options.load_path == str(tmp_path / "checkpoints/00000010.model")
@@ -222,7 +221,7 @@ def test_a_run_does_not_say_where_to_write_nor_what_to_trust(tmp_path, capsys):
 
 def test_a_model_without_its_run_is_played(tmp_path):
     array_file.save(tmp_path / "checkpoints/00000010.model", *small_model())
-    options = settings.settle({"load_path": str(tmp_path), "play": True}).options
+    options = settle({"load_path": str(tmp_path), "play": True}).options
     assert options.load_path == str(tmp_path / "checkpoints/00000010.model")
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from repository import ROOT
+from repository import HELPERS, PYTHONPATH, ROOT
 from resume_runs import RUNS, train_half
 
 import run
@@ -29,17 +31,30 @@ def cases() -> list:
     return [pytest.param(name, marks=[] if name in FAST else pytest.mark.reliability) for name in RUNS]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Callable[[tuple[str, ...]], Path]:
+    """A folder with runs that were trained in one go, and with those that stopped and went on in another process."""
+
+    @functools.cache
+    def train(names: tuple[str, ...]) -> Path:
+        folder = tmp_path_factory.mktemp("trained")
+        for way in ("train", "resume"):
+            program = [sys.executable, HELPERS / "resume_runs.py", way, folder, *names]
+            subprocess.run(program, cwd=ROOT, env={**os.environ, "PYTHONPATH": PYTHONPATH}, check=True)
+        return folder
+
+    return train
+
+
 @pytest.fixture(scope="module", params=cases())
-def folders(request, tmp_path_factory) -> tuple[Path, Path]:
-    """Folders of a run that was trained in one go, and of one that stopped and went on in another process."""
-    straight, resumed = (tmp_path_factory.mktemp(f"{request.param}-{way}") for way in ("straight", "resumed"))
-    programs = (
-        ["tests/helpers/resume_runs.py", request.param, straight, resumed],
-        ["run.py", "--resume", "--trust", f"--log_path={resumed}"],
-    )
-    for program in programs:
-        subprocess.run([sys.executable, *program], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
-    return straight, resumed
+def folders(request, trained) -> tuple[Path, Path]:
+    """Folders of a run that was trained in one go, and of one that stopped and went on in another process.
+
+    The runs of every test run share their two processes: TensorFlow takes longer to start than they to train.
+    """
+    name = request.param
+    folder = trained(FAST if name in FAST else (name,))
+    return folder / f"{name}-straight", folder / f"{name}-resumed"
 
 
 def rows(path: Path, *wall_clock: str) -> list[dict[str, str]]:
