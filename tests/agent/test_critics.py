@@ -1,9 +1,12 @@
+import contextlib
 import threading
+from collections.abc import Iterator
 
 import gymnasium as gym
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from baselines_acktr.agent.critics import Euclidean, GaussNewton, make_value_function
 from baselines_acktr.agent.heads import Critic
@@ -25,6 +28,16 @@ def data(rows=200, seed=0):
     """Observations, and returns of the size of Humanoid's that depend on them."""
     observations = np.random.default_rng(seed).normal(size=(rows, 3)).astype(np.float32)
     return observations, (4000 + 1000 * np.tanh(observations.sum(axis=1))).astype(np.float32)
+
+
+@contextlib.contextmanager
+def without_graphs() -> Iterator[None]:
+    """Within it, TensorFlow takes every step on its own."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def test_kinds():
@@ -60,7 +73,8 @@ def test_adaptive_sigma_is_the_running_deviation_of_the_bellman_error():
     value_function.fit(observations, returns)
     value_function.wait()
     standardised = (returns - returns.mean()) / returns.std()
-    error = np.mean(np.square(standardised - value_function._predict(observations).numpy()))
+    predicted = value_function.targets.standardise(value_function.predict(observations))
+    error = np.mean(np.square(standardised - predicted))
     np.testing.assert_allclose(float(value_function.sigma) ** 2, 0.75 + 0.25 * error, rtol=1e-3)
     assert float(make("gauss-newton").sigma) == 1
 
@@ -88,9 +102,9 @@ def test_adaptive_sigma_survives_returns_that_are_all_alike():
 def test_the_graph_of_all_steps_takes_them_one_after_the_other(kind, rows):
     observations, returns = data()
     first, second = make(kind, vf_rows=rows), make(kind, vf_rows=rows)
-    second._graph_of_steps = second._steps
-    for value_function in (first, second):
-        value_function.fit(observations, returns)
+    first.fit(observations, returns)
+    with without_graphs():
+        second.fit(observations, returns)
     np.testing.assert_allclose(first.predict(observations), second.predict(observations), rtol=1e-5)
     assert np.ptp(first.predict(observations)) > 10
 
@@ -99,12 +113,17 @@ def test_the_graph_of_all_steps_takes_them_one_after_the_other(kind, rows):
 def test_a_batch_is_given_so_many_updates_and_one_look_at_the_fisher(steps, monkeypatch):
     value_function = make(vf_iters=steps, vf_stats_decay=0.5, vf_rows=20)
     taken = []
-    step = value_function._step
-    monkeypatch.setattr(value_function, "_step", lambda *rows: taken.append(len(rows[0])) or step(*rows))
-    value_function._graph_of_steps = value_function._steps
-    for _ in range(2):
-        value_function.fit(*data())
-    value_function.wait()
+    advance = value_function.optimizer.advance
+
+    def noted(loss, observations, targets):
+        taken.append(len(observations))
+        return advance(loss, observations, targets)
+
+    monkeypatch.setattr(value_function.optimizer, "advance", noted)
+    with without_graphs():
+        for _ in range(2):
+            value_function.fit(*data())
+        value_function.wait()
     np.testing.assert_allclose(value_function.optimizer.state()["total_weight"], 1 - 0.5**2)
     assert taken == 2 * (steps - 1) * [20]
 
@@ -127,14 +146,25 @@ def test_what_is_asked_for_after_fit_has_its_steps_in_it(kind):
 
 def test_fit_returns_while_its_steps_are_taken(monkeypatch):
     value_function, may_go_on = make(), threading.Event()
+    threads = []
+    follow = value_function.targets.follow
+
+    def followed(returns, comm):
+        assert may_go_on.wait(60)
+        follow(returns, comm)
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr(value_function.targets, "follow", followed)
+    may_go_on.set()
     value_function.fit(*data())
-    assert value_function._pending is None  # it has traced graphs, which no other thread may do meanwhile
-    monkeypatch.setattr(value_function.targets, "follow", lambda returns, comm: may_go_on.wait(60))
+    assert threads == [threading.main_thread()]  # it traces graphs, which no other thread may do meanwhile
+
+    may_go_on.clear()
     value_function.fit(*data())
-    assert not value_function._pending.done()
+    assert len(threads) == 1
     may_go_on.set()
     assert np.ptp(value_function.predict(data()[0])) > 0
-    assert value_function._pending is None
+    assert len(threads) == 2 and threads[1] is not threading.main_thread()
 
 
 def test_an_error_of_the_thread_is_raised_where_it_is_waited_for():

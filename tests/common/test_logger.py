@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import wandb
 
 from common import logger as logging
 from common.errors import UserError
@@ -146,7 +147,7 @@ def test_weights_and_biases_gets_numbers_and_settings_without_a_network(tmp_path
         with Logger(tmp_path, ["wandb"]) as log:
             log.log({"eprewmean": 1.5, "loss": step, "note": "text"})
             log.dump(step)
-            run = log._outputs["wandb"]._target._run
+            run = wandb.run
             ids.append(run.id)
             assert (run.summary["rollout/eprewmean"], run.summary["train/loss"]) == (1.5, step)
             assert run.config["lr"] == 0.5 and "train/note" not in dict(run.summary)
