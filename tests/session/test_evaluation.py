@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import random
 from pathlib import Path
@@ -51,21 +52,30 @@ def rows(folder: Path) -> list[dict[str, str]]:
 # -- training does not notice it --------------------------------------------------------------------------------------
 
 
+def train_and_draw(case: str, callback: EvalCallback | None) -> tuple[dict[str, np.ndarray], list[float]]:
+    """The state after six updates, and what is drawn next, from the process and from the environments."""
+    learn, env_id, hyperparameters, batch = CASES[case]
+    random.seed(1)
+    np.random.seed(1)
+    with make_vec_env(env_id, 2, seed=5) as env:
+        model = learn(env=env, seed=5, total_timesteps=6 * batch, callback=callback, **hyperparameters)
+        drawn = [random.random(), float(np.random.rand()), *env.step(env.action_space.sample() * 0)[1].tolist()]
+    return model.state(), drawn
+
+
+@pytest.fixture(scope="module")
+def without_evaluations():
+    """What `train_and_draw` returns for a case without a callback, trained when it is first asked for."""
+    return functools.cache(lambda case: train_and_draw(case, None))
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("greedy", [True, False], ids=["greedy", "sampled"])
-def test_a_training_with_evaluations_is_to_the_bit_the_one_without(case, greedy):
-    learn, env_id, hyperparameters, batch = CASES[case]
-
-    def train(callback):
-        random.seed(1)
-        np.random.seed(1)
-        with make_vec_env(env_id, 2, seed=5) as env:
-            model = learn(env=env, seed=5, total_timesteps=6 * batch, callback=callback, **hyperparameters)
-            drawn = [random.random(), float(np.random.rand()), *env.step(env.action_space.sample() * 0)[1].tolist()]
-        return model.state(), drawn
-
+def test_a_training_with_evaluations_is_to_the_bit_the_one_without(without_evaluations, case, greedy):
+    _, env_id, _, batch = CASES[case]
     evaluation = EvalCallback(lambda: make_vec_env(env_id, 2), 2 * batch, episodes=2, greedy=greedy)
-    (expected, drawn), (got, drawn_beside) = train(None), train(evaluation)
+    expected, drawn = without_evaluations(case)
+    got, drawn_beside = train_and_draw(case, evaluation)
     assert evaluation.timesteps == [2 * batch, 4 * batch, 6 * batch]
     assert drawn == drawn_beside
     assert expected.keys() == got.keys()

@@ -50,14 +50,14 @@ def test_no_description_of_a_model_gets_past_any_door(tmp_path):
     def read(file: Path) -> object:
         return checkpoints.read_model(str(file), "path")
 
-    def settle(file: Path) -> object:
+    def settled(file: Path) -> object:
         return settle({"load_path": str(file)})
 
     rise = 0  # the most memory that one file took
     tracemalloc.start()
     for name, content in hostile_models():
         array_file.save(path, *content)
-        for door in (read, load, settle, model.load):
+        for door in (read, load, settled, model.load):
             tracemalloc.reset_peak()
             before, _ = tracemalloc.get_traced_memory()
             assert str(path) in require_one_line(path, lambda door=door: door(path), name)
