@@ -20,7 +20,7 @@ ACTIONS = gym.spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0],
 
 
 def make_model(observations=OBSERVATIONS, seed=0, **options) -> Model:
-    options = {"inverses": "inline", "vf_iters": 3} | options
+    options = {"inverses": "inline", "vf_iters": 3, "hidden_sizes": (16,)} | options
     return Model(observations, ACTIONS, Model.default_network(observations), AcktrContConfig(**options), seed)
 
 
@@ -210,7 +210,7 @@ def test_log_std_has_the_exact_fisher_of_a_gaussian():
 
 def train(env_id="Pendulum-v1", updates=4, num_env=4, **options):
     with make_vec_env(env_id, num_env, seed=3) as env:
-        options = {"inverses": "inline", "timesteps_per_batch": 40, "vf_iters": 2} | options
+        options = {"inverses": "inline", "timesteps_per_batch": 40, "vf_iters": 2, "hidden_sizes": (16,)} | options
         return learn(env=env, seed=3, total_timesteps=updates * 40, **options)
 
 
@@ -218,7 +218,7 @@ def test_checkpoint_brings_everything_back(tmp_path):
     path = str(tmp_path / "model")
     model = train(save_path=path)
     env = gym.make("Pendulum-v1")
-    config = AcktrContConfig(inverses="inline", timesteps_per_batch=40, vf_iters=2)
+    config = AcktrContConfig(inverses="inline", timesteps_per_batch=40, vf_iters=2, hidden_sizes=(16,))
     other = Model(env.observation_space, env.action_space, "mlp", config, 9, "Pendulum-v1")
     other.load(path)
     for name, array in model.state().items():

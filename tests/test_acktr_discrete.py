@@ -16,9 +16,10 @@ from common.vec_env import make_vec_env
 VECTOR = gym.spaces.Box(-1, 1, (3,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (12, 12, 2), np.uint8)
 SMALL_CNN = {"conv_filters": (4,), "conv_kernels": (4,), "conv_strides": (2,), "hidden_sizes": (8,)}
+SMALL_MLP = {"hidden_sizes": (16,)}
 SPACES = {
-    "vector-discrete": (VECTOR, gym.spaces.Discrete(3), "mlp", {}),
-    "vector-multidiscrete": (VECTOR, gym.spaces.MultiDiscrete([3, 2]), "mlp", {}),
+    "vector-discrete": (VECTOR, gym.spaces.Discrete(3), "mlp", SMALL_MLP),
+    "vector-multidiscrete": (VECTOR, gym.spaces.MultiDiscrete([3, 2]), "mlp", SMALL_MLP),
     "image-discrete": (IMAGE, gym.spaces.Discrete(3), "cnn", SMALL_CNN),
     "image-multidiscrete": (IMAGE, gym.spaces.MultiDiscrete([3, 2]), "cnn", SMALL_CNN),
 }
@@ -243,7 +244,7 @@ def test_learns_cartpole(tmp_path):
 
 def train(env_id="CartPole-v1", updates=6, **options):
     with make_vec_env(env_id, 4, seed=3) as env:
-        options = {"inverses": "inline", "fisher_rows": 16, "inverse_interval": 2} | options
+        options = {"inverses": "inline", "fisher_rows": 16, "inverse_interval": 2, "hidden_sizes": (16,)} | options
         return learn(env=env, seed=3, total_timesteps=updates * 80, **options)
 
 

@@ -431,7 +431,7 @@ def test_a_terminal_hears_the_folder_first_and_then_what_is_waited_for(tmp_path,
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(sys, "stdout", terminal)
-    small = ["--num_env=2", "--num_timesteps=20", "--nsteps=5", "--hidden_sizes=8", "--log_format=csv"]
+    small = ["--alg=a2c", "--num_env=2", "--num_timesteps=20", "--nsteps=5", "--hidden_sizes=8", "--log_format=csv"]
     assert run.main(["--env=CartPole-v1", f"--log_path={tmp_path}", *small]) == 0
 
     text = terminal.getvalue()

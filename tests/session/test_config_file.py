@@ -17,7 +17,7 @@ from common import assignments
 from common.errors import UserError
 from common.vec_env import make_vec_env
 
-SMALL = ["--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--inverses=inline", "--num_timesteps=20"]
+SMALL = ["--alg=a2c", "--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--num_timesteps=20"]
 
 
 def write(folder, text, name="settings.yaml"):
