@@ -266,7 +266,8 @@ def test_a_checkpoint_with_the_other_form_of_inverses_is_refused(tmp_path):
 
 def make_model_for_cartpole(seed=0, **options):
     env = gym.make("CartPole-v1")
-    config = AcktrDiscreteConfig(inverses="inline", fisher_rows=16, inverse_interval=2, **options)
+    sizes = {"hidden_sizes": (16,)}
+    config = AcktrDiscreteConfig(inverses="inline", fisher_rows=16, inverse_interval=2, **sizes, **options)
     return Model(env.observation_space, env.action_space, "mlp", config, seed, "CartPole-v1")
 
 

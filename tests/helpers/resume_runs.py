@@ -22,7 +22,10 @@ RUNS = {
         ["--env=CartPole-v1", *KFAC, "--num_env=2", "--nsteps=10", "--hidden_sizes=8", "--env_backend=subproc"],
         20,
     ),
-    "CartPole-lstm": (["--env=CartPole-v1", "--network=lstm", *KFAC, "--num_env=2", "--nsteps=10"], 20),
+    "CartPole-lstm": (
+        ["--env=CartPole-v1", "--network=lstm", *KFAC, "--cg_iters=1", "--num_env=2", "--nsteps=10"],
+        20,
+    ),
     "Pendulum": (["--env=Pendulum-v1", *KFAC, *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=50"], 50),
     "Pendulum-adaptive": (
         ["--env=Pendulum-v1", *KFAC, *CONTINUOUS, "--num_env=2", "--timesteps_per_batch=50", "--critic=adaptive"],
