@@ -27,7 +27,7 @@ SPACES = {
 
 def make_model(kind="vector-discrete", seed=0, **options) -> Model:
     observations, actions, network, sizes = SPACES[kind]
-    return Model(observations, actions, network, AcktrDiscreteConfig(inverses="inline", **sizes, **options), seed)
+    return Model(observations, actions, network, AcktrDiscreteConfig(inverses="inline", **sizes | options), seed)
 
 
 def make_rollout(model: Model, steps=4, envs=6, seed=0) -> Rollout:
@@ -131,7 +131,7 @@ def test_loss_by_hand():
 @pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
 def test_the_critic_learns_returns_of_hundreds_too(scale):
     """Losses and Fisher are in units of its own error, where that is above 1."""
-    model = make_model(fisher_rows=0)
+    model = make_model(fisher_rows=0, hidden_sizes=(64, 64))
     rollout = make_rollout(model)
     observations, returns = rollout.observations.reshape(-1, 3), scale * (5 + rollout.rewards)
     errors = []
