@@ -14,6 +14,7 @@ from common.distributions import DiagonalGaussian
 from common.errors import UserError
 from common.vec_env import make_vec_env
 
+pytestmark = pytest.mark.long
 OBSERVATIONS = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
 PICTURES = gym.spaces.Box(0, 255, (16, 16, 6), np.uint8)
 ACTIONS = gym.spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0], np.float32))

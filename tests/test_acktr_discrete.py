@@ -13,6 +13,7 @@ from baselines_acktr.learning.rollouts import Rollout
 from common.errors import UserError
 from common.vec_env import make_vec_env
 
+pytestmark = pytest.mark.long
 VECTOR = gym.spaces.Box(-1, 1, (3,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (12, 12, 2), np.uint8)
 SMALL_CNN = {"conv_filters": (4,), "conv_kernels": (4,), "conv_strides": (2,), "hidden_sizes": (8,)}

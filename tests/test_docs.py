@@ -27,6 +27,7 @@ from baselines_acktr.session.options import FLAGS
 from baselines_acktr.session.settling import settle
 from common.vec_env.env_state import ResumableEnv
 
+pytestmark = pytest.mark.long
 REQUESTS = 50  # to the server
 # Blocks of Python on each page, all of which are run: those of README.md by tests/test_readme.py, the others here.
 RUN = {"README.md": 3, "deploy.md": 5, "environments.md": 1, "from-baselines.md": 1, "from-stable-baselines.md": 1}

@@ -15,6 +15,7 @@ import run
 from baselines_acktr.paper import __main__ as paper
 from common import plots
 
+pytestmark = pytest.mark.long
 HOURS = "it trains for an hour or more"
 MINUTES = "it measures for minutes; its parts have tests of their own"
 INSTALLS = ".ci/run installs from a clean clone and builds the site"

@@ -13,6 +13,7 @@ import sys
 import pytest
 from repository import HELPERS, ROOT
 
+pytestmark = pytest.mark.long
 STORED = json.loads((ROOT / "tests" / "data" / "golden.json").read_text())
 NAMES = sorted(STORED.keys() - {"probe"})
 TOLERANCE = 1e-3  # of sums over an array, between machines

@@ -20,6 +20,7 @@ import run
 from baselines_acktr.session import checkpoints
 from common import array_file
 
+pytestmark = pytest.mark.long
 FLAGS = ["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--hidden_sizes=8", "--seed=1", "--log_format=csv"]
 FLAGS += ["--nsteps=5", "--save_interval=1", "--log_interval=1", "--sync_check_interval=1", "--lrschedule=constant"]
 WALL_CLOCK = ("file_sizes", "seconds.python", "duration", "seconds")

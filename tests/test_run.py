@@ -30,6 +30,7 @@ from common import array_file
 from common.measures import load_monitor
 from common.process import Interruption, num_processes, quiet_tensorflow
 
+pytestmark = pytest.mark.long
 DOCUMENTED_KEYS = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "log.md").read_text()))
 SMALL = ["--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--inverses=inline", "--log_interval=1"]
 # Where the learner does not matter: the one whose graphs are made in the shortest time.

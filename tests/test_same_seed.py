@@ -11,6 +11,8 @@ import pytest
 from repository import HELPERS, PYTHONPATH, ROOT
 from seeded_runs import RUNS
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def hashes() -> list[dict[str, str]]:

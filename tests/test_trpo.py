@@ -11,6 +11,7 @@ from common.errors import UserError
 from common.packing import flatten
 from common.vec_env import make_vec_env
 
+pytestmark = pytest.mark.long
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (16, 16, 6), np.uint8)
 BOX = gym.spaces.Box(-2, 2, (2,), np.float32)

@@ -12,6 +12,7 @@ from baselines_acktr.examples.race import RaceResult, median_updates, race, tune
 from baselines_acktr.examples.rivals import RIVALS
 from baselines_acktr.examples.sequences import LETTERS, SEQUENCES
 
+pytestmark = pytest.mark.long
 OUTPUTS = np.random.default_rng(0).normal(size=(2, 3))
 PIXELS = np.random.default_rng(1).uniform(size=(2, 3))
 FAMILIES = pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from repository import ROOT
 
 from baselines_acktr.kfac import InlineInverter, Kfac, KfacModel
 
+pytestmark = pytest.mark.long
 ROWS, CLASSES = 12, 3
 X = normal(ROWS, 5).astype(np.float32)
 LABELS = np.random.default_rng(2).integers(0, CLASSES, ROWS)

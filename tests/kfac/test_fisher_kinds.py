@@ -8,6 +8,7 @@ from kfac_helpers import normal
 
 from baselines_acktr.kfac import InlineInverter, Kfac, KfacModel
 
+pytestmark = pytest.mark.long
 ROWS, INPUTS, HIDDEN, OUTPUTS = 6, 5, 4, 3
 X = normal(ROWS, INPUTS)
 ONE_HOT = np.eye(OUTPUTS)[np.random.default_rng(2).integers(0, OUTPUTS, ROWS)]

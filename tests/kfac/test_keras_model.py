@@ -20,7 +20,7 @@ from baselines_acktr.kfac import (
 from baselines_acktr.kfac.keras_model import likelihood_of
 from baselines_acktr.kfac.likelihoods import categorical
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("float64")]
 ROWS, CLASSES = 24, 3
 X = normal(ROWS, 5)
 LABELS = np.random.default_rng(2).integers(0, CLASSES, ROWS)

@@ -15,6 +15,7 @@ from baselines_acktr.kfac.layers.diagonal import DiagonalFactorization
 from baselines_acktr.kfac.layers.embedding import EmbeddingFactorization
 from baselines_acktr.kfac.taps import factorizations, tap_layers
 
+pytestmark = pytest.mark.long
 DIAGONAL = {  # the models that have a layer of which only the diagonal is kept
     "additive_attention",
     "conv_lstm",

@@ -22,6 +22,8 @@ from baselines_acktr.kfac import (
     step_length,
 )
 
+pytestmark = pytest.mark.long
+
 
 def classifier(seed: int = 0) -> keras.Sequential:
     return sequential(dense(4, "tanh"), dense(3), input_shape=(5,), seed=seed)

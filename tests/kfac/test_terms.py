@@ -12,7 +12,7 @@ from baselines_acktr.kfac import terms
 from baselines_acktr.kfac.keras_model import likelihood_of
 from baselines_acktr.kfac.likelihoods import huber_information, site_likelihood
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("float64")]
 ROWS, STEPS, CLASSES = 3, 2, 4
 losses = keras.losses
 

@@ -10,6 +10,7 @@ import pytest
 from mpi_helpers import finish, start
 from mpi_learning import CASES
 
+pytestmark = pytest.mark.long
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 # With their own damping conjugate gradient multiplies float32's rounding by the condition of the Fisher.
 ILL_CONDITIONED = {f"{name}:float32" for name in ("trpo", "acktr-discrete", "acktr-images", "acktr-limited")}

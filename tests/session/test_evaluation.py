@@ -23,6 +23,7 @@ from common.errors import UserError
 from common.random_state import rank_seed
 from common.vec_env import make_vec_env
 
+pytestmark = pytest.mark.long
 FLAGS = ["--alg=a2c", "--env=CartPole-v1", "--num_env=2", "--nsteps=5", "--hidden_sizes=8", "--seed=3"]
 FLAGS += ["--log_interval=7", "--log_format=csv,json,log", "--save_interval=5", "--lr=0.02", "--lrschedule=constant"]
 BATCH = 10

@@ -22,6 +22,7 @@ import run
 from baselines_acktr.session import checkpoints
 from common import array_file
 
+pytestmark = pytest.mark.long
 FAST = ("CartPole", "Hopper", "CartPole-lstm", "a2c-Pendulum-lstm")
 WALL_CLOCK = ("file_sizes", "seconds.python", "duration", "env/games/seconds")
 
