@@ -10,8 +10,8 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
+import ale_py
 import cv2
 import gymnasium as gym
 import numpy as np
@@ -20,6 +20,7 @@ from repository import ROOT
 
 from common.errors import UserError
 from common.vec_env import benchmark, make_vec_env
+from common.vec_env.atari import game as game_module
 from common.vec_env.atari import vector, wrappers
 from common.vec_env.atari.game import Game, GameSettings, slot_type
 from common.vec_env.atari.vector import NativeAtariVectorEnv
@@ -28,10 +29,10 @@ from common.vec_env.ids import find_spec
 SEED = 11
 
 
-def make_game(name, seed=0):
+def make_game(name, seed=0, max_noops=vector.MAX_NOOPS):
     """Returns a started game of the native backend and its slot."""
     slot = np.zeros(1, slot_type(4))[0]
-    game = Game(GameSettings(name, 4, vector.MAX_FRAMES, vector.MAX_NOOPS, 0.0, False), slot)
+    game = Game(GameSettings(name, 4, vector.MAX_FRAMES, max_noops, 0.0, False), slot)
     game.reset(seed)
     return game, slot
 
@@ -112,23 +113,28 @@ class FakeEmulator(gym.Env):
 
 
 class FakeAle:
-    """An emulator of ale-py that plays a `FakeEmulator`, one of its steps in four frames."""
+    """An emulator of ale-py that plays a `FakeEmulator`, one of its steps in four frames, after a no-op."""
 
-    def __init__(self, emulator: FakeEmulator, actions: list[int]) -> None:
+    ACTIONS = (ale_py.Action.NOOP, ale_py.Action.FIRE, ale_py.Action.RIGHT)
+
+    def __init__(self, emulator: FakeEmulator) -> None:
         self._emulator = emulator
-        self._actions = actions
         self._frames = 0
         self._lives = 3
 
+    def getMinimalActionSet(self) -> list[ale_py.Action]:
+        return list(self.ACTIONS)
+
     def act(self, action: int) -> int:
         if self._frames % 4 == 0:
-            self._lives = self._emulator.step(self._actions.index(action))[4]["lives"]
+            number = [one.value for one in self.ACTIONS].index(action)
+            self._lives = self._emulator.step(number)[4]["lives"]
         self._frames += 1
         return 0
 
     def reset_game(self) -> None:
         self._emulator.reset()
-        self._frames = 0
+        self._frames = -1  # of the no-op
         self._lives = 3
 
     def game_over(self, with_truncation: bool = True) -> bool:
@@ -159,12 +165,11 @@ RESETS = {
 @pytest.mark.parametrize(("results", "played"), RESETS.values(), ids=RESETS)
 @pytest.mark.parametrize("backend", ["native", "classic"])
 def test_an_episode_of_the_agent_starts_with_the_actions_of_baselines(results, played, backend, monkeypatch):
-    emulator = FakeEmulator(list(results))
+    emulator = FakeEmulator([(3, False), (3, False), *results])
     if backend == "native":
-        game, slot = make_game("breakout")
-        monkeypatch.setattr(game, "_ale", FakeAle(emulator, game._actions))
-        monkeypatch.setattr(game, "_rng", SimpleNamespace(integers=lambda low, high: 0))
-        monkeypatch.setattr(game, "_lives", 3)
+        monkeypatch.setattr(game_module, "load_emulator", lambda settings, seed: FakeAle(emulator))
+        game, slot = make_game("breakout", max_noops=1)
+        emulator.played = []
         for slot["action"] in (2, 1):
             if game.step():
                 game.begin_episode()
@@ -172,7 +177,6 @@ def test_an_episode_of_the_agent_starts_with_the_actions_of_baselines(results, p
                 break
     else:
         env = wrappers.FireReset(wrappers.EpisodicLife(emulator))
-        emulator.results = [(3, False), (3, False), *results]
         env.reset()
         emulator.played = []
         for action in (2, 1):
@@ -242,12 +246,26 @@ def test_rewards_are_signs_and_scores_are_the_games_own(backend):
     assert infos["episode"]["r"].max() % 20 == 0
 
 
-def test_noop_starts_are_uniform_from_1_to_30():
+@pytest.fixture
+def emulators(monkeypatch):
+    """The emulators of the native backend's games, as they are loaded, each behind a `Tape`."""
+    load = game_module.load_emulator
+    loaded = []
+
+    def taped(settings, seed):
+        loaded.append(Tape(load(settings, seed)))
+        return loaded[-1]
+
+    monkeypatch.setattr(game_module, "load_emulator", taped)
+    return loaded
+
+
+def test_noop_starts_are_uniform_from_1_to_30(emulators):
     game, _ = make_game("pong")
     counts = Counter()
     for _ in range(300):
-        game._new_game()
-        counts[game._ale.getEpisodeFrameNumber()] += 1
+        game.reset(None)
+        counts[emulators[0].getEpisodeFrameNumber() - 2 * 4] += 1  # FIRE and the action after it, of four frames each
     assert set(counts) <= set(range(1, 31))
     chi_squared = sum((counts[n] - 10) ** 2 / 10 for n in range(1, 31))
     assert chi_squared < 58.3  # the 0.999 quantile for 29 degrees of freedom
@@ -265,6 +283,8 @@ class Tape:
 
     def act(self, action):
         reward = self._ale.act(action)
+        if len(self.steps[-1]) == 4:
+            self.steps.append([])
         self.steps[-1].append(self._ale.getScreenGrayscale())
         return reward
 
@@ -278,19 +298,19 @@ class Tape:
         return cv2.resize(np.maximum(*newest), (84, 84), interpolation=cv2.INTER_AREA)
 
 
-def test_the_final_frame_of_a_game_is_that_of_baselines_at_whichever_frame_it_ends():
+def test_the_final_frame_of_a_game_is_that_of_baselines_at_whichever_frame_it_ends(emulators):
     lengths = set()
     for seed in range(12):
         game, slot = make_game("seaquest", seed)
-        tape = game._ale = Tape(game._ale)
+        tape = emulators[-1]
         rng = np.random.default_rng(seed)
         seen = []
-        act = game._act
-        game._act = lambda action: (tape.steps.append([]), act(action))[1]  # noqa: B023
         while not slot["game_ended"]:
             slot["action"] = rng.integers(18)
+            tape.steps.append([])
             if game.step():
                 seen.append((tape.seen(), len(tape.steps[-1])))
+                tape.steps.append([])
                 game.begin_episode()
         expected, length = seen[-1]
         np.testing.assert_array_equal(slot["final_obs"][..., -1], expected)
