@@ -38,6 +38,14 @@ def recorder(seen: list[np.ndarray]) -> keras.callbacks.Callback:
     return Recorder()
 
 
+@pytest.fixture(scope="module")
+def plain() -> list[np.ndarray]:
+    """The weights after each of six updates of a model without averages."""
+    seen: list[np.ndarray] = []
+    fit(regressor(use_ema=False), recorder(seen))
+    return seen
+
+
 def averaged(seen: list[np.ndarray]) -> np.ndarray:
     """By the formula: the first average is the first weights."""
     average = seen[0]
@@ -55,11 +63,10 @@ def test_fit_ends_with_the_averages_in_the_model():
     assert np.abs(weights(model) - seen[-1]).max() > 1e-3
 
 
-def test_averages_do_not_change_the_updates():
-    seen, expected = [], []
+def test_averages_do_not_change_the_updates(plain):
+    seen: list[np.ndarray] = []
     fit(regressor(), recorder(seen))
-    fit(regressor(use_ema=False), recorder(expected))
-    np.testing.assert_array_equal(seen, expected)
+    np.testing.assert_array_equal(seen, plain)
 
 
 @pytest.mark.parametrize("kind", ["positional", "list", "CallbackList"])
@@ -80,17 +87,15 @@ def test_averages_are_there_before_callbacks_learn_that_training_is_over(kind):
     )
 
 
-def test_weights_are_overwritten_every_so_many_updates():
+def test_weights_are_overwritten_every_so_many_updates(plain):
     seen: list[np.ndarray] = []
     model = regressor(ema_overwrite_frequency=3)
     fit(model, recorder(seen))
-    plain: list[np.ndarray] = []
-    fit(regressor(use_ema=False), recorder(plain))
     np.testing.assert_array_equal(seen[:2], plain[:2])
     np.testing.assert_allclose(seen[2], averaged(plain[:3]), rtol=1e-5, atol=1e-7)
 
 
-def test_swap_ema_weights_evaluates_the_averages_and_trains_the_weights():
+def test_swap_ema_weights_evaluates_the_averages_and_trains_the_weights(plain):
     seen: list[np.ndarray] = []
     model = regressor()
     evaluated: list[np.ndarray] = []
@@ -101,9 +106,7 @@ def test_swap_ema_weights_evaluates_the_averages_and_trains_the_weights():
 
     history = fit(model, recorder(seen), keras.callbacks.SwapEMAWeights(), Looking(), validation_data=(X, Y))
     np.testing.assert_allclose(evaluated[0], averaged(seen[:3]), rtol=1e-5, atol=1e-6)
-    expected: list[np.ndarray] = []
-    fit(regressor(use_ema=False), recorder(expected))
-    np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(seen, plain, rtol=1e-4, atol=1e-6)
     loss = model.evaluate(X, Y, verbose=0)
     np.testing.assert_allclose(loss, history["val_loss"][-1], rtol=1e-5)
 
