@@ -612,9 +612,16 @@ SUITED = """
 import contextlib, os, sys
 from baselines_acktr.session import setup
 
-settings, _ = setup.probe(setup.prepare(sys.argv[1:], contextlib.ExitStack())[0])
-names = ("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_FORCE_GPU_ALLOW_GROWTH")
-print([os.environ.get(name) for name in names])
+class AtTensorFlow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            names = ("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_FORCE_GPU_ALLOW_GROWTH")
+            print([os.environ.get(name) for name in names])
+            sys.exit()
+
+sys.meta_path.insert(0, AtTensorFlow())
+with contextlib.ExitStack() as stack:
+    setup.probe(setup.prepare(sys.argv[1:], stack)[0])
 """
 
 
@@ -629,7 +636,7 @@ print([os.environ.get(name) for name in names])
     ],
 )
 def test_tensorflow_computes_as_suits_the_observations_unless_the_user_asks_for_else(env, asked, expected):
-    """So it is settled before TensorFlow is imported: afterwards nothing would be."""
+    """It is settled when TensorFlow is imported, which ends the process here: afterwards nothing would be."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("TF_")} | asked
     command = [sys.executable, "-c", SUITED, f"--env={env}"]
     output = subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout
