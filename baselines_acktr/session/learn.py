@@ -25,6 +25,7 @@ from baselines_acktr.session.learners import kind_of
 from baselines_acktr.session.loop import Training, check_budget, seed_global_generators, start
 from baselines_acktr.session.settings import settle_config
 from common.errors import UserError, closest
+from common.foreign_names import answers
 from common.logger import Logger
 from common.mpi import ALONE, Communicator
 from common.named_arrays import Arrays
@@ -66,13 +67,12 @@ def check_names(config_class: type, hyperparameters: Iterable[str]) -> None:
     names = [field.name for field in dataclasses.fields(config_class)]
     for name in hyperparameters:
         if name not in names:
-            if name in OF_LEARN:
-                raise UserError(f"learn: has no argument {name}. {OF_LEARN[name]}")
             known = SYNONYMS.get(name)
             hint = f" Did you mean {known}?" if known in names else closest(name, names, cutoff=0.7)
             raise UserError(f"{name}: unknown hyperparameter.{hint}")
 
 
+@answers(OF_LEARN)
 def learn(
     agent_class: type[AgentT] | Mapping[str, type[AgentT]],
     network: str | Builder | None = None,
