@@ -22,15 +22,15 @@ from documentation import PAGES, blocks, languages
 from repository import ROOT
 
 import run
-from baselines_acktr import kfac, load
+from baselines_acktr import a2c, kfac, load
 from baselines_acktr.session.options import FLAGS
 from baselines_acktr.session.settling import settle
 from common.vec_env.env_state import ResumableEnv
 
 pytestmark = pytest.mark.long
-REQUESTS = 50  # to the server
+REQUESTS = 1000  # to the server
 # Blocks of Python on each page, all of which are run: those of README.md by tests/test_readme.py, the others here.
-RUN = {"README.md": 3, "deploy.md": 5, "environments.md": 1, "from-baselines.md": 1, "from-stable-baselines.md": 1}
+RUN = {"README.md": 3, "deploy.md": 6, "environments.md": 1, "from-baselines.md": 1, "from-stable-baselines.md": 1}
 RUN |= {"kfac.md": 3, "networks.md": 5, "python.md": 6, "reliability.md": 1, "zoo.md": 1}
 
 
@@ -107,7 +107,7 @@ def test_an_exported_agent_is_read_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     shutil.copy(ROOT / "tests" / "data" / "cartpole.model", tmp_path / "models" / "cartpole")
-    export, *readers, _ = blocks("docs/deploy.md")
+    export, *readers, _, _ = blocks("docs/deploy.md")
     names: dict = {"observations": np.random.default_rng(0).normal(0, 1, (20, 4)).astype(np.float32)}
     exec(export, names)
     expected, _ = names["model"].predict(names["observations"], deterministic=True)
@@ -116,6 +116,25 @@ def test_an_exported_agent_is_read_as_written(tmp_path, monkeypatch):
         names["actions"] = None
         exec(reader, names)
         np.testing.assert_array_equal(names["actions"], expected)
+
+
+def test_an_exported_agent_that_remembers_plays_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    played = gym.make("CartPole-v1")
+    model = a2c.DiscreteModel(played.observation_space, played.action_space, "lstm", a2c.DiscreteModel.config_class())
+    model.export("recurrent")
+    names: dict = {}
+    exec(blocks("docs/deploy.md")[-2], names)
+
+    observation, _ = played.reset(seed=0)
+    state, steps, ended = None, 0, False
+    while not ended:
+        (action,), state = model.predict(observation[None], state, deterministic=True)
+        observation, _, terminated, truncated, _ = played.step(action)
+        steps, ended = steps + 1, terminated or truncated
+    np.testing.assert_array_equal(names["observation"], observation)
+    np.testing.assert_allclose(names["state"], state, rtol=0, atol=1e-6)
+    assert names["ended"] and steps > 5
 
 
 def test_the_pieces_of_the_page_on_kfac_fit_together_as_written(tmp_path, monkeypatch):

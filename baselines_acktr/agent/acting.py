@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from baselines_acktr.agent.filters import PartsFilter
 from baselines_acktr.agent.policies import Policy
+from baselines_acktr.learning.sequences import Sequences
 from common.running_mean_std import ObservationFilter
 
 
@@ -35,9 +36,12 @@ class _Noise:
         return tf.raw_ops.RandomStandardNormal(shape=shape, dtype=dtype)
 
 
-@final
 class ActingModel(keras.Model):
     """Maps observations [N, ...] of the environment to {"action": actions [N, ...]} for it.
+
+    Attributes:
+      observation: type, shape and name of the observations that it takes.
+      signature: those of all that it takes.
 
     Args:
       policy: acts; its weights and filter as they are when the graph is made.
@@ -49,25 +53,36 @@ class ActingModel(keras.Model):
 
     def __init__(self, policy: Policy, observation_space: Any, deterministic: bool, single: bool) -> None:
         super().__init__(name="agent", autocast=False)
-        self.network = policy.network
+        self.network: Any = policy.network
         self._policy = policy
         self._deterministic = deterministic
         self._single = single
 
         dtype = observation_space.dtype
         self._rounded = single and dtype == np.float64
-        self.signature = keras.InputSpec(
+        self.observation = keras.InputSpec(
             dtype="float32" if self._rounded else dtype.name,
             shape=(None, *observation_space.shape),
             name="observation",
         )
-        self(keras.Input(batch_shape=self.signature.shape, dtype=self.signature.dtype))
+        self.signature = self._signature()
+        self(
+            keras.tree.map_structure(lambda spec: keras.Input(batch_shape=spec.shape, dtype=spec.dtype), self.signature)
+        )
 
     def call(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
-        pi = self._policy.distribution(self._policy.outputs(self._seen(observation)))
+        return {"action": self._choose(self._policy.outputs(self._seen(observation)))}
+
+    def _signature(self) -> Any:
+        """Types, shapes and names of what `call` takes."""
+        return self.observation
+
+    def _choose(self, parameters: tf.Tensor) -> tf.Tensor:
+        """Actions [N, ...] for the environment, by parameters [N, P] of the policy's distribution."""
+        pi = self._policy.distribution(parameters)
         noise: Any = _Noise
         actions = pi.mode() if self._deterministic else pi.sample(noise)
-        return {"action": self._policy.to_env_in_graph(actions, self._single)}
+        return self._policy.to_env_in_graph(actions, self._single)
 
     def _seen(self, observations: tf.Tensor) -> tf.Tensor:
         """What the network sees of observations [N, ...], as `Policy.filtered`."""
@@ -90,3 +105,26 @@ class ActingModel(keras.Model):
         if self._rounded:  # as the observations are: what never varies stays exactly 0
             return x - coarse
         return (x - coarse) - (mean - coarse).astype(np.float32)
+
+
+@final
+class RecurrentActingModel(ActingModel):
+    """Acts by a recurrent network; arguments as for `ActingModel`.
+
+    It maps {"observation": [N, ...], "state": [N, M], "episode_start": booleans [N]} to {"action": [N, ...],
+    "next_state": [N, M]}. The state is what the policy remembers: zeros before the first step, then the `next_state`
+    of the step before. Where `episode_start` is true it is taken as zeros.
+    """
+
+    def call(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        seen = self._seen(inputs["observation"])
+        step = Sequences(seen[:, None], inputs["episode_start"][:, None], inputs["state"])  # T = 1
+        parameters, *_, state = self.network.unroll(step)
+        return {"action": self._choose(parameters), "next_state": state}
+
+    def _signature(self) -> dict[str, keras.InputSpec]:
+        return {
+            "observation": self.observation,
+            "state": keras.InputSpec(self.network.compute_dtype, (None, self.network.state_size), name="state"),
+            "episode_start": keras.InputSpec("bool", (None,), name="episode_start"),
+        }

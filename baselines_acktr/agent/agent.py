@@ -220,7 +220,8 @@ class Agent(abc.ABC):
 
         The graph takes a batch of observations [N, ...], as `predict` does, under the name `observation`, and gives
         what `predict` gives, actions [N, ...] for the environment, under the name `action`: the filter of the
-        observations, the choice of the action, and its scaling and clipping are part of it.
+        observations, the choice of the action, and its scaling and clipping are part of it. That of a recurrent network
+        takes `state` [N, M] and `episode_start` [N], too, and gives `next_state` [N, M].
 
         Args:
           path: of a SavedModel's folder, or of a file that ends in .tflite or .onnx; what is there is replaced.
@@ -228,16 +229,11 @@ class Agent(abc.ABC):
           deterministic: the most likely action; else one is drawn in every call, by the runtime's own random numbers.
 
         Raises:
-          UserError: a format that is unknown or not installed, a path that cannot be written, a network that the
-            format cannot express, or one that remembers. What was there is then unchanged.
+          UserError: a format that is unknown or not installed, a path that cannot be written, or a network that the
+            format cannot express. What was there is then unchanged.
         """
         from baselines_acktr.agent.export import export
 
-        if self.remembering is not None:
-            raise UserError(
-                f"path={brief(path)}: a model with network={self.network_name} cannot be exported: its actions follow "
-                "from what it remembers, and the graph remembers nothing"
-            )
         note = {
             "algorithm": self.algorithm,
             "timesteps": self.timesteps,

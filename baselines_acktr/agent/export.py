@@ -11,9 +11,10 @@ from typing import Any
 
 import gymnasium as gym
 
-from baselines_acktr.agent.acting import ActingModel
+from baselines_acktr.agent.acting import ActingModel, RecurrentActingModel
 from baselines_acktr.agent.export_formats import FORMATS, check_export, find_format
 from baselines_acktr.agent.policies import Policy
+from baselines_acktr.agent.recurrent import Remembering
 from common.atomic_file import replacing, replacing_folder
 from common.errors import UserError, brief, one_line
 
@@ -43,8 +44,12 @@ def export(
     path = os.path.expanduser(path)
     format = find_format(path, name)
     check_export(path, format)
-    model = ActingModel(policy, observation_space, deterministic, single=format is FORMATS["tflite"])
-    text = json.dumps({**note, "format": format.name, "input": model.signature.dtype}, indent=1)
+    kind = RecurrentActingModel if isinstance(policy.network, Remembering) else ActingModel
+    model = kind(policy, observation_space, deterministic, single=format is FORMATS["tflite"])
+    known = {**note, "format": format.name, "input": model.observation.dtype}
+    if isinstance(policy.network, Remembering):
+        known["state"] = policy.network.state_size
+    text = json.dumps(known, indent=1)
 
     try:
         Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)

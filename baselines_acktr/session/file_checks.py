@@ -7,7 +7,6 @@ import os
 import tempfile
 
 from baselines_acktr.agent.export_formats import check_export, find_format
-from baselines_acktr.config import RECURRENT
 from baselines_acktr.session.options import RunOptions
 from baselines_acktr.session.settings import Settings
 from common.errors import UserError, brief
@@ -56,8 +55,6 @@ def _check_export(options: RunOptions) -> None:
             if getattr(options, name):
                 raise UserError(f"--{name}: has no effect without --export")
         return
-    if options.network in RECURRENT:
-        raise UserError(f"--export: a model with --network={options.network} cannot be exported, as it remembers")
     format = find_format(options.export, options.export_format or None, "--export")
     check_export(options.export, format, "--export")
     check_folder("--export", options.export, os.path.dirname(options.export.rstrip(os.sep)))

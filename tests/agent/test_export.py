@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,12 @@ MODELS: dict[str, tuple[type[Agent], gym.Space, gym.Space]] = {
     "trpo continuous": (trpo.ContinuousModel, STATE, TORQUES),
     "trpo continuous pixels": (trpo.ContinuousModel, PIXELS, TORQUES),
 }
+RECURRENT: dict[str, tuple[str, type[Agent], gym.Space, gym.Space]] = {
+    "acktr discrete": ("lstm", acktr_discrete.Model, STATE, TWO_CHOICES),
+    "acktr continuous": ("lnlstm", acktr_cont.Model, WIDE_STATE, TORQUES),
+    "a2c discrete pixels": ("cnn_lstm", a2c.DiscreteModel, PIXELS, ONE_OF_FOUR),
+    "a2c continuous pixels": ("cnn_lnlstm", a2c.ContinuousModel, PIXELS, TORQUES),
+}
 ROWS = 1000
 FORMATS = {"saved_model": "model", "tflite": "model.tflite", "onnx": "model.onnx"}
 TOLERANCE = {"saved_model": 2e-6, "tflite": 1e-5, "onnx": 1e-5}  # of continuous actions, whose ranges are about 1
@@ -87,13 +94,17 @@ def observations_of(space: gym.spaces.Box, rows: int = ROWS) -> np.ndarray:
 
 
 def make(name: str) -> Agent:
+    """One of `MODELS`."""
+    model_class, observations, _ = MODELS[name]
+    return make_with(model_class.default_network(observations), *MODELS[name])
+
+
+def make_with(network: str, model_class: type[Agent], observations: gym.Space, actions: gym.Space) -> Agent:
     """A model as after some training: weights that matter, and a filter that has seen observations."""
-    model_class, observations, actions = MODELS[name]
     small: dict[str, Any] = {"hidden_sizes": (16,)}
-    if model_class.default_network(observations) == "cnn":
+    if network.startswith("cnn"):
         small |= SMALL_CNN
-    config = model_class.config_class(**small)
-    model = model_class(observations, actions, model_class.default_network(observations), config)
+    model = model_class(observations, actions, network, model_class.config_class(**small))
 
     rng = np.random.default_rng(3)
     for variable in model.policy.network.trainable_variables:
@@ -104,17 +115,28 @@ def make(name: str) -> Agent:
     return model
 
 
-def answers_of(path: Path, format: str, observations: np.ndarray) -> np.ndarray:
-    """Actions [N, ...] by the runtime of a format; observations as its files take them."""
+def runtime(path: Path, format: str) -> Callable[..., dict[str, np.ndarray]]:
+    """What calls a file's graph: all that it takes by name, all that it gives by name."""
     if format == "saved_model":
         model = tf.saved_model.load(str(path))
-        return model.serve(observations)["action"].numpy()
+
+        def call(**given: np.ndarray) -> dict[str, np.ndarray]:
+            tensors = {name: tf.constant(array) for name, array in given.items()}
+            return {name: tensor.numpy() for name, tensor in model.signatures["serving_default"](**tensors).items()}
+
+        return call
     if format == "tflite":
-        runner = tf.lite.Interpreter(str(path)).get_signature_runner()
-        taken = np.float32 if observations.dtype == np.float64 else observations.dtype
-        return runner(observation=observations.astype(taken))["action"]
-    (actions,) = onnxruntime.InferenceSession(str(path)).run(["action"], {"observation": observations})
-    return actions
+        return tf.lite.Interpreter(str(path)).get_signature_runner()
+    session = onnxruntime.InferenceSession(str(path))
+    names = [output.name for output in session.get_outputs()]
+    return lambda **given: dict(zip(names, session.run(names, given), strict=True))
+
+
+def answers_of(path: Path, format: str, observations: np.ndarray) -> np.ndarray:
+    """Actions [N, ...] by the runtime of a format; observations as its files take them."""
+    if format == "tflite" and observations.dtype == np.float64:
+        observations = observations.astype(np.float32)
+    return runtime(path, format)(observation=observations)["action"]
 
 
 def loaded_anew(path: Path, format: str, observations: np.ndarray) -> np.ndarray:
@@ -179,6 +201,31 @@ def test_a_file_predicts_the_same_in_its_runtime(tmp_path, name, format):
         assert all(model.action_space.contains(action.astype(model.action_space.dtype)) for action in answered)
     assert os.listdir(tmp_path) == [path.name]
     model.close()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_recurrent_model_goes_on_from_the_state_that_its_graph_returned(tmp_path, name, format):
+    model = make_with(*RECURRENT[name])
+    model.export(str(tmp_path / FORMATS[format]))
+    call = runtime(tmp_path / FORMATS[format], format)
+    taken = np.float32 if format == "tflite" and RECURRENT[name][2] is WIDE_STATE else model.observation_space.dtype
+    size = model.policy.network.state_size
+    steps = observations_of(model.observation_space).reshape(10, 100, *model.observation_space.shape)
+    starts = np.random.default_rng(2).random((10, 100)) < 0.2
+
+    predicted, answered = [], []
+    remembered, state = None, np.zeros((100, size), np.float32)
+    for observations, start in zip(steps, starts, strict=True):
+        actions, remembered = model.predict(observations, remembered, start, deterministic=True)
+        answer = call(observation=observations.astype(taken), state=state, episode_start=start)
+        state = answer["next_state"]
+        np.testing.assert_allclose(state, remembered[:, :size], rtol=0, atol=1e-5)
+        predicted.append(actions)
+        answered.append(answer["action"])
+    require_same(np.concatenate(predicted), np.concatenate(answered), TOLERANCE[format])
+    forgetful = call(observation=observations.astype(taken), state=0 * state, episode_start=start)
+    assert not np.array_equal(forgetful["next_state"], state)
 
 
 @pytest.mark.parametrize("format", ["saved_model", "onnx"])

@@ -268,13 +268,6 @@ def test_a_truncated_episode_is_worth_what_its_final_observation_is_to_the_state
     assert not np.allclose(expected, model.value(np.stack(list(finals[3]))), rtol=1e-2)
 
 
-def test_a_model_that_remembers_is_not_exported(tmp_path):
-    model = acktr_discrete.Model(VECTORS, ACTIONS, "lstm", AcktrDiscreteConfig(inverses="inline"))
-    with pytest.raises(UserError, match="network=lstm cannot be exported: its actions follow from what it remembers"):
-        model.export(str(tmp_path / "graph.onnx"))
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_checkpoint_of_a2c_says_that_the_critic_shares_the_memory(tmp_path):
     with make_vec_env("CartPole-v1", 2, 0) as env:
         model = a2c.learn("lstm", env=env, total_timesteps=20, nsteps=10)
