@@ -26,6 +26,7 @@ from baselines_acktr.learning.conjugate_gradient import conjugate_gradient, fish
 from baselines_acktr.learning.rollouts import Rollout
 from baselines_acktr.session.learn import learn as train
 from baselines_acktr.session.learners import CONTINUOUS, DISCRETE
+from common.graph import graph
 from common.keras_state import Weights
 from common.mpi import ALONE, Communicator
 from common.packing import flatten
@@ -57,7 +58,7 @@ class Trpo(Agent):
         self.policy = make_policy(observation_space, action_space, self.network_name, config, own_seed)
         critic = make_critic(observation_space, self.network_name, config, self.policy)
         self.value_function = Euclidean(critic, config, seed + 1, comm)
-        self.improve = tf.function(self._improve, reduce_retracing=True) if comm.size == 1 else self._improve
+        self.improve = graph(self._improve) if comm.size == 1 else self._improve
         self.parts = {
             "policy": Weights(self.policy.network),
             "vf": self.value_function,
@@ -136,7 +137,7 @@ class Trpo(Agent):
         """The mean over the ranks."""
         return tensor if self.comm.size == 1 else tf.constant(self.comm.mean(tensor.numpy()))
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _evaluate(self, observations, actions, advantages, old, old_log_prob) -> tf.Tensor:
         """The surrogate with its entropy bonus, mean KL(old || new) and the entropy, [3]."""
         parameters = self.policy.network(observations)  # [B, P]
@@ -146,7 +147,7 @@ class Trpo(Agent):
         surrogate = tf.reduce_mean(ratio * advantages) + self.config.ent_coef * entropy
         return tf.stack([surrogate, self.policy.mean_kl(old, parameters), entropy])
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _gradient(self, *batch) -> tf.Tensor:
         """What `_evaluate` returns, and behind it the gradient of the surrogate, [3 + P]."""
         with tf.GradientTape() as tape:
@@ -158,7 +159,7 @@ class Trpo(Agent):
         """(F + damping I) v, with the policy's Fisher F on observations [B, ...] and a vector v [P]."""
         return self._mean(self._fisher(observations, vector)) + self.config.damping * vector
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _fisher(self, observations: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
         """F v of this rank's rows."""
         policy = self.policy

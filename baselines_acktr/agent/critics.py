@@ -19,6 +19,7 @@ from baselines_acktr.kfac import Objective, gaussian_log_likelihood
 from baselines_acktr.learning.batches import entries, entries_of_rows, fisher_part, random_minibatches, taken
 from baselines_acktr.learning.losses import l2_penalty, value_loss
 from baselines_acktr.learning.optimizers import GuardedOptimizer, make_kfac
+from common.graph import graph
 from common.keras_state import parameters, set_parameters
 from common.mpi import Communicator
 from common.named_arrays import with_prefix, without_prefix
@@ -99,17 +100,20 @@ class ValueFunction(abc.ABC):
     def _steps(self, observations: Any, targets: tf.Tensor, minibatches: tf.Tensor | None) -> dict[str, Any]:
         """All updates but the first; returns the last one's scalars for the log."""
         batch = observations, targets
-        metrics = self._step(*_taken(batch, minibatches, 1))
-        for i in tf.range(2, self.config.vf_iters):
-            metrics = self._step(*_taken(batch, minibatches, i))
+        first = self._step(*_taken(batch, minibatches, 1))
+        _, metrics = tf.while_loop(
+            lambda i, _: i < self.config.vf_iters,
+            lambda i, _: (i + 1, self._step(*_taken(batch, minibatches, i))),
+            (tf.constant(2), first),
+        )
         return metrics
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _graph_of_steps(self, *arguments: Any) -> dict[str, Any]:
         """`_steps` as one graph; between ranks there is none, as every update's gradients meet on the host."""
         return self._steps(*arguments)
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _predict(self, observations: tf.Tensor) -> tf.Tensor:
         return self.critic(observations)
 

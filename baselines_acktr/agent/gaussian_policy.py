@@ -14,6 +14,7 @@ import tensorflow as tf
 from baselines_acktr.agent.filters import Filter
 from baselines_acktr.agent.policies import Decision, Policy
 from common.errors import UserError
+from common.graph import graph
 from common.mpi import ALONE, Communicator
 from common.named_arrays import Arrays
 from common.random_state import get_random_state, set_random_state
@@ -128,7 +129,7 @@ class GaussianPolicy(Policy):
             x = activation(x @ kernel + bias)
         return x
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _mean_in_tensorflow(self, seen: tf.Tensor) -> tf.Tensor:
         return self.network.mean(self.network.features(seen))
 

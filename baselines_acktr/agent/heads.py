@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import keras
 import tensorflow as tf
 
+from baselines_acktr.agent.network_names import BUILT_IN
 from baselines_acktr.agent.networks import find_network, orthogonal
 from baselines_acktr.kfac.taps import FreeVector
 from common.distributions import distribution_size
 from common.errors import UserError, brief
 
+_LIBRARIES = tuple(str(Path(package.__file__).parent) for package in (keras, tf))
 _MUST = "from observations [B, ...] to features [B, D] (is a Flatten missing?)"
 
 
@@ -92,11 +99,13 @@ def features_of(observation_space: gym.Space, network: str, config) -> keras.Mod
     if not isinstance(observation_space, gym.spaces.Box):
         raise UserError(f"observation space {observation_space}: must be a Box (images or vectors)")
 
-    features = find_network(network)(observation_space, config)
+    with _one_line(network):
+        features = find_network(network)(observation_space, config)
     if not isinstance(features, keras.Layer):
         raise UserError(f"--network={network}: returned {brief(features)}; must be a keras.Model {_MUST}")
 
-    given = features(example(observation_space))  # [1, D]
+    with _one_line(network):
+        given = features(example(observation_space))  # [1, D]
     if not hasattr(given, "shape") or len(given.shape) != 2 or given.shape[0] != 1:
         shape = ("B", *given.shape[1:]) if hasattr(given, "shape") else type(given).__name__
         raise UserError(f"--network={network}: gives {brief(shape)}; must be a keras.Model {_MUST}")
@@ -104,7 +113,35 @@ def features_of(observation_space: gym.Space, network: str, config) -> keras.Mod
     for layer in features._flatten_layers():
         if reason := _unfit(layer):
             raise UserError(f"--network={network}: layer {layer.name} is a {type(layer).__name__}, which {reason}")
+    if network not in BUILT_IN:
+        with _one_line(network):
+            rows = tf.TensorSpec((None, *observation_space.shape), observation_space.dtype.name)
+            tf.function(features, autograph=False).get_concrete_function(rows)
     return features
+
+
+@contextlib.contextmanager
+def _one_line(network: str) -> Iterator[None]:
+    """Within the context what a network of the user's own raises is one line, with the place where it was raised."""
+    try:
+        yield
+    except UserError:
+        raise
+    except tf.errors.OperatorNotAllowedInGraphError as error:
+        raise UserError(
+            f"--network={network}: has an `if`, `for` or `while` that depends on a tensor ({_place(error)}); must be "
+            "tf.cond, tf.where or tf.while_loop"
+        ) from error
+    except Exception as error:
+        text = " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())  # without Keras' bold letters
+        raise UserError(f"--network={network}: {type(error).__name__}: {brief(text, 300)} ({_place(error)})") from error
+
+
+def _place(error: Exception) -> str:
+    """The last line outside of Keras and TensorFlow that an error came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)][-1]
+    return f"{last.filename}, line {last.lineno}"
 
 
 def _unfit(layer: keras.Layer) -> str:

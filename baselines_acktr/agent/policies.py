@@ -18,6 +18,7 @@ from baselines_acktr.agent.filters import Filter, NoFilter
 from baselines_acktr.learning.sequences import Sequences
 from common.distributions import ActionDistribution, env_actions, make_distribution
 from common.errors import UserError
+from common.graph import graph
 from common.mpi import ALONE, Communicator
 from common.named_arrays import Arrays, with_prefix, without_prefix
 
@@ -117,12 +118,12 @@ class Policy(abc.ABC):
         """Mean KL(old || new) of parameters [B, P], nats; scalar."""
         return tf.reduce_mean(self.distribution(old).kl(self.distribution(new)))
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def parameters(self, seen: tf.Tensor) -> tf.Tensor:
         """The parameters [B, P] for filtered observations [B, ...]; for measurements, without a gradient."""
         return self.outputs(seen)
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def kl_since(self, old: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
         """Mean KL of the policy whose parameters [B, P] were `old` to the present one, nats; scalar."""
         return self.mean_kl(old, self.outputs(seen))
@@ -200,14 +201,14 @@ class SharedPolicy(Policy):
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         return env_actions(self.action_space, actions)
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _act(self, observations: tf.Tensor, deterministic: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         parameters, values = self.network(observations)
         pi = self.distribution(parameters)
         actions = pi.mode() if deterministic else pi.sample(self.sampler.generator)
         return actions, values, -pi.log_prob(actions)
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def mean_kl(self, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
         return super().mean_kl(old, new)
 
@@ -240,7 +241,7 @@ class CategoricalPolicy(Policy):
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         return env_actions(self.action_space, actions)
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _act(self, seen: tf.Tensor, deterministic: bool) -> tuple[tf.Tensor, tf.Tensor]:
         pi = self.distribution(self.network(seen))
         actions = pi.mode() if deterministic else pi.sample(self.sampler.generator)
@@ -269,6 +270,6 @@ class SharedValueFunction:
         """Values [B] of observations [B, ...]."""
         return self._predict(observations).numpy()
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _predict(self, observations: tf.Tensor) -> tf.Tensor:
         return self._network(observations)[1]

@@ -13,6 +13,7 @@ from baselines_acktr.agent.policies import Decision, SharedPolicy
 from baselines_acktr.agent.recurrent import RecurrentActorCritic
 from baselines_acktr.learning.recurrent_rollouts import RecurrentDecision, Remembers
 from baselines_acktr.learning.sequences import Sequences
+from common.graph import graph
 
 
 class RecurrentPolicy(SharedPolicy):
@@ -44,11 +45,11 @@ class RecurrentPolicy(SharedPolicy):
     def value_from(self, state: np.ndarray, starts: np.ndarray, observations: np.ndarray) -> np.ndarray:
         return self._values(_one_step(state, starts, observations)).numpy()
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _values(self, step: Sequences) -> tf.Tensor:
         return self.network(step)[1]
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _act_from(self, step: Sequences, deterministic: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         parameters, values, state = self.network.unroll(step)
         pi = self.distribution(parameters)
@@ -63,7 +64,7 @@ class RecurrentGaussianPolicy(GaussianPolicy):
         state = np.zeros((len(x), self.network.state_size), self.network.compute_dtype)
         return self._means(_one_step(state, np.zeros(len(x), bool), x)).numpy()
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _means(self, step: Sequences) -> tf.Tensor:
         return tf.split(self.network(step), 2, axis=-1)[0]
 
@@ -103,11 +104,11 @@ class RecurrentPair:
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         return self._policy.to_env(actions)
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _values(self, step: Sequences) -> tf.Tensor:
         return self._critic(step)
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def _unroll(self, step: Sequences) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Means [N, D], standardised values [N], and the state after the step, [N, M]."""
         parameters, state = self._network.unroll(step)

@@ -23,7 +23,7 @@ def acting_to_network(model: Agent, observations: np.ndarray) -> float:
     """
     network = model.policy.network
     seen = tf.constant(model.policy.filtered(observations))
-    alone = tf.function(network).get_concrete_function(seen)
+    alone = tf.function(network, autograph=False).get_concrete_function(seen)
 
     times = seconds_in_turns(
         lambda: model.sample(observations),

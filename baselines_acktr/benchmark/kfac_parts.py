@@ -30,7 +30,7 @@ class PlainDescent:
         """One step on a batch, as `Kfac.minimize`; there is no quadratic model whose KL could be told."""
         return {"loss": self._descend(*batch), "model_policy_kl": np.nan}
 
-    @tf.function
+    @tf.function(autograph=False)
     def _descend(self, *batch) -> tf.Tensor:
         loss, gradients = loss_gradients(self._model, *batch)
         for variable, gradient in zip(self._model.network.trainable_variables, gradients, strict=True):
@@ -77,11 +77,11 @@ def kfac_parts(model: Model, runner: Runner, repeats: int = 10) -> dict[str, flo
     batch = tuple(tf.constant(array) for array in batch_of(model, rollout))
     optimizer = model.optimizer
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradients(*batch):
         return loss_gradients(model, *batch)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradients_and_fisher(*batch):
         with tf.GradientTape(persistent=True) as tape, tap_layers(optimizer.curvature.factorizations) as taps:
             objective = model.objective(*batch)

@@ -52,7 +52,7 @@ def race(problem: Problem, optimizer: str, rate: float | None, seed: int, limit:
     """
     model = problem.make_model(seed)
     trainer = RIVALS[optimizer].start(problem, model, rate)
-    look = tf.function(lambda: problem.metric(problem.targets, model(problem.inputs)))
+    look = tf.function(lambda: problem.metric(problem.targets, model(problem.inputs)), autograph=False)
     _warm_up(trainer, model, problem)
     rng = np.random.default_rng(seed)
 

@@ -65,7 +65,7 @@ def start_keras(problem: Problem, model: keras.Model, optimizer: keras.optimizer
     """Binds an optimizer of Keras to a model. An update is a single graph."""
     optimizer.build(model.trainable_variables)
 
-    @tf.function
+    @tf.function(autograph=False)
     def update(inputs, targets):
         with tf.GradientTape() as tape:
             loss = problem.family.loss(targets, model(inputs))

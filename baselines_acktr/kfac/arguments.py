@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from baselines_acktr.kfac.forms import CholeskyForm, EigenForm, Form
 from baselines_acktr.kfac.inverses import INVERTERS, Inverter
-from baselines_acktr.kfac.layers.base import UnsupportedLayerError
 
 FORMS: dict[str, type[Form]] = {"cholesky": CholeskyForm, "eigen": EigenForm}
 
@@ -122,8 +121,7 @@ def seed_of(value: Any) -> int:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Within the context an error of ours in a function that TensorFlow traces comes as its own line alone."""
-    kinds = {kind.__name__: kind for kind in (ValueError, TypeError, UnsupportedLayerError)}
+    """Within the context TensorFlow's error about a label out of range comes as one line."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
@@ -131,12 +129,6 @@ def one_line_errors() -> Iterator[None]:
         if found is None:
             raise
         raise ValueError(f"targets: {found[0]}") from error
-    except Exception as error:
-        lines = str(error).strip().splitlines()
-        kind, _, line = lines[-1].strip().partition(": ") if lines else ("", "", "")
-        if kind not in kinds or lines[0] != "in user code:":
-            raise
-        raise kinds[kind](line) from error
 
 
 def _names(table: Mapping[str, Any]) -> str:

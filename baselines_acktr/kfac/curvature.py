@@ -166,14 +166,14 @@ class Curvature:
     def observe(self, factors: list[tf.Tensor]) -> None:
         """Takes a batch's factors into the running averages, unless one of them is not finite; part of a graph."""
         bad = first_not_finite(factors)
-        if bad < 0:
-            for block, a, s in zip(self.blocks, factors[::2], factors[1::2], strict=True):
-                block.observe((a, s), self.decay)
-            self._total_weight.assign(self.decay * self._total_weight + (1 - self.decay))
-        else:
-            self._skips.add(bad)
+        tf.cond(bad < 0, lambda: self._average(factors), lambda: self._skips.add(bad))
 
-    @tf.function
+    def _average(self, factors: list[tf.Tensor]) -> None:
+        for block, a, s in zip(self.blocks, factors[::2], factors[1::2], strict=True):
+            block.observe((a, s), self.decay)
+        self._total_weight.assign(self.decay * self._total_weight + (1 - self.decay))
+
+    @tf.function(autograph=False)
     def _unbiased_averages(self) -> list[list[tf.Tensor]]:
         return [[average / self._total_weight for average in block.averages] for block in self.blocks]
 
@@ -223,7 +223,7 @@ class Curvature:
         self._take_inverses(refresh.inverses)
         self.inverse_step = refresh.step
 
-    @tf.function
+    @tf.function(autograph=False)
     def _take_inverses(self, inverses: tf.Tensor) -> None:
         variables = [variable for block in self.blocks for variable in block.tensors]
         parts = tf.split(inverses, [variable.shape.num_elements() for variable in variables])

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from baselines_acktr.kfac.forms import Form, form_for
 from baselines_acktr.kfac.inverses import Inverter, Refresh, Snapshot
+from common.graph import graph
 
 
 class Group(Protocol):
@@ -50,7 +51,7 @@ def averaged(differentiate: Callable, apply: Callable, group: Group | None) -> C
       group: the ranks; None for a single process.
     """
     if group is None or group.size == 1:
-        return tf.function(functools.partial(_composition, apply, differentiate), reduce_retracing=True)
+        return graph(functools.partial(_composition, apply, differentiate))
     specs: list[Any] = []
 
     def pack(*batch: Any) -> tf.Tensor:
@@ -64,8 +65,8 @@ def averaged(differentiate: Callable, apply: Callable, group: Group | None) -> C
         shaped = [tf.reshape(part, spec.shape) for part, spec in zip(parts, flat, strict=True)]
         return apply(tf.nest.pack_sequence_as(specs[0], shaped))
 
-    packed = tf.function(pack, reduce_retracing=True)
-    unpacked = tf.function(unpack)
+    packed = graph(pack)
+    unpacked = tf.function(unpack, autograph=False)
     return lambda *batch: unpacked(group.mean(packed(*batch).numpy()))
 
 

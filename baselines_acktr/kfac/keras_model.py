@@ -20,6 +20,7 @@ from baselines_acktr.kfac.later import LaterKfac
 from baselines_acktr.kfac.likelihoods import KNOWN, SiteLikelihood, site_likelihood
 from baselines_acktr.kfac.objective import Objective
 from baselines_acktr.kfac.optimizer import Kfac
+from common.graph import graph
 
 LogLikelihood = Callable[[tf.Tensor, Any], tf.Tensor]
 
@@ -163,7 +164,7 @@ class KfacModel(keras.Model):
         self.optimizer: Any = optimizer
         if isinstance(optimizer, Kfac):
             optimizer.trace_anew()  # as it may have been compiled with another loss before
-        self._count = tf.function(self._take_into_metrics, reduce_retracing=True)
+        self._count = graph(self._take_into_metrics)
 
     def _check_optimizer(self, optimizer: Any) -> None:
         if isinstance(optimizer, LaterKfac):

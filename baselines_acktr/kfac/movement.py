@@ -40,15 +40,16 @@ class Movement:
           move: as `kfac.steps` has chosen it.
           gradient: of the loss, to name the layer whose gradient was not finite.
         """
-        if tf.math.is_finite(move.norm) and move.norm >= 0 and tf.math.is_finite(move.length):
-            for block, matrix in zip(self._blocks, move.velocity, strict=True):
-                block.velocity.assign(matrix)
-                block.move(move.factor * matrix)
-            self._factor.assign(move.factor)
-        else:
-            self.skips.add(first_not_finite(gradient))
+        good = tf.math.is_finite(move.norm) & (move.norm >= 0) & tf.math.is_finite(move.length)
+        tf.cond(good, lambda: self._move(move), lambda: self.skips.add(first_not_finite(gradient)))
         self._averages.update()
         return move.metrics
+
+    def _move(self, move: Move) -> None:
+        for block, matrix in zip(self._blocks, move.velocity, strict=True):
+            block.velocity.assign(matrix)
+            block.move(move.factor * matrix)
+        self._factor.assign(move.factor)
 
     def squared_factor(self) -> tf.Tensor:
         """The square of the factor that the last move had; scalar."""

@@ -307,7 +307,7 @@ class Kfac(KerasOptimizer):
 
     # -- direction, length, momentum ----------------------------------------------------------------------------------
 
-    @tf.function
+    @tf.function(autograph=False)
     def _kfac_step(self, gradient: Vector) -> Metrics:
         """A step by K-FAC's own model, with heavy-ball momentum."""
         gradient = self._weight_decay.added_to(gradient)
@@ -330,7 +330,6 @@ class Kfac(KerasOptimizer):
         fishers = _fishers(divergence, lambda each: BatchFisher(each, self.blocks, batch))
         return self._quadratic_step(*fishers, gradient)
 
-    @tf.autograph.experimental.do_not_convert
     def _quadratic_step(self, fisher: Fisher, measure: Fisher, gradient: Vector) -> Metrics:
         """A step towards the minimum of the exact quadratic model; arguments as for `full_step`."""
         gradient = self._weight_decay.added_to(gradient)
@@ -347,7 +346,7 @@ class Kfac(KerasOptimizer):
         )
         return self._move_along(step, measured, gradient)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _move_along(self, step: Step, measured: Measured, gradient: Vector) -> Metrics:
         """Moves the weights along a step of the exact quadratic model, as far as the trust region lets it go."""
         move = model_step(step, measured, learning_rate=self.learning_rate, delta=self.delta, damping=self.damping)
@@ -378,7 +377,7 @@ class Kfac(KerasOptimizer):
         age = self._step - 1 - self.curvature.inverse_step
         return {"inverse_age": age} | others | {"skipped_updates": updates}
 
-    @tf.function
+    @tf.function(autograph=False)
     def last_step_model_kl(self) -> tf.Tensor:
         """1/2 Delta^T F Delta of the last change of the weights by K-FAC's own model, undamped; nats."""
         return 0.5 * self._movement.squared_factor() * self.curvature.quadratic_form(self._movement.velocity)

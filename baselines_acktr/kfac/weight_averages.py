@@ -49,8 +49,8 @@ class WeightAverages(keras.optimizers.Optimizer):
         self._update_model_variables_moving_average(self._trainable_variables)
         self.iterations.assign_add(1)
         interval = self.ema_overwrite_frequency
-        if interval and self.iterations % interval == 0:
-            self.overwrite()
+        if interval:
+            tf.cond(self.iterations.value % interval == 0, self.overwrite, lambda: None)
 
     def overwrite(self) -> None:
         """Sets the weights to their averages; nothing where none are kept."""

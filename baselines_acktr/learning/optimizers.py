@@ -64,10 +64,7 @@ class GuardedOptimizer:
     def _apply(self, parts: tuple[dict[str, tf.Tensor], list[tf.Tensor]]) -> dict[str, tf.Tensor]:
         metrics, gradients = parts
         bad = first_not_finite(gradients)
-        if bad < 0:
-            self.inner.apply(gradients)
-        else:
-            self._skips.add(bad)
+        tf.cond(bad < 0, lambda: self.inner.apply(gradients), lambda: self._skips.add(bad))
         return metrics
 
     @property

@@ -8,6 +8,7 @@ import gymnasium as gym
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from baselines_acktr import a2c, acktr_discrete, load, trpo
 from baselines_acktr.agent.networks import find_network, register
@@ -75,6 +76,44 @@ def test_a_builder_that_returns_no_model_is_refused(returned):
     register("odd")(lambda space, config: returned)
     with pytest.raises(UserError, match=r"^--network=odd: returned .*; must be a keras.Model from observations \[B"):
         make("odd")
+
+
+class Failing(keras.Model):
+    def call(self, x):
+        raise TypeError("not today")
+
+
+class Branching(keras.Model):
+    def call(self, x):
+        return x if tf.reduce_mean(x) > 0 else -x
+
+
+class Counting(keras.Model):
+    def call(self, x):
+        for _ in range(tf.shape(x)[0]):
+            x = 2 * x
+        return x
+
+
+def failing(space: gym.spaces.Box, config: Any) -> keras.Model:
+    raise KeyError("depth")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (failing, r"KeyError: 'depth' \(.*test_custom_networks.py, line \d+\)$"),
+        (lambda space, config: Failing(), r"TypeError: .*not today.* \(.*test_custom_networks.py, line \d+\)$"),
+        (lambda space: plain(space, None), r"TypeError: .*takes 1 positional argument but 2 were given"),
+        (lambda space, config: Branching(), r"has an `if`, .* depends on a tensor \(.*test_custom_networks.py, line"),
+        (lambda space, config: Counting(), r"TypeError: .*cannot be interpreted as an integer.*line \d+\)$"),
+    ],
+)
+def test_what_a_network_raises_is_one_line_with_its_place(build, message):
+    register("odd")(build)
+    with pytest.raises(UserError, match=f"^--network=odd: {message}") as caught:
+        make("odd")
+    assert "\n" not in str(caught.value) and caught.value.__cause__ is not None
 
 
 @pytest.mark.parametrize(
