@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from baselines_acktr import a2c, acktr_discrete, load, trpo
-from baselines_acktr.agent.networks import find_network, register
+from baselines_acktr.networks import find_network, register
 from common.errors import UserError
 from common.vec_env import make_vec_env
 
