@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
@@ -58,9 +59,11 @@ def replacing_folder(path: StrPath) -> Iterator[Path]:
       path: any name. If it is a symbolic link, the folder that it points to is replaced.
 
     Raises:
-      OSError: the folder cannot be written.
+      OSError: the folder cannot be written, or this process works in it.
     """
     target = Path(os.path.realpath(path))
+    if _works_in(target):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
     _remove_leftovers(target)
     aside = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp")
     old = aside.with_suffix(".old.tmp")
@@ -81,6 +84,14 @@ def replacing_folder(path: StrPath) -> Iterator[Path]:
 
     _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _works_in(folder: Path) -> bool:
+    """Whether a folder is this process's own, or above it."""
+    try:
+        return Path.cwd().is_relative_to(folder)
+    except FileNotFoundError:  # its own was deleted
+        return False
 
 
 def write_text(path: StrPath, text: str) -> None:

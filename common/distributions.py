@@ -173,15 +173,16 @@ def make_distribution(space: gym.Space, parameters: tf.Tensor) -> ActionDistribu
 def env_actions(space: gym.Space, actions: np.ndarray) -> np.ndarray:
     """Converts sampled actions, which count from 0, to the numbers that the environment uses.
 
-    A Discrete or MultiDiscrete space may start at another number than 0. Actions of all other spaces are returned as
-    they are.
+    A Discrete or MultiDiscrete space may start at another number than 0, and has a type of integers. Actions of all
+    other spaces are returned as they are.
 
     Args:
       space: action space of one environment.
       actions: [N, ...], as a distribution returns them.
     """
-    start = np.asarray(getattr(space, "start", 0))
-    return actions + start.astype(actions.dtype) if start.any() else actions
+    if not isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        return actions
+    return (actions + space.start).astype(space.dtype, copy=False)
 
 
 def _unsupported(space: gym.Space) -> UserError:

@@ -35,7 +35,7 @@ def import_named(module: str, argument: str) -> ModuleType:
             sys.path.append(os.getcwd())
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{argument}: cannot import module {module} ({_reason(error)}){_taken(module)}") from error
 
 
@@ -50,9 +50,11 @@ def _taken(module: str) -> str:
     return f"; Python takes {package} from {places[0]}, so the one in this folder needs another name"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Says what a module raised, and in which line."""
     if isinstance(error, ImportError):
         return str(error)
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg}; {error.filename}, line {error.lineno}"
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error}; {last.filename}, line {last.lineno}"

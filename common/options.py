@@ -141,8 +141,16 @@ def may_be_none(kind: Any) -> bool:
     return isinstance(kind, types.UnionType) and types.NoneType in typing.get_args(kind)
 
 
+def _as_python(value: Any) -> Any:
+    """A value without NumPy's types, which Keras and JSON do not take everywhere."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(_as_python(part) for part in plain) if isinstance(plain, list | tuple) else plain
+
+
 def validate(config: Any) -> None:
     """Checks the values of all fields of a dataclass instance whose fields are declared with `option`.
+
+    Numbers and arrays of NumPy become Python's, sequences become tuples.
 
     Raises:
       UserError: naming the first field whose value is of another type than declared, not among its choices or beyond
@@ -151,7 +159,8 @@ def validate(config: Any) -> None:
     kinds = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         spec: Option = field.metadata["option"]
-        value = getattr(config, field.name)
+        value = _as_python(getattr(config, field.name))
+        object.__setattr__(config, field.name, value)
         _check_type(field.name, value, kinds[field.name])
         if spec.choices is not None and value not in spec.choices:
             hint = closest(str(value), spec.choices)

@@ -132,6 +132,8 @@ def figure(path: str | Path, panels: int, title: str | None = None) -> Iterator[
     from matplotlib.figure import Figure
 
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise UserError(f"--out={path}: is a folder; must be a file")
     columns = min(4, panels)
     rows = math.ceil(panels / columns)
     size = (4 * columns, 3 * rows) if panels > 1 else (8, 5)

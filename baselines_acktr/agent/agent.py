@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol, Self
@@ -27,6 +26,7 @@ from common.errors import RunFailedError, UserError, brief
 from common.foreign_names import answers
 from common.mpi import ALONE, Communicator
 from common.named_arrays import Arrays, with_prefix, without_prefix
+from common.paths import given_path
 from common.random_state import get_global_state, seed_global_state, set_global_state
 
 # What arrays of another number, shape or type than those of a model raise where it takes them.
@@ -422,7 +422,7 @@ class Agent(abc.ABC):
           UserError: the file cannot be written.
           RunFailedError: a number in the checkpoint is not finite; an older file stays as it is.
         """
-        array_file.save(os.path.expanduser(path), *self.content())
+        array_file.save(given_path(path, "path"), *self.content())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise UserError("a model cannot be copied or pickled: use model.save(path) and baselines_acktr.load(path)")
@@ -435,7 +435,7 @@ class Agent(abc.ABC):
         Raises:
           UserError: if the file is damaged or was trained by another algorithm, on other spaces or another network.
         """
-        path = os.path.expanduser(path)
+        path = given_path(path, "path")
         arrays, meta = array_file.load(path)
         schema.check_description(path, meta)
         self._require_same(meta, path)

@@ -17,6 +17,7 @@ from baselines_acktr.agent.policies import Policy
 from baselines_acktr.agent.recurrent import Remembering
 from common.atomic_file import replacing, replacing_folder
 from common.errors import UserError, brief, one_line
+from common.paths import given_path
 
 NOTE = "acktr.json"  # what the description of a model is kept as
 _KERAS_NAMES = {"saved_model": "tf_saved_model", "tflite": "litert", "onnx": "onnx"}
@@ -41,7 +42,7 @@ def export(
     Raises:
       UserError: as `Agent.export`.
     """
-    path = os.path.expanduser(path)
+    path = given_path(path, "path")
     format = find_format(path, name)
     check_export(path, format)
     kind = RecurrentActingModel if isinstance(policy.network, Remembering) else ActingModel

@@ -30,7 +30,8 @@ FORMATS = {
     format.name: format
     for format in (Format("saved_model", ""), Format("tflite", ".tflite"), Format("onnx", ".onnx", ("onnx", "tf2onnx")))
 }
-_SAVED_MODEL = "saved_model.pb"  # the file by which TensorFlow knows a SavedModel
+# What TensorFlow and Keras write into the folder of a SavedModel.
+_OF_SAVED_MODELS = {"saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "variables", "assets", "assets.extra"}
 
 
 def find_format(path: str, name: str | None, argument: str = "path") -> Format:
@@ -44,7 +45,7 @@ def find_format(path: str, name: str | None, argument: str = "path") -> Format:
     Raises:
       UserError: there is no such format, the ending says none, or the two do not agree.
     """
-    if name is not None and name not in FORMATS:
+    if name is not None and (not isinstance(name, str) or name not in FORMATS):
         raise UserError(f"format={brief(name)}: must be {one_of(tuple(FORMATS))}.{closest(str(name), FORMATS)}")
     ending = Path(path).suffix
     by_ending = next((format for format in FORMATS.values() if format.ending == ending.lower()), None)
@@ -73,10 +74,13 @@ def check_export(path: str, format: Format, argument: str = "path") -> None:
         raise UserError(f"{argument}={brief(path)}: is not a regular file; {format.name} is a file")
     if not format.ending and there and not _is_replaceable(path):
         raise UserError(
-            f"{argument}={brief(path)}: is there and is no SavedModel, so it is not replaced; name another folder"
+            f"{argument}={brief(path)}: is there and holds more than a SavedModel, so it stays; name another folder"
         )
 
 
 def _is_replaceable(path: str) -> bool:
-    """Whether a folder is a SavedModel or has nothing in it."""
-    return os.path.isdir(path) and (not os.listdir(path) or os.path.isfile(os.path.join(path, _SAVED_MODEL)))
+    """Whether a folder holds a SavedModel and nothing else, or nothing at all; never the one this process works in."""
+    if not os.path.isdir(path) or os.path.samefile(path, os.curdir):
+        return False
+    found = set(os.listdir(path))
+    return not found or ("saved_model.pb" in found and found <= _OF_SAVED_MODELS)

@@ -105,8 +105,10 @@ class Policy(abc.ABC):
           actions: [N, ...], as the learner stores them.
           single: no number has more than single precision.
         """
-        start = np.asarray(getattr(self.action_space, "start", 0))  # of Discrete and MultiDiscrete spaces
-        return actions + start.astype(actions.dtype.as_numpy_dtype) if start.any() else actions
+        space = self.action_space
+        if not isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+            return actions
+        return tf.cast(actions + tf.constant(space.start, actions.dtype), space.dtype)
 
     # -- the distribution ---------------------------------------------------------------------------------------------
 

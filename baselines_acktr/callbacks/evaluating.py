@@ -19,6 +19,7 @@ from baselines_acktr.evaluation import Evaluation, evaluate, share
 from common.atomic_file import replacing
 from common.errors import UserError, brief
 from common.named_arrays import Arrays
+from common.paths import given_path
 from common.random_state import rank_seed
 from common.vec_env.given import GivenEnv, opened
 
@@ -73,7 +74,7 @@ class EvalCallback(Callback):
         self._interval = interval
         self._episodes = episodes
         self._greedy = greedy
-        self._folder = None if folder is None else Path(folder).expanduser()
+        self._folder = None if folder is None else Path(given_path(folder, "folder"))
 
         self.timesteps: list[int] = []
         self.evaluations: list[Evaluation] = []

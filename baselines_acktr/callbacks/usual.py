@@ -10,6 +10,7 @@ from tqdm import tqdm
 from baselines_acktr.callbacks.base import Callback, Training
 from baselines_acktr.callbacks.files import make_folder, report_failure
 from common.errors import UserError
+from common.paths import given_path
 
 
 class StopAtReward(Callback):
@@ -41,7 +42,7 @@ class CheckpointCallback(Callback):
     def __init__(self, folder: str | Path, interval: int) -> None:
         if not isinstance(interval, int) or interval < 1:
             raise UserError(f"interval={interval}: must be a whole number of at least 1")
-        self._folder = Path(folder).expanduser()
+        self._folder = Path(given_path(folder, "folder"))
         self._interval = interval
         self._done = 0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from baselines_acktr.agent import description
 from baselines_acktr.agent.agent import Agent
 from baselines_acktr.agent.networks import is_registered
@@ -12,11 +10,12 @@ from baselines_acktr.session.learn import go_on_with
 from baselines_acktr.session.learners import LEARNERS, kind_of
 from baselines_acktr.session.settings import settle_config
 from common.errors import UserError, brief
+from common.paths import given_path
 
 
 def load_model(path: str, trust: bool, best: bool = False) -> Agent:
     """The model of a checkpoint; see `baselines_acktr.load`."""
-    saved = checkpoints.read_model(os.path.expanduser(path), "path", best)
+    saved = checkpoints.read_model(given_path(path, "path"), "path", best)
     meta = saved.meta
     if not (trust or is_registered(meta["network"])):
         schema.require_trust(saved.path, "network", meta["network"], "network")

@@ -35,7 +35,7 @@ PARTS = JoinedBox(
     ]
 )
 ONE_OF_FOUR = gym.spaces.Discrete(4, start=-1)
-TWO_CHOICES = gym.spaces.MultiDiscrete([3, 2], start=[1, 0])
+TWO_CHOICES = gym.spaces.MultiDiscrete([3, 2], start=[1, 0], dtype=np.int32)
 TORQUES = Box(np.array([-2, -0.1, 0], np.float32), np.array([2, 0.3, np.inf], np.float32))
 WIDE_TORQUES = Box(np.array([-2, -0.1]), np.array([2, 0.3]), dtype=np.float64)
 SMALL_CNN = {"conv_filters": (4,), "conv_kernels": (5,), "conv_strides": (3,)}
@@ -298,8 +298,8 @@ def test_folders_that_are_no_saved_models_and_what_is_no_file_are_not_replaced(t
     (tmp_path / "model").write_text("a checkpoint")
     model = make("a2c discrete")
     for name, format, message in [
-        ("photos", None, "is there and is no SavedModel, so it is not replaced; name another folder"),
-        ("model", None, "is there and is no SavedModel"),
+        ("photos", None, "is there and holds more than a SavedModel, so it stays; name another folder"),
+        ("model", None, "is there and holds more than a SavedModel"),
         ("photos", "tflite", "is not a regular file; tflite is a file"),
     ]:
         with pytest.raises(UserError, match=message):
@@ -308,12 +308,33 @@ def test_folders_that_are_no_saved_models_and_what_is_no_file_are_not_replaced(t
     assert (tmp_path / "model").read_text() == "a checkpoint"
 
 
+@pytest.mark.parametrize("where", ["", ".", "..", "../..", "empty/..", None, 3, b"x", "a\0b"])
+def test_the_folder_one_works_in_is_never_replaced(tmp_path, monkeypatch, where):
+    (tmp_path / "thesis" / "empty").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "thesis")
+    model = make("a2c discrete")
+    for files in ([], ["saved_model.pb"], ["saved_model.pb", "thesis.txt"]):
+        for name in files:
+            (tmp_path / "thesis" / name).write_text("x")
+        with pytest.raises(UserError, match=r"^path="):
+            model.export(where, "saved_model")
+        assert sorted(os.listdir()) == sorted(["empty", *files])
+
+
+def test_a_folder_with_a_saved_model_and_something_else_is_not_replaced(tmp_path):
+    model = make("a2c discrete")
+    model.export(str(tmp_path / "model"))
+    (tmp_path / "model" / "notes.txt").write_text("do not lose me")
+    with pytest.raises(UserError, match="holds more than a SavedModel"):
+        model.export(str(tmp_path / "model"))
+    assert (tmp_path / "model" / "notes.txt").read_text() == "do not lose me"
+
+
 def test_an_export_replaces_the_one_before_whole(tmp_path):
     model = make("a2c continuous")
     observations = observations_of(STATE, 20)
     path = tmp_path / "model"
     model.export(str(path))
-    (path / "left over").write_text("")
     before = model.predict(observations, deterministic=True)[0]
     model.policy.network.mean.bias.assign_add([0.1, 0.1])
     model.policy.refresh(observations[None])
@@ -321,7 +342,6 @@ def test_an_export_replaces_the_one_before_whole(tmp_path):
     answered = answers_of(path, "saved_model", observations)
     np.testing.assert_allclose(answered, model.predict(observations, deterministic=True)[0], rtol=0, atol=2e-6)
     assert np.abs(answered - before).max() > 0.01
-    assert not (path / "left over").exists()
     assert os.listdir(tmp_path) == ["model"]
 
 

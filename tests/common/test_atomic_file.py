@@ -142,3 +142,12 @@ def test_folders_of_killed_processes_are_removed_and_those_of_living_ones_stay(f
         assert other.is_dir() and not killed.exists()
         (other / "second").write_text("")
     assert (os.listdir(folder), names(folder)) == (["second"], ["model"])
+
+
+@pytest.mark.parametrize("where", ["", ".", "..", "below/.."])
+def test_the_folder_that_a_process_works_in_is_not_replaced(tmp_path, monkeypatch, where):
+    (tmp_path / "work" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(OSError, match="busy"), replacing_folder(where):
+        raise AssertionError
+    assert os.listdir() == ["below"]

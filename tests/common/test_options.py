@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from common.errors import UserError
@@ -36,6 +37,27 @@ def test_a_changed_field_has_its_own_default_and_source_and_else_what_it_inherit
 
 def test_a_changed_help_text_leaves_the_source_empty():
     assert (spec("steps").help, spec("steps").source) == ("how many at most", None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    sizes: tuple[int, ...] = option((), "of layers", minimum=1)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+def test_what_numpy_gives_becomes_pythons():
+    derived = Derived(rate=np.float32(0.5), steps=np.int64(7))
+    assert (type(derived.rate), type(derived.steps)) == (float, int)
+    for given in ([8, 4], np.array([8, 4]), (np.int32(8), np.int64(4))):
+        assert Sizes(given).sizes == (8, 4) and {type(size) for size in Sizes(given).sizes} == {int}
+
+
+@pytest.mark.parametrize("wrong", [{"rate": np.float32(0)}, {"steps": np.int64(0)}, {"rate": np.array([0.1, 0.2])}])
+def test_what_numpy_gives_is_held_to_the_limits(wrong):
+    with pytest.raises(UserError, match="must be"):
+        Derived(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"rate": 0.0}, {"steps": 0}])

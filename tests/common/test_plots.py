@@ -111,6 +111,7 @@ def test_the_table_gives_n_timesteps_then_and_the_final_mean(tmp_path, capsys):
         (["{}/bad"], "not a monitor file"),
         (["{}/empty"], "no game has ended yet"),
         (["{}/good", "--out={}/x.nonsense"], "--out="),
+        (["{}/good", "--out={}/good"], "good: is a folder; must be a file"),
         (["{}/good", "--xaxis=time"], "--xaxis=time: must be one of timesteps"),
         (["{}/good", "--widnow=3"], "Did you mean --window?"),
         (["--window=3"], "LOGDIR: missing"),

@@ -260,7 +260,9 @@ def test_the_current_folder_takes_the_place_of_no_installed_module(tmp_path, mon
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("x = 1 +\n", "SyntaxError"),
+        ("\nx = 1 +\n", ".py, line 2"),
+        ("import sys; sys.exit(0)\n", "SystemExit: 0; "),
+        ("import argparse; argparse.ArgumentParser().parse_args(['x'])\n", "SystemExit: 2; "),
         ("\nnothing\n", "NameError: name 'nothing' is not defined; "),
         ("import absent_module\n", "No module named 'absent_module'"),
         ("raise OSError(5, 'broken')\n", "OSError: [Errno 5] broken"),
