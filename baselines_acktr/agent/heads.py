@@ -105,19 +105,35 @@ def features_of(observation_space: gym.Space, network: str, config) -> keras.Mod
         raise UserError(f"--network={network}: returned {brief(features)}; must be a keras.Model {_MUST}")
 
     with _one_line(network):
-        given = features(example(observation_space))  # [1, D]
-    if not hasattr(given, "shape") or len(given.shape) != 2 or given.shape[0] != 1:
-        shape = ("B", *given.shape[1:]) if hasattr(given, "shape") else type(given).__name__
-        raise UserError(f"--network={network}: gives {brief(shape)}; must be a keras.Model {_MUST}")
+        given = features(example(observation_space, 2))  # [2, D]
+    _require_features(network, given)
 
     for layer in features._flatten_layers():
         if reason := _unfit(layer):
             raise UserError(f"--network={network}: layer {layer.name} is a {type(layer).__name__}, which {reason}")
+    for weight in features.trainable_weights:
+        if weight.dtype != keras.config.floatx():
+            raise UserError(
+                f"--network={network}: weight {weight.path} is {weight.dtype}; must be {keras.config.floatx()}"
+            )
     if network not in BUILT_IN:
         with _one_line(network):
             rows = tf.TensorSpec((None, *observation_space.shape), observation_space.dtype.name)
             tf.function(features, autograph=False).get_concrete_function(rows)
     return features
+
+
+def _require_features(network: str, given: Any) -> None:
+    """Raises UserError for what a network gives of two observations that are not their features [2, D]."""
+    if not hasattr(given, "shape") or len(given.shape) != 2:
+        shape = ("B", *given.shape[1:]) if hasattr(given, "shape") else type(given).__name__
+        raise UserError(f"--network={network}: gives {brief(shape)}; must be a keras.Model {_MUST}")
+    if given.shape[0] != 2:
+        raise UserError(f"--network={network}: gives {given.shape[0]} rows for 2 observations; must be a row for each")
+
+    dtype = keras.backend.standardize_dtype(given.dtype)
+    if dtype != keras.config.floatx():
+        raise UserError(f"--network={network}: gives features of {dtype}; must be {keras.config.floatx()}")
 
 
 @contextlib.contextmanager
@@ -156,5 +172,6 @@ def _unfit(layer: keras.Layer) -> str:
     return ""
 
 
-def example(observation_space: Any) -> tf.Tensor:
-    return tf.zeros((1, *observation_space.shape), observation_space.dtype.name)
+def example(observation_space: Any, rows: int = 1) -> tf.Tensor:
+    """Observations [rows, ...] of zeros."""
+    return tf.zeros((rows, *observation_space.shape), observation_space.dtype.name)

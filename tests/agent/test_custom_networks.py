@@ -124,6 +124,32 @@ def test_features_that_are_not_flat_are_refused(layer):
         make(with_layers(layer))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
+def test_features_of_another_type_than_is_trained_in_are_refused(dtype):
+    with pytest.raises(UserError, match=rf"^--network=odd: gives features of {dtype}; must be float32$"):
+        make(with_layers(keras.layers.Lambda(lambda x: keras.ops.cast(x, dtype))))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_weights_of_another_type_than_is_trained_in_are_refused_by_name(dtype):
+    inner = keras.layers.Dense(8, dtype=dtype, name="inner")
+    with pytest.raises(UserError, match=rf"^--network=odd: weight inner/kernel is {dtype}; must be float32$"):
+        make(with_layers(inner, keras.layers.Dense(8)))
+
+
+def test_weights_and_features_may_be_of_double_precision_where_all_is(float64):
+    make(with_layers(keras.layers.Dense(8)))
+    with pytest.raises(UserError, match=r"float32; must be float64$"):
+        make(with_layers(keras.layers.Dense(8, dtype="float32")))
+
+
+@pytest.mark.parametrize("reduce", [keras.ops.sum, keras.ops.max])
+def test_one_row_for_all_observations_is_refused(reduce):
+    layer = keras.layers.Lambda(lambda x: reduce(x, axis=0, keepdims=True))
+    with pytest.raises(UserError, match=r"^--network=odd: gives 1 rows for 2 observations; must be a row for each$"):
+        make(with_layers(layer))
+
+
 def test_two_outputs_are_refused():
     def build(space: gym.spaces.Box, config: Any) -> keras.Model:
         inputs = keras.Input(space.shape)
