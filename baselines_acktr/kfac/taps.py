@@ -33,13 +33,12 @@ def factorizations(model: keras.Model, *, strict: bool = False, diagonals: Seque
 
     Raises:
       UnsupportedLayerError: naming the first layer (and its type) that cannot be trained.
-      ValueError: if the model has no trainable weights yet, no layer of such a name, or several replicas.
+      ValueError: if the model has no trainable weights, or none yet, no layer of such a name, or several replicas.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"model={model!r}: must be a Keras model")
     refuse_replicas(model)
-    if not model.built or not model.trainable_variables:
-        raise ValueError(f"model {model.name!r} has no trainable weights yet: call it once on a batch before Kfac")
+    _require_weights(model)
 
     layers = model._flatten_layers(include_self=True, recursive=True)
     names = {layer.name for layer in layers}
@@ -65,6 +64,18 @@ def factorizations(model: keras.Model, *, strict: bool = False, diagonals: Seque
 
     _check(found, strict)
     return found
+
+
+def _require_weights(model: keras.Model) -> None:
+    """Raises ValueError for a model without trainable weights, saying what gives it some."""
+    if model.built and model.trainable_variables:
+        return
+    if model.weights:
+        raise ValueError(
+            f"model {model.name!r} has no trainable weights, as its layers are frozen: set layer.trainable = True of "
+            "those that Kfac shall train"
+        )
+    raise ValueError(f"model {model.name!r} has no trainable weights yet: call it once on a batch before Kfac")
 
 
 def tell_diagonals(found: Sequence[Factorization]) -> None:

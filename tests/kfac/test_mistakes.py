@@ -129,7 +129,7 @@ def test_a_model_of_keras_says_what_takes_a_kfac():
     ("make", "options", "line"),
     [
         (unbuilt, {}, "has no trainable weights yet: call it once on a batch before Kfac"),
-        (frozen, {}, "has no trainable weights yet"),
+        (frozen, {}, "has no trainable weights, as its layers are frozen: set layer.trainable = True of those"),
         (lambda: "model", {}, "model='model': must be a Keras model"),
         (scaled, {"strict": True}, "no factors for layer 'culprit' of type Scaled"),
         (lambda: classifier(bias_constraint="non_neg"), {"strict": True}, "has a constraint"),
