@@ -30,7 +30,7 @@ from common.vec_env.env_state import ResumableEnv
 pytestmark = pytest.mark.long
 REQUESTS = 1000  # to the server
 # Blocks of Python on each page, all of which are run: those of README.md by tests/test_readme.py, the others here.
-RUN = {"README.md": 3, "deploy.md": 6, "environments.md": 1, "from-baselines.md": 1, "from-stable-baselines.md": 1}
+RUN = {"README.md": 3, "deploy.md": 6, "environments.md": 2, "from-baselines.md": 1, "from-stable-baselines.md": 1}
 RUN |= {"kfac.md": 3, "networks.md": 5, "python.md": 6, "reliability.md": 1, "zoo.md": 1}
 
 
@@ -48,12 +48,20 @@ def test_every_page_is_in_the_site():
 
 
 def test_an_environment_of_ones_own_is_trained_as_written(tmp_path, monkeypatch):
-    (program,) = blocks("docs/environments.md")
+    program, _ = blocks("docs/environments.md")
     (tmp_path / "corridor.py").write_text(program)
     monkeypatch.chdir(tmp_path)
     small = ["--num_timesteps=40", "--num_env=2", "--hidden_sizes=8", "--log_format=csv", "--log_path=logs"]
     assert run.main(["--env=corridor:Corridor-v0", "--env_kwargs=length=20", *small]) == 0
     assert (tmp_path / "logs" / "progress.csv").exists()
+
+
+def test_an_environment_takes_the_choices_of_a_model_as_written():
+    _, program = blocks("docs/environments.md")
+    names: dict = {}
+    exec(program, names)
+    assert names["action"].shape == (6,) and names["action"].dtype == np.int64
+    assert names["env"].step(names["action"])[1] == names["action"].sum()
 
 
 def test_a_network_of_ones_own_is_trained_as_written(tmp_path, monkeypatch):
