@@ -134,6 +134,14 @@ def parts_of(space: gym.Space, path: tuple[str | int, ...] = ()) -> Iterator[Par
         yield Part(path, space)
 
 
+def as_array(value: Any) -> np.ndarray | None:
+    """A value as an array; None where its rows are of several lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return None
+
+
 def require_kind(part: Part) -> None:
     """Raises UserError for a part that has no vector of a fixed meaning."""
     if not isinstance(part.space, _KINDS):
@@ -152,7 +160,10 @@ def _found(observation: Any, part: Part) -> np.ndarray:
         except (KeyError, IndexError, TypeError) as error:
             given = list(observation) if isinstance(observation, Mapping) else type(observation).__name__
             raise UserError(f"observation: has no part {part.name}, got {brief(given)}") from error
-    return np.asarray(value)
+    found = as_array(value)
+    if found is None:
+        raise UserError(f"observation {part.name}: its rows are of several lengths, got {brief(value)}")
+    return found
 
 
 def _rows(batch: np.ndarray, part: Part) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from baselines_acktr.agent import description, schema
 from baselines_acktr.agent.network_names import require_memory
 from baselines_acktr.agent.networks import Builder, default_network, network_name
-from baselines_acktr.agent.observations import as_batch, as_shaped
+from baselines_acktr.agent.observations import as_batch, as_rows, as_shaped
 from baselines_acktr.agent.policies import Policy
 from baselines_acktr.agent.recurrent_policies import nothing
 from baselines_acktr.config import ARCHITECTURE, RECURRENT, Config
@@ -26,6 +26,7 @@ from common.errors import RunFailedError, UserError, brief
 from common.foreign_names import answers
 from common.mpi import ALONE, Communicator
 from common.named_arrays import Arrays, with_prefix, without_prefix
+from common.options import whole_number
 from common.paths import given_path
 from common.random_state import get_global_state, seed_global_state, set_global_state
 
@@ -165,7 +166,11 @@ class Agent(abc.ABC):
         Returns:
           actions [N, ...] for the environment, values [N], the next state (None without a recurrent network) and
           -log pi(a|s) [N].
+
+        Raises:
+          UserError: the observations are of another shape, such as one alone, or are not numbers.
         """
+        observations = as_rows(observations, self.observation_space)
         if self.remembering is not None:
             state = self.remembering.first_state(len(observations)) if state is None else state
             starts = np.zeros(len(observations), bool) if episode_start is None else np.asarray(episode_start, bool)
@@ -196,8 +201,9 @@ class Agent(abc.ABC):
           deterministic: the most likely action instead of a sampled one.
 
         Returns:
-          The action, or actions [N, ...], for the environment, and the next state [N, M]; None without a recurrent
-          network.
+          The action, or actions [N, ...], of `action_space`, and the next state [N, M]; None without a recurrent
+          network. `make_vec_env` makes that space of the environment's own: where this is a MultiBinary or a Tuple, the
+          action is a row of choices [M], which the environment takes within `common.vec_env.actions.Choices`.
 
         Raises:
           UserError: the observation is of another shape, or is not of finite numbers; or a recurrent network's state
@@ -210,7 +216,8 @@ class Agent(abc.ABC):
 
         first = self.remembering.first_state(len(observations))
         state = as_shaped("state", first if state is None else state, first.shape, first.dtype)
-        starts = np.zeros(len(first)) if episode_start is None else np.atleast_1d(episode_start)
+        starts = np.zeros(len(first)) if episode_start is None else episode_start
+        starts = [starts] if np.isscalar(starts) else starts
         starts = as_shaped("episode_start", starts, (len(first),), np.dtype(bool))
         actions, _, following, _ = self.step(observations, deterministic, state, starts)
         return (actions[0] if alone else actions), following
@@ -252,7 +259,11 @@ class Agent(abc.ABC):
 
         Args:
           seed: of what is drawn in it; None: the policy's draws follow from a random one.
+
+        Raises:
+          UserError: `seed` is no whole number of at least 0.
         """
+        seed = None if seed is None else whole_number("seed", seed, 0)
         sampler = self.policy.sampler
         before = sampler.state()
         process = get_global_state()
@@ -281,7 +292,11 @@ class Agent(abc.ABC):
         """V of observations [B, ...], [B]; of a recurrent network where nothing is remembered yet.
 
         Not numbers where the model was restored from a file of the policy alone, and its critic has another network.
+
+        Raises:
+          UserError: the observations are of another shape, such as one alone, or are not numbers.
         """
+        observations = as_rows(observations, self.observation_space)
         if self._lacks_critic:
             return np.full(len(observations), np.nan, np.float32)
         if self.remembering is not None:

@@ -124,7 +124,7 @@ class GaussianPolicy(Policy):
     def _mean(self, x: np.ndarray) -> np.ndarray:
         if not self._layers:
             return self._mean_in_tensorflow(x).numpy()
-        x = x.reshape(len(x), -1).astype(self._weights[0][0].dtype, copy=False)
+        x = x.reshape(len(x), math.prod(x.shape[1:])).astype(self._weights[0][0].dtype, copy=False)
         for kernel, bias, activation in self._weights:
             x = activation(x @ kernel + bias)
         return x

@@ -140,6 +140,7 @@ def test_predict_takes_what_the_environment_gives_and_batches_of_it(model):
         ({"camera": None}, r"^observation: has no part camera, got \["),
         ({"camera": np.zeros((3, 36, 40))}, r"^observation camera: must be numbers of shape \(36, 40, 3\)"),
         ({"depth": np.full((36, 36), "x")}, r"^observation depth: must be numbers of shape \(36, 36\)"),
+        ({"depth": [[1], [1, 2]]}, "^observation depth: its rows are of several lengths"),
         ({"goal": (1,)}, r"^observation: has no part goal.1"),
         ({"arm": {"angles": np.full((2, 2), np.nan), "grip": np.zeros(2, int)}}, "^observation: must be finite"),
     ],

@@ -193,6 +193,7 @@ def test_without_a_state_nothing_is_remembered(model):
     [
         ({"state": np.zeros((2, 256))}, r"^state: must be finite numbers of shape \(1, 256\)"),
         ({"state": np.full((1, 256), np.nan)}, r"^state: must be finite numbers of shape \(1, 256\)"),
+        ({"episode_start": [[True], [True, False]]}, r"^episode_start: must be finite numbers of shape \(1,\)"),
         ({"episode_start": [True, False]}, r"^episode_start: must be finite numbers of shape \(1,\)"),
     ],
 )
