@@ -81,3 +81,9 @@ def _require_own_common() -> None:
 
 
 _require_own_common()
+
+if not TYPE_CHECKING:  # here, where `common` is known to be this project's
+    from baselines_acktr.foreign_names import OF_EVALUATE
+    from common.foreign_names import answers
+
+    evaluate = answers(OF_EVALUATE)(evaluate)

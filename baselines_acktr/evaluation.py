@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from baselines_acktr.agent.description import require_same_spaces
+from baselines_acktr.foreign_names import OF_EVALUATE
 from baselines_acktr.learning.rollouts import NO_STATISTICS, Episode, FinishedEpisodes, require_same_step
-from common.errors import UserError
+from common.errors import UserError, brief
+from common.foreign_names import answers
+from common.options import whole_number
 from common.vec_env.given import GivenEnv, opened
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ class Evaluation(NamedTuple):
     lengths: np.ndarray
 
 
+@answers(OF_EVALUATE)
 def evaluate(
     model: Agent,
     env: GivenEnv,
@@ -53,15 +58,21 @@ def evaluate(
       The games in the order in which they ended.
 
     Raises:
-      UserError: `episodes` is no whole number of at least 1, or `env` does not follow its contract.
+      UserError: `model` is none, `episodes` is no whole number of at least 1, `seed` none of at least 0, or `env` has
+        other spaces than the model or does not follow its contract.
     """
-    if not isinstance(episodes, int) or episodes < 1:
-        raise UserError(f"episodes={episodes}: must be a whole number of at least 1")
+    if not callable(getattr(model, "apart", None)):
+        raise UserError(
+            f"model={brief(model)}: must be a model, such as baselines_acktr.load gives; the environment comes after it"
+        )
+    episodes = whole_number("episodes", episodes)
+    seed = None if seed is None else whole_number("seed", seed, 0)
 
     def act(observations: np.ndarray, state: Any, starts: np.ndarray) -> tuple[np.ndarray, Any]:
         return model.predict(observations, state, starts, deterministic=greedy)
 
     with model.apart(seed), opened(env) as vector_env:
+        require_same_spaces(model, vector_env)
         played = list(games(act, vector_env, episodes, seed))
     scores = np.array([episode.score for episode in played], np.float64)
     lengths = np.array([episode.length for episode in played], np.int64)

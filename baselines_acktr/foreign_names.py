@@ -47,3 +47,24 @@ OF_LEARN = {
 OF_GOING_ON = OF_LEARN | {
     "total_timesteps": "Write `model.learn(1_000)`: so many timesteps are added to those that are done.",
 }
+OF_EVALUATE = {
+    "n_eval_episodes": "Write episodes=.",
+    "deterministic": "Write greedy=.",
+    "return_episode_rewards": "Leave it out: the scores and lengths of all games are returned.",
+    "reward_threshold": "Look at `scores.mean()` of what is returned.",
+    "callback": "Leave it out: the scores and lengths of all games are returned.",
+    "render": "Leave it out: `acktr --load_path=PATH --play` shows games.",
+    "warn": "Leave it out: every environment's own scores are counted.",
+}
+OF_EVAL_CALLBACK = {
+    "eval_env": "Write env=.",
+    "eval_freq": "Write interval=, which counts the timesteps of all environments.",
+    "n_eval_episodes": "Write episodes=.",
+    "deterministic": "Write greedy=.",
+    "best_model_save_path": "Write folder=, where best.model is written.",
+    "log_path": "Write folder=, where evaluations.npz is written.",
+}
+OF_CHECKPOINT_CALLBACK = {
+    "save_freq": "Write interval=, which counts the timesteps of all environments.",
+    "save_path": "Write folder=.",
+}

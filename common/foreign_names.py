@@ -25,19 +25,20 @@ def missing(module: str, name: str, instead: Mapping[str, str]) -> Exception:
     return AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
-def answers(instead: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def answers(instead: Mapping[str, str], name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Makes a function answer keyword arguments of other libraries with a `UserError` that says what to write.
 
     Args:
       instead: {name of an argument that the function does not have: what to write here, in a sentence}.
+      name: what the function is called in the answer; None: by its own name.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            for name in kwargs:
-                if name in instead:
-                    raise UserError(f"{function.__name__}: has no argument {name}. {instead[name]}")
+            for argument in kwargs:
+                if argument in instead:
+                    raise UserError(f"{name or function.__name__}: has no argument {argument}. {instead[argument]}")
             return function(*args, **kwargs)
 
         return call

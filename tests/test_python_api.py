@@ -14,19 +14,29 @@ import gymnasium as gym
 import matplotlib
 import numpy as np
 import pytest
+from gymnasium import spaces
 from monitor_helpers import monitor
 
 import baselines_acktr
 import common.vec_env
-from baselines_acktr import a2c, load
+from baselines_acktr import a2c, acktr_cont, evaluation, load, trpo
+from baselines_acktr.callbacks import CheckpointCallback, EvalCallback
 from baselines_acktr.config import AcktrDiscreteConfig
-from baselines_acktr.foreign_names import NAMES, OF_GOING_ON, OF_LEARN
+from baselines_acktr.foreign_names import (
+    NAMES,
+    OF_CHECKPOINT_CALLBACK,
+    OF_EVAL_CALLBACK,
+    OF_EVALUATE,
+    OF_GOING_ON,
+    OF_LEARN,
+)
 from baselines_acktr.session.learn import learn as session_learn
 from common.errors import UserError
 from common.logger import Logger
 from common.measures import load_monitor
 from common.plots import PlotOptions, plot
 from common.vec_env import make_vec_env
+from common.vec_env.actions import Choices
 
 SMALL = {"total_timesteps": 20, "nsteps": 5, "hidden_sizes": (4,)}
 
@@ -75,6 +85,64 @@ def test_observations_that_are_not_finite_numbers_are_refused(model, wrong):
         model.predict(wrong)
 
 
+RAGGED = [[0, 0, 0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("wrong", [RAGGED, (np.zeros(4), np.zeros(2)), {"place": 1.0}])
+def test_observations_of_several_parts_are_answered_with_how_they_are_flattened(model, wrong):
+    line = r"^observation: must be .*of shape \(4,\).*, got .*; gymnasium.spaces.flatten\(env.observation_space, obs"
+    for act in (model.predict, model.step, model.value):
+        with pytest.raises(UserError, match=line):
+            act(wrong)
+
+
+def test_observations_of_more_than_double_precision_are_taken(model):
+    wide = np.array([0.1, 0.2, 0.3, 0.4], np.longdouble)
+    assert model.predict(wide, deterministic=True)[0] == model.predict(wide.astype(np.float32), deterministic=True)[0]
+    np.testing.assert_allclose(model.value(wide[None]), model.value(wide[None].astype(np.float32)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("act", ["step", "value"])
+@pytest.mark.parametrize("wrong", [np.zeros(4, np.float32), [0, 0, 0, 0], np.zeros((2, 3)), 0.0])
+def test_what_takes_a_batch_says_so(model, act, wrong):
+    line = r"^observations of shape \(.*\): must be a batch \[N, ...\] of observations of shape \(4,\); predict"
+    with pytest.raises(UserError, match=line):
+        getattr(model, act)(wrong)
+
+
+def test_a_batch_may_be_a_list(model):
+    assert model.step([[0, 0, 0, 0]])[0].shape == model.value([[0, 0, 0, 0]]).shape == (1,)
+
+
+@pytest.mark.parametrize("learner", [a2c, acktr_cont, trpo])
+def test_a_batch_may_be_empty(learner):
+    size = {"timesteps_per_batch": 20, "hidden_sizes": (4,), "total_timesteps": 20}
+    made = learner.learn(env="Pendulum-v1", num_env=1, **size)
+    assert made.predict(np.zeros((0, 3)))[0].shape == (0, 1)
+    assert made.value(np.zeros((0, 3))).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.MultiBinary((2, 3)), spaces.Tuple([spaces.Discrete(3, start=-1), spaces.MultiBinary(2)])],
+)
+def test_what_is_predicted_for_several_choices_is_a_row_that_the_environment_takes_within_choices(space):
+    class Own(gym.Env):
+        observation_space = spaces.Box(0, 1, (1,), np.float32)
+        action_space = space
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            return np.zeros(1, np.float32), float(space.contains(action)), True, False, {}
+
+    made = a2c.learn(env=Own, num_env=2, **SMALL)
+    action, _ = made.predict(np.zeros(1, np.float32))
+    assert action.ndim == 1 and made.action_space.contains(action)
+    assert Choices(Own()).step(action)[1] == 1
+
+
 def test_paths_may_be_text_and_plots_leave_the_backend_alone(tmp_path, monkeypatch):
     monitor(tmp_path / "run", 0, [(1.0, 10, 1.0), (2.0, 10, 2.0)])
     matplotlib.use("svg")
@@ -111,6 +179,32 @@ def test_an_argument_of_another_library_is_answered(model, argument):
     if argument in OF_LEARN:
         with pytest.raises(UserError, match=rf"^learn: has no argument {argument}\. "):
             a2c.learn(env="CartPole-v1", **SMALL | {argument: 1})
+
+
+@pytest.mark.parametrize(
+    ("function", "instead"),
+    [
+        (baselines_acktr.evaluate, OF_EVALUATE),
+        (evaluation.evaluate, OF_EVALUATE),
+        (EvalCallback, OF_EVAL_CALLBACK),
+        (CheckpointCallback, OF_CHECKPOINT_CALLBACK),
+    ],
+)
+def test_evaluations_answer_the_arguments_of_stable_baselines_with_their_own(function, instead):
+    for argument, sentence in instead.items():
+        with pytest.raises(UserError, match=rf"^{function.__name__}: has no argument {argument}\. "):
+            function(**{argument: 1})
+        assert set(re.findall(r"(?<!-)\b(\w+)=", sentence)) <= set(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize("seed", ["3", 1.5, -1, True, 2**40])
+def test_training_names_a_seed_that_is_none(seed):
+    with pytest.raises(UserError, match=r"^seed=.*: must be a whole number of at least 0 and at most 4294967295$"):
+        a2c.learn(env="CartPole-v1", seed=seed, **SMALL)
+
+
+def test_training_takes_a_seed_of_numpy():
+    assert a2c.learn(env="CartPole-v1", num_env=1, seed=np.int64(3), **SMALL).seed == 3
 
 
 def test_what_an_answer_names_is_there():

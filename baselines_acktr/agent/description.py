@@ -69,6 +69,14 @@ def describe_space(space: Any) -> dict[str, Any]:
     return result
 
 
+def require_same_spaces(model: Any, env: gym.vector.VectorEnv) -> None:
+    """Raises UserError for an environment whose `observation_space` or `action_space` is not that of the model."""
+    for name in ("observation_space", "action_space"):
+        found, expected = getattr(env, f"single_{name}"), getattr(model, name)
+        if describe_space(found) != describe_space(expected):
+            raise UserError(f"env: its {name.replace('_', ' ')} is {found}; that of the model is {expected}")
+
+
 def hyperparameters(meta: Mapping[str, Any]) -> dict[str, Any]:
     """The hyperparameters in the meta of a checkpoint; older files do not say what there was no choice of.
 

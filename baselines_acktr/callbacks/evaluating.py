@@ -16,9 +16,12 @@ import numpy as np
 from baselines_acktr.callbacks.base import Callback, Training
 from baselines_acktr.callbacks.files import make_folder, report_failure
 from baselines_acktr.evaluation import Evaluation, evaluate, share
+from baselines_acktr.foreign_names import OF_EVAL_CALLBACK
 from common.atomic_file import replacing
 from common.errors import UserError, brief
+from common.foreign_names import answers
 from common.named_arrays import Arrays
+from common.options import whole_number
 from common.paths import given_path
 from common.random_state import rank_seed
 from common.vec_env.given import GivenEnv, opened
@@ -56,9 +59,10 @@ class EvalCallback(Callback):
       folder: where the two files go; it is created.
 
     Raises:
-      UserError: a number below 1.
+      UserError: `interval` or `episodes` is no whole number of at least 1.
     """
 
+    @answers(OF_EVAL_CALLBACK, "EvalCallback")
     def __init__(
         self,
         env: GivenEnv,
@@ -67,12 +71,9 @@ class EvalCallback(Callback):
         greedy: bool = True,
         folder: str | Path | None = None,
     ) -> None:
-        for name, number in (("interval", interval), ("episodes", episodes)):
-            if not isinstance(number, int) or number < 1:
-                raise UserError(f"{name}={number}: must be a whole number of at least 1")
         self._env = env
-        self._interval = interval
-        self._episodes = episodes
+        self._interval = whole_number("interval", interval)
+        self._episodes = whole_number("episodes", episodes)
         self._greedy = greedy
         self._folder = None if folder is None else Path(given_path(folder, "folder"))
 

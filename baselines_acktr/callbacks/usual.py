@@ -9,7 +9,9 @@ from tqdm import tqdm
 
 from baselines_acktr.callbacks.base import Callback, Training
 from baselines_acktr.callbacks.files import make_folder, report_failure
-from common.errors import UserError
+from baselines_acktr.foreign_names import OF_CHECKPOINT_CALLBACK
+from common.foreign_names import answers
+from common.options import whole_number
 from common.paths import given_path
 
 
@@ -37,13 +39,15 @@ class CheckpointCallback(Callback):
     Args:
       folder: where the files go; it is created.
       interval: timesteps from one file to the next.
+
+    Raises:
+      UserError: `interval` is no whole number of at least 1.
     """
 
+    @answers(OF_CHECKPOINT_CALLBACK, "CheckpointCallback")
     def __init__(self, folder: str | Path, interval: int) -> None:
-        if not isinstance(interval, int) or interval < 1:
-            raise UserError(f"interval={interval}: must be a whole number of at least 1")
         self._folder = Path(given_path(folder, "folder"))
-        self._interval = interval
+        self._interval = whole_number("interval", interval)
         self._done = 0
 
     def on_start(self, training: Training) -> None:

@@ -29,6 +29,7 @@ from common.foreign_names import answers
 from common.logger import Logger
 from common.mpi import ALONE, Communicator
 from common.named_arrays import Arrays
+from common.options import whole_number
 from common.random_state import rank_seed
 from common.vec_env import make_vec_env
 from common.vec_env.given import GivenEnv, opened
@@ -133,6 +134,7 @@ def learn(
         seed = comm.scatter([secrets.randbelow(2**31)] * comm.size if comm.rank == 0 else None)
         if comm.rank == 0:
             print(f"seed={seed} was drawn", file=sys.stderr, flush=True)
+    seed = whole_number("seed", seed, 0, 2**32 - 1)
     if env is None:
         raise UserError('env: missing; an id such as "CartPole-v1", an environment, or a function that makes one')
     source = EnvSource(env, num_env, env_kwargs, wrappers)
@@ -241,7 +243,7 @@ class GoingOn:
         seed = rank_seed(model.seed + model.updates, 0)
         with self._source.open(type(model), seed, comm.rank) as vector_env:
             require_same_step(vector_env)
-            _check_spaces(model, vector_env)
+            description.require_same_spaces(model, vector_env)
             batch = model.config.batch_size(vector_env.num_envs * comm.size)
             check_budget("timesteps", timesteps, 0, batch)
             run = Training(
@@ -260,13 +262,6 @@ def _with_progress(callback: Given | Iterable[Given] | None, progress: bool, log
     if logger is not None and sys.stderr.isatty():
         progress = False
     return Callbacks([Callbacks(callback), ProgressBar()]) if progress else Callbacks(callback)
-
-
-def _check_spaces(model: Agent, env: gym.vector.VectorEnv) -> None:
-    for name in ("observation_space", "action_space"):
-        found, expected = getattr(env, f"single_{name}"), getattr(model, name)
-        if description.describe_space(found) != description.describe_space(expected):
-            raise UserError(f"env: its {name.replace('_', ' ')} is {found}; that of the model is {expected}")
 
 
 def go_on_with(model: Agent) -> GoingOn:

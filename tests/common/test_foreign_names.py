@@ -26,3 +26,5 @@ def test_an_argument_of_another_library_is_answered_and_all_else_is_as_without()
         answering(3, factor=4)
     with pytest.raises(TypeError, match="unexpected keyword argument 'other'"):
         answering(3, other=4)
+    with pytest.raises(UserError, match=r"^Doubling: has no argument factor\."):
+        answers({"factor": "Write times=."}, "Doubling")(double)(3, factor=4)

@@ -15,7 +15,7 @@ from mpi_helpers import finish, start
 
 import run
 from baselines_acktr import a2c, acktr_cont, evaluate, load
-from baselines_acktr.callbacks import BEST, EVALUATIONS, EvalCallback
+from baselines_acktr.callbacks import BEST, EVALUATIONS, CheckpointCallback, EvalCallback
 from baselines_acktr.evaluation import Evaluation
 from baselines_acktr.session import checkpoints
 from common import array_file
@@ -149,10 +149,55 @@ def test_sampled_games_follow_from_the_seed_and_differ_from_greedy_ones(model):
         np.testing.assert_array_equal(before[name], array)
 
 
-@pytest.mark.parametrize("episodes", [0, -1, 2.5, "3"])
+@pytest.mark.parametrize("episodes", [0, -1, 2.5, "3", True])
 def test_a_number_of_episodes_that_is_none_is_named(model, episodes):
     with make_vec_env("CartPole-v1", 1) as env, pytest.raises(UserError, match=r"^episodes=.*: must be a whole number"):
         evaluate(model, env, episodes)
+
+
+@pytest.mark.parametrize("seed", ["3", 1.5, -1, True])
+def test_a_seed_that_is_none_is_named_and_the_model_draws_on_as_before(model, seed):
+    before = model.policy.sampler.state()[""]
+    with pytest.raises(UserError, match=r"^seed=.*: must be a whole number of at least 0$"):
+        evaluate(model, "CartPole-v1", 1, seed=seed)
+    np.testing.assert_array_equal(model.policy.sampler.state()[""], before)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_whole_numbers_of_numpy_are_taken(model, kind, tmp_path):
+    expected = evaluate(model, "CartPole-v1", 2, seed=3)
+    np.testing.assert_array_equal(evaluate(model, "CartPole-v1", kind(2), seed=kind(3)), expected)
+    EvalCallback("CartPole-v1", kind(40), episodes=kind(2))
+    CheckpointCallback(tmp_path, kind(40))
+
+
+@pytest.mark.parametrize("interval", [0, 2.5, True, "40"])
+def test_an_interval_that_is_none_is_named(interval, tmp_path):
+    for make in (lambda: EvalCallback("CartPole-v1", interval), lambda: CheckpointCallback(tmp_path, interval)):
+        with pytest.raises(UserError, match=r"^interval=.*: must be a whole number of at least 1$"):
+            make()
+
+
+def test_what_is_no_model_is_named(model):
+    for wrong, env in (("zoo:CartPole-v1", "CartPole-v1"), ("CartPole-v1", model)):
+        with pytest.raises(UserError, match=rf"^model={wrong}: must be a model, such as baselines_acktr.load gives"):
+            evaluate(wrong, env)
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "MountainCar-v0", "Acrobot-v1"])
+def test_an_environment_of_other_spaces_is_named(model, env_id):
+    with pytest.raises(UserError, match=r"^env: its observation space is Box\(.*; that of the model is Box\("):
+        evaluate(model, env_id)
+
+
+def test_an_environment_of_other_actions_is_named(model):
+    def more_actions() -> gym.Env:
+        env = gym.make("CartPole-v1")
+        env.action_space = gym.spaces.Discrete(3)
+        return env
+
+    with pytest.raises(UserError, match=r"^env: its action space is Discrete\(3\); that of the model is Discrete\(2\)"):
+        evaluate(model, more_actions)
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------
