@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +11,7 @@ from gymnasium.vector import VectorEnv
 
 from common.errors import UserError, brief
 from common.vec_env.make import make_vec_env
-from common.vec_env.one import EnvWrapper
+from common.vec_env.one import EnvWrapper, check_maker, checked_kwargs, checked_wrappers
 
 GivenEnv = str | gym.Env | VectorEnv | Callable[..., gym.Env | VectorEnv]
 
@@ -23,7 +23,7 @@ def opened(
     seed: int | None = None,
     rank: int = 0,
     env_kwargs: Mapping[str, Any] | None = None,
-    wrappers: EnvWrapper | Sequence[EnvWrapper] = (),
+    wrappers: EnvWrapper | Iterable[EnvWrapper] | None = (),
     default_num_env: Callable[[str | None], int] = lambda env_id: 1,
 ) -> Iterator[VectorEnv]:
     """Yields a vector environment, and closes it at the end of the block unless the caller has made it.
@@ -38,6 +38,8 @@ def opened(
     Raises:
       UserError: `env` is something else, or an argument does not go with it; and as `make_vec_env`.
     """
+    wrappers = checked_wrappers(wrappers)
+    env_kwargs = checked_kwargs(env_kwargs)
     if isinstance(env, str):
         number = default_num_env(env) if num_env is None else num_env
         with make_vec_env(env, number, seed, rank=rank, env_kwargs=env_kwargs, wrappers=wrappers) as made:
@@ -74,11 +76,12 @@ def _made_by(
     num_env: int,
     seed: int | None,
     rank: int,
-    env_kwargs: Mapping[str, Any] | None,
-    wrappers: EnvWrapper | Sequence[EnvWrapper],
+    env_kwargs: Mapping[str, Any],
+    wrappers: Sequence[EnvWrapper],
 ) -> VectorEnv:
     """The vector environment that a function makes, or one of `num_env` environments that it makes."""
-    first = make(**(env_kwargs or {}))
+    check_maker(make, env_kwargs)
+    first = make(**env_kwargs)
     if isinstance(first, VectorEnv):
         stack.callback(first.close)
         if wrappers:

@@ -6,7 +6,7 @@ import functools
 import math
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
@@ -21,7 +21,16 @@ from common.foreign_names import answers
 from common.random_state import rank_seed
 from common.vec_env.extras import or_extra
 from common.vec_env.ids import find_spec, is_atari, newer_version, skips_at_random, split_module, with_kwargs
-from common.vec_env.one import EnvWrapper, frames_per_step, is_mujoco, make_env, make_own_env
+from common.vec_env.one import (
+    EnvWrapper,
+    check_maker,
+    checked_kwargs,
+    checked_wrappers,
+    frames_per_step,
+    is_mujoco,
+    make_env,
+    make_own_env,
+)
 from common.vec_env.rendering import draw_in_memory, ensure_offscreen_rendering
 from common.vec_env.workers import EnvironmentFailedError
 from common.vec_env.wrappers import EpisodeInfo, SeededVectorEnv
@@ -61,7 +70,7 @@ def make_vec_env(
     atari_preprocessing: bool = True,
     pixels: bool = False,
     env_kwargs: Mapping[str, Any] | None = None,
-    wrappers: EnvWrapper | Sequence[EnvWrapper] = (),
+    wrappers: EnvWrapper | Iterable[EnvWrapper] | None = (),
 ) -> SeededVectorEnv:
     """Builds a vector environment of `num_env` environments that follows the contract of `common.vec_env`.
 
@@ -99,10 +108,11 @@ def make_vec_env(
       UserError: an unknown id or backend, a missing dependency, or a number out of range.
     """
     _check(num_env, frame_stack, reward_scale, seed, step_timeout)
-    env_kwargs = dict(env_kwargs or {})
-    wrappers = [wrappers] if callable(wrappers) else list(wrappers)
+    env_kwargs = checked_kwargs(env_kwargs)
+    wrappers = checked_wrappers(wrappers)
     first_seed = None if seed is None else rank_seed(seed, rank)
     if callable(env_id):
+        check_maker(env_id, env_kwargs)
         env = _make_own(env_id, num_env, backend, env_kwargs, wrappers, step_timeout)
         if log_dir is not None:
             env = _make_monitor(env, log_dir, getattr(env_id, "__name__", "own"), rank)
@@ -266,7 +276,7 @@ def _check(num_env: int, frame_stack: int, reward_scale: float, seed: int | None
         at_least.append(("seed", seed, 0))
 
     for name, number, least in at_least:
-        if not (isinstance(number, Integral) and number >= least):
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
             raise UserError(f"--{name}={number}: must be a whole number of at least {least}")
 
     for name, factor in (("reward_scale", reward_scale), ("step_timeout", step_timeout)):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
+from common.arguments import called, misfit
 from common.errors import UserError, brief
 from common.importing import import_named
 from common.joined_space import JoinedBox, is_picture, parts_of, require_kind
@@ -86,6 +87,45 @@ def make_own_env(
         raise UserError(f"env: the function returned {brief(env)}; must be a gymnasium.Env")
     env = _with_contract(_wrapped(env, wrappers), f"env: environment {index}")
     return ResumableEnv(env, index if named else None)
+
+
+def checked_kwargs(env_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The argument `env_kwargs`, None being none; raises UserError unless it is {name: value}."""
+    if env_kwargs is None:
+        return {}
+    if not isinstance(env_kwargs, Mapping) or not all(isinstance(name, str) for name in env_kwargs):
+        shown = brief(repr(env_kwargs))
+        raise UserError(f'env_kwargs={shown}: must be a dict from names to values, such as {{"gravity": 9.8}}')
+    return dict(env_kwargs)
+
+
+def checked_wrappers(wrappers: EnvWrapper | Iterable[EnvWrapper] | None) -> list[EnvWrapper]:
+    """The argument `wrappers` as a list, None being none.
+
+    Raises:
+      UserError: one of them is no function that can be called with an environment alone.
+    """
+    if wrappers is None:
+        return []
+    found = list(wrappers) if isinstance(wrappers, Iterable) and not callable(wrappers) else [wrappers]
+    if not all(callable(wrapper) for wrapper in found):
+        shown = brief(repr(wrappers))
+        raise UserError(f"wrappers={shown}: must be one or several functions from an environment to a wrapped one")
+
+    for wrapper in found:
+        if problem := misfit(wrapper, None):
+            name = called(wrapper)
+            raise UserError(f"wrappers: {name}(env): {problem}; write lambda env: {name}(env, ...)")
+    return found
+
+
+def check_maker(make: Callable[..., Any], env_kwargs: Mapping[str, Any]) -> None:
+    """Raises UserError unless a function that makes an environment can be called with such arguments."""
+    problem = misfit(make, **env_kwargs)
+    if problem and env_kwargs:
+        raise UserError(f"env_kwargs: {called(make)}: {problem}")
+    if problem:
+        raise UserError(f"env: {called(make)}(): {problem}; what it needs is given by env_kwargs=")
 
 
 def _wrapped(env: gym.Env, wrappers: Sequence[EnvWrapper]) -> gym.Env:
