@@ -1,7 +1,7 @@
 """What may happen beside training: callbacks of `learn`.
 
-A callback is an object with four methods, which `learn` calls at the start, after each rollout, after each update and
-at the end:
+A callback is an object of a class that derives from `Callback`, of whose four methods `learn` calls one at the start,
+one after each rollout, one after each update and one at the end:
 
     class Report(Callback):
         def after_update(self, training):

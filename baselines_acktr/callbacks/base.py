@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from common.arguments import called, misfit
 from common.errors import UserError, brief
 from common.named_arrays import Arrays, with_prefix, without_prefix
 
@@ -71,6 +72,7 @@ class Callback:
 
 
 Given = Callback | Callable[[Any], bool | None]
+METHODS = ("on_start", "after_rollout", "after_update", "on_end")  # that a training calls with itself
 
 
 class Callbacks(Callback):
@@ -80,7 +82,7 @@ class Callbacks(Callback):
       given: None, a `Callback`, a function of the model that is called after each update, or several of these.
 
     Raises:
-      UserError: one of them is something else.
+      UserError: one of them is something else, or cannot be called with what it is given.
     """
 
     def __init__(self, given: Given | Iterable[Given] | None = None) -> None:
@@ -99,8 +101,8 @@ class Callbacks(Callback):
             callback.after_rollout(training)
 
     def after_update(self, training: Training) -> bool:
-        """Calls all of them, also if one wants the training to end."""
-        return any([callback.after_update(training) for callback in self._callbacks])
+        """Calls all of them, also if one wants the training to end; raises UserError where a result is no bool."""
+        return any([_wants_end(callback, training) for callback in self._callbacks])
 
     def on_end(self, training: Training) -> None:
         for callback in self._callbacks:
@@ -132,13 +134,38 @@ class _Function(Callback):
     def __init__(self, function: Callable[[Any], bool | None]) -> None:
         self._function = function
 
+    @property
+    def __name__(self) -> str:
+        return called(self._function)
+
     def after_update(self, training: Training) -> bool | None:
         return self._function(training.model)
 
 
+def _wants_end(callback: Callback, training: Training) -> bool:
+    result = callback.after_update(training)
+    try:
+        return bool(result)
+    except (TypeError, ValueError) as error:  # as of an array
+        name = getattr(callback, "__name__", type(callback).__name__)
+        raise UserError(
+            f"callback {name}: returned {brief(result)}; must be True, which ends the training, False or None"
+        ) from error
+
+
 def _as_callback(given: Given) -> Callback:
     if isinstance(given, Callback):
+        for name in METHODS:
+            if problem := misfit(getattr(given, name), None):
+                raise UserError(f"callback: {type(given).__name__}.{name}(training): {problem}")
         return given
+
     if callable(given) and not isinstance(given, type):
+        if problem := misfit(given, None):
+            raise UserError(f"callback: {called(given)}(model): {problem}; a callback takes the model alone")
         return _Function(given)
-    raise UserError(f"callback={brief(given)}: must be a Callback, a function of the model, or a list of these")
+
+    words = "must be a Callback, a function of the model, or a list of these"
+    if not isinstance(given, type) and any(hasattr(given, name) for name in METHODS):
+        words += "; its class must derive from baselines_acktr.callbacks.Callback"
+    raise UserError(f"callback={brief(given)}: {words}")

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
+from baselines_acktr.agent.description import require_same_spaces
 from baselines_acktr.callbacks.base import Callback, Training
 from baselines_acktr.callbacks.files import make_folder, report_failure
 from baselines_acktr.evaluation import Evaluation, evaluate, share
 from baselines_acktr.foreign_names import OF_EVAL_CALLBACK
+from baselines_acktr.learning.rollouts import require_same_step
+from common.arguments import whole_number
 from common.atomic_file import replacing
 from common.errors import UserError, brief
 from common.foreign_names import answers
 from common.named_arrays import Arrays
-from common.options import whole_number
 from common.paths import given_path
 from common.random_state import rank_seed
 from common.vec_env.given import GivenEnv, opened
@@ -59,7 +61,8 @@ class EvalCallback(Callback):
       folder: where the two files go; it is created.
 
     Raises:
-      UserError: `interval` or `episodes` is no whole number of at least 1.
+      UserError: a number below 1, or a folder that is no path. When a training starts: an `env` that cannot be opened,
+        is that of the training, or has other spaces than the model.
     """
 
     @answers(OF_EVAL_CALLBACK, "EvalCallback")
@@ -72,8 +75,8 @@ class EvalCallback(Callback):
         folder: str | Path | None = None,
     ) -> None:
         self._env = env
-        self._interval = whole_number("interval", interval)
-        self._episodes = whole_number("episodes", episodes)
+        self._interval = whole_number("interval", interval, 1)
+        self._episodes = whole_number("episodes", episodes, 1)
         self._greedy = greedy
         self._folder = None if folder is None else Path(given_path(folder, "folder"))
 
@@ -83,8 +86,7 @@ class EvalCallback(Callback):
         self._done = 0
 
     def on_start(self, training: Training) -> None:
-        if self._env is training.env:
-            raise UserError("env: is that of the training; evaluation needs one of its own, or its id")
+        self._require_env(training)
         self._done = self._reached(training)
         if self._folder is not None and training.model.comm.rank == 0:
             make_folder(self._folder, "folder")
@@ -111,6 +113,28 @@ class EvalCallback(Callback):
         self._set_evaluations(arrays["timesteps"], arrays["results"], arrays["ep_lengths"])
         if (folder := self._folder) is not None and self.evaluations:
             report_failure(lambda: self._write(folder))
+
+    def _require_env(self, training: Training) -> None:
+        """Opens the environment of the evaluations once; raises UserError where the model cannot play in it."""
+        model = training.model
+        if not self._part_of(model):
+            return
+        try:
+            self._require_own(training.env)
+            with model.apart(self._seed(model)), self._opened(1) as env:
+                require_same_step(env)
+                require_same_spaces(env, model.observation_space, model.action_space)
+        except UserError as error:
+            raise UserError(f"EvalCallback's {str(error).removeprefix('--')}") from error
+
+    def _require_own(self, trained: gym.vector.VectorEnv) -> None:
+        """Raises UserError where the environment is the one that the model is trained in, or one of those."""
+        own = self._env
+        inside = isinstance(own, gym.Env) and any(
+            one.unwrapped is own.unwrapped for one in getattr(trained.unwrapped, "envs", ())
+        )
+        if own is trained or inside:
+            raise UserError("env: is that of the training; evaluation needs one of its own, or its id")
 
     def _take_over(self, folder: Path, timesteps: int) -> None:
         """Goes on with the evaluations that an earlier training of the model has left in the folder.
@@ -145,8 +169,8 @@ class EvalCallback(Callback):
 
     def _play(self, model: Agent) -> Evaluation | None:
         """Plays this rank's part of the games; returns those of all ranks, in rank 0 alone."""
-        episodes = int(share(self._episodes, model.comm.size)[model.comm.rank])
-        seed = rank_seed(model.seed, -1 - model.comm.rank)  # of no training environment
+        episodes = self._part_of(model)
+        seed = self._seed(model)
         played = Evaluation(np.empty(0), np.empty(0, np.int64))
         if episodes:
             # Opening environments may draw from the generators of the process, too.
@@ -156,6 +180,14 @@ class EvalCallback(Callback):
         if parts is None:
             return None
         return Evaluation(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def _part_of(self, model: Agent) -> int:
+        """How many games of an evaluation this rank plays."""
+        return int(share(self._episodes, model.comm.size)[model.comm.rank])
+
+    def _seed(self, model: Agent) -> int:
+        """The seed of this rank's games, that of no training environment."""
+        return rank_seed(model.seed, -1 - model.comm.rank)
 
     def _opened(self, episodes: int) -> contextlib.AbstractContextManager[gym.vector.VectorEnv]:
         made = isinstance(self._env, gym.Env | gym.vector.VectorEnv)

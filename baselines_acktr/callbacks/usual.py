@@ -10,8 +10,8 @@ from tqdm import tqdm
 from baselines_acktr.callbacks.base import Callback, Training
 from baselines_acktr.callbacks.files import make_folder, report_failure
 from baselines_acktr.foreign_names import OF_CHECKPOINT_CALLBACK
+from common.arguments import real_number, whole_number
 from common.foreign_names import answers
-from common.options import whole_number
 from common.paths import given_path
 
 
@@ -22,10 +22,13 @@ class StopAtReward(Callback):
 
     Args:
       reward: the threshold.
+
+    Raises:
+      UserError: it is no finite number.
     """
 
     def __init__(self, reward: float) -> None:
-        self._reward = reward
+        self._reward = real_number("reward", reward)
 
     def after_update(self, training: Training) -> bool:
         scores = training.episode_rewards
@@ -41,13 +44,13 @@ class CheckpointCallback(Callback):
       interval: timesteps from one file to the next.
 
     Raises:
-      UserError: `interval` is no whole number of at least 1.
+      UserError: the interval is no whole number of at least 1, or the folder no path.
     """
 
     @answers(OF_CHECKPOINT_CALLBACK, "CheckpointCallback")
     def __init__(self, folder: str | Path, interval: int) -> None:
         self._folder = Path(given_path(folder, "folder"))
-        self._interval = whole_number("interval", interval)
+        self._interval = whole_number("interval", interval, 1)
         self._done = 0
 
     def on_start(self, training: Training) -> None:
