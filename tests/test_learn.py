@@ -52,6 +52,24 @@ class Twice(gym.RewardWrapper):
         return 2 * reward
 
 
+class NoArguments(Callback):
+    def after_update(self):
+        pass
+
+
+class Likeness:
+    """Has a method of a callback."""
+
+    def after_update(self, training):
+        pass
+
+
+@pytest.fixture(scope="module")
+def trained() -> a2c.DiscreteModel:
+    """A model for calls that are refused."""
+    return a2c.learn(env="Line-v0", num_env=2, total_timesteps=20, **SMALL)
+
+
 def assert_same(model, other) -> None:
     expected, got = model.state(), other.state()
     assert expected.keys() == got.keys()
@@ -147,15 +165,78 @@ def test_a_game_and_a_task_with_wrappers_are_not_run_by_the_native_backend_witho
         ),
         ({"env": Line(), "num_env": 2}, "num_env=2: env is one environment; give its id, or a function"),
         ({"env": Line(), "env_kwargs": {"end": 2}}, "env_kwargs: env is made already"),
-        ({"env": "Line-v0", "num_env": 0}, "--num_env=0: must be a whole number of at least 1"),
+        ({"env": "Line-v0", "num_env": 0}, "num_env=0: must be a whole number of at least 1"),
         ({"env": "Line-v0", "callback": 3}, "callback=3: must be a Callback, a function of the model, or a list"),
         ({"env": "Line-v0", "callback": [Callback]}, "callback=<class .*: must be a Callback, a function of the model"),
+        ({"env": "Line-v0", "num_env": True}, "num_env=True: must be a whole number of at least 1"),
+        ({"env": Line, "env_kwargs": {"ends": 3}}, "env_kwargs: Line: got an unexpected keyword argument 'ends'"),
+        ({"env": Line, "env_kwargs": "end=3"}, "env_kwargs='end=3': must be a dict from names to values"),
+        ({"env": "Line-v0", "env_kwargs": {3: 3}}, "env_kwargs={3: 3}: must be a dict from names to values"),
+        ({"env": lambda seed: Line()}, r"env: <lambda>\(\): missing a required argument: 'seed'; what it needs is"),
+        ({"env": "Line-v0", "wrappers": "Twice"}, "wrappers='Twice': must be one or several functions"),
+        ({"env": Line, "wrappers": [3]}, r"wrappers=\[3\]: must be one or several functions"),
+        (
+            {"env": Line(), "wrappers": gym.wrappers.TimeLimit},
+            r"wrappers: TimeLimit\(env\): missing a required",
+        ),
+        (
+            {"env": "Line-v0", "logger": "logs"},
+            r'logger=logs: must be a Logger .* such as Logger\("logs"\)',
+        ),
+        ({"env": "Line-v0", "logger": True}, "logger=True: must be a Logger of common.logger"),
+        ({"env": "Line-v0", "log_interval": 0}, "log_interval=0: must be a whole number of at least 1"),
+        ({"env": "Line-v0", "log_interval": "a"}, "log_interval='a': must be a whole number of at least 1"),
+        ({"env": "Line-v0", "sync_check_interval": -1}, "sync_check_interval=-1: must be a whole number of at least 0"),
+        ({"env": "Line-v0", "seed": True}, "seed=True: must be a whole number of at least 0 and at most 2147483647"),
+        ({"env": "Line-v0", "resume": True}, "resume: has no effect without load_path="),
+        ({"env": "Line-v0", "save_path": 3}, "save_path=3: must be a path"),
+        ({"env": "Line-v0", "load_path": 3}, "load_path=3: must be a path"),
+        (
+            {"env": "Line-v0", "network": keras.Sequential()},
+            "network=<Sequential .*: is made already; give",
+        ),
+        (
+            {"env": "Line-v0", "callback": lambda local, globals: 0},
+            r"callback: <lambda>\(model\): missing .* 'globals'",
+        ),
+        ({"env": "Line-v0", "callback": NoArguments()}, r"callback: NoArguments.after_update\(training\): too many"),
+        ({"env": "Line-v0", "callback": Likeness()}, "callback=.*; its class must derive from"),
+        (
+            {"env": "Line-v0", "callback": EvalCallback("Nope-v1", 160)},
+            "EvalCallback's env=Nope-v1: no such env",
+        ),
+        ({"env": "Line-v0", "callback": EvalCallback(None, 160)}, "EvalCallback's env=None: must be the id"),
+        (
+            {"env": "Line-v0", "callback": EvalCallback("CartPole-v1", 160)},
+            "EvalCallback's env: its observation space",
+        ),
     ],
 )
-def test_mistakes_are_one_line(options, message):
+def test_mistakes_are_one_line_before_anything_is_learned(options, message, monkeypatch):
+    monkeypatch.setattr(a2c.DiscreteModel, "update", None)
     with pytest.raises(UserError, match=f"^{message}") as caught:
         a2c.learn(total_timesteps=1000, **SMALL, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -16, 0.5, "100", None, True, 10**400])
+def test_timesteps_that_are_no_number_are_one_line(trained, wrong):
+    with pytest.raises(UserError, match=r"^total_timesteps=.*: must be a whole number of at least 0$"):
+        a2c.learn(env="Line-v0", total_timesteps=wrong, **SMALL)
+    with pytest.raises(UserError, match=r"^timesteps=.*: must be a whole number of at least 0$"):
+        trained.learn(wrong)
+
+
+def test_timesteps_may_be_a_float_and_wrappers_none():
+    model = a2c.learn(env="Line-v0", num_env=2, wrappers=None, total_timesteps=2e1, **SMALL)
+    assert model.timesteps == 20
+
+
+def test_several_wrappers_may_come_from_a_generator():
+    scores = []
+    wrappers = (one for one in [Twice, Twice])
+    a2c.learn(env="Line-v0", num_env=2, wrappers=wrappers, total_timesteps=40, callback=Watch(scores), **SMALL)
+    assert set(scores) == {16.0}
 
 
 def test_a_vector_environment_is_taken_as_it_is():
@@ -227,11 +308,63 @@ def test_mistakes_of_going_on_are_named():
     ):
         with pytest.raises(UserError, match=message):
             model.learn(arguments[0], env=arguments[1] if arguments[1:] else None)
-    with pytest.raises(UserError, match="have no effect without env="):
-        model.learn(10, num_env=3)
+    for arguments, message in (
+        ({"num_env": 3}, "num_env, env_kwargs, wrappers: have no effect without env="),
+        ({"lr": 0.1}, "lr: a model keeps its hyperparameters; save it, and give load_path= and lr="),
+        ({"logers": None}, "logers: unknown argument; must be one of env, .*, progress. Did you mean logger?"),
+        ({"logger": "logs"}, "logger=logs: must be a Logger"),
+    ):
+        with pytest.raises(UserError, match=f"^{message}"):
+            model.learn(10, **arguments)
     alone = a2c.DiscreteModel(Line.observation_space, Line.action_space, "mlp", model.config)
     with pytest.raises(UserError, match=r"^learn: only a model that"):
         alone.learn(10)
+
+
+@pytest.mark.parametrize("path", ["folder", "folder/", "file/model", "x" * 300])
+def test_a_path_that_no_model_can_be_saved_to_is_refused_before_anything_is_learned(trained, path, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    path = f"{tmp_path}/{path}"
+    message = rf"^save_path={tmp_path}/.*: (is a folder|cannot be written)"
+    learned = []
+    with pytest.raises(UserError, match=message):
+        a2c.learn(env="Line-v0", total_timesteps=1000, save_path=path, callback=learned.append, **SMALL)
+    with pytest.raises(UserError, match=message):
+        trained.learn(10, save_path=path, callback=learned.append)
+    assert learned == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"env": "CartPole-v1"},
+        {"env": lambda: 1 / 0},
+        {"env": "Nope-v1"},
+        {"env": Line, "num_env": 300},
+        {"env": Line, "num_env": 1, "callback": EvalCallback("CartPole-v1", 10)},
+    ],
+    ids=["other spaces", "fails", "unknown", "larger batch", "refused by a callback"],
+)
+def test_a_refused_call_leaves_the_model_as_it_was(arguments):
+    model, other = (a2c.learn(env="Line-v0", num_env=2, seed=3, total_timesteps=30, **SMALL) for _ in range(2))
+    with pytest.raises((UserError, ZeroDivisionError)):
+        model.learn(10, **arguments)
+    assert model.env_arguments == other.env_arguments
+    assert_same(model.learn(20), other.learn(20))
+
+
+def test_a_training_that_has_failed_goes_on_where_it_has_learned():
+    class Fails(Callback):
+        def after_update(self, training):
+            raise RuntimeError
+
+    scores = []
+    model = a2c.learn(env="Line-v0", num_env=2, total_timesteps=20, **SMALL)
+    with pytest.raises(RuntimeError):
+        model.learn(20, env=Line, num_env=2, env_kwargs={"reward": 5.0}, callback=Fails())
+    model.learn(20, callback=Watch(scores))
+    assert set(scores) == {20.0}
 
 
 # -- callbacks --------------------------------------------------------------------------------------------------------
@@ -341,7 +474,13 @@ def test_the_state_of_callbacks_is_kept_by_their_class_and_number():
     [
         (lambda: EvalCallback("Line-v0", 0), "interval=0: must be a whole number of at least 1"),
         (lambda: EvalCallback("Line-v0", 10, episodes=0), "episodes=0: must be a whole number of at least 1"),
+        (lambda: EvalCallback("Line-v0", True), "interval=True: must be a whole number of at least 1"),
+        (lambda: EvalCallback("Line-v0", 10, folder=3), "folder=3: must be a path"),
         (lambda: CheckpointCallback("saved", 0.5), "interval=0.5: must be a whole number of at least 1"),
+        (lambda: CheckpointCallback(None, 10), "folder=None: must be a path"),
+        (lambda: StopAtReward("195"), "reward='195': must be a finite number"),
+        (lambda: StopAtReward(None), "reward=None: must be a finite number"),
+        (lambda: StopAtReward(float("nan")), "reward=nan: must be a finite number"),
     ],
 )
 def test_mistakes_of_callbacks_are_named(make, message):
@@ -349,6 +488,20 @@ def test_mistakes_of_callbacks_are_named(make, message):
         make()
 
 
+def test_a_callback_that_returns_an_array_is_named():
+    def scores(model):
+        return np.zeros(3)
+
+    with pytest.raises(UserError, match=r"^callback scores: returned \[0. 0. 0.\]; must be True, which ends"):
+        a2c.learn(env="Line-v0", num_env=2, total_timesteps=20, callback=scores, **SMALL)
+
+
 def test_evaluation_in_the_environment_of_the_training_is_refused():
-    with make_vec_env("Line-v0", 2) as env, pytest.raises(UserError, match=r"^env: is that of the training"):
+    with (
+        make_vec_env("Line-v0", 2) as env,
+        pytest.raises(UserError, match=message),
+    ):
         a2c.learn(env=env, total_timesteps=20, callback=EvalCallback(env, 10), **SMALL)
+    alone = Line()
+    with pytest.raises(UserError, match=message):
+        a2c.learn(env=alone, total_timesteps=20, callback=EvalCallback(alone, 10), **SMALL)

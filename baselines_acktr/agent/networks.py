@@ -52,10 +52,15 @@ def network_name(network: str | Builder) -> str:
     """The name of a network, which may be given as the function itself: it is registered as `module:function`.
 
     Raises:
-      UserError: it is neither a name nor a function.
+      UserError: it is neither a name nor a function, such as a model that is made already.
     """
     if isinstance(network, str):
         return network
+    if isinstance(network, keras.Layer):
+        raise UserError(
+            f"network={brief(network)}: is made already; give the function of observation space and config that "
+            "returns it, since policy and critic may have one each"
+        )
     if not callable(network):
         raise UserError(f"network={brief(network)}: must be a name or a function of observation space and config")
     name = f"{network.__module__}:{getattr(network, '__qualname__', type(network).__qualname__)}"

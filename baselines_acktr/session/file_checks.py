@@ -26,7 +26,7 @@ def check_files(settings: Settings) -> None:
     for name in ("save_path", "video"):
         path = getattr(options, name)
         if path is not None:
-            _check_file(name, path)
+            check_file(f"--{name}", path)
     _check_export(options)
     if options.log_path is not None:
         typed = settings.origins["log_path"] != "environment preset"
@@ -60,12 +60,13 @@ def _check_export(options: RunOptions) -> None:
     check_folder("--export", options.export, os.path.dirname(options.export.rstrip(os.sep)))
 
 
-def _check_file(name: str, path: str) -> None:
+def check_file(argument: str, path: str) -> None:
+    """Raises unless a file can be written at `path`; `argument` is what it was given by, for the message."""
     if os.path.isdir(path) or path.endswith(os.sep):
-        raise UserError(f"--{name}={path}: is a folder; must be a file")
+        raise UserError(f"{argument}={path}: is a folder; must be a file")
     if os.path.exists(path) and not os.path.isfile(path):
-        raise UserError(f"--{name}={path}: is not a regular file")
-    check_folder(f"--{name}", path, os.path.dirname(path))
+        raise UserError(f"{argument}={path}: is not a regular file")
+    check_folder(argument, path, os.path.dirname(path))
 
 
 def check_folder(argument: str, path: str, folder: str, longest: str = "") -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import secrets
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +22,12 @@ from baselines_acktr.foreign_names import OF_LEARN
 from baselines_acktr.learning.rollouts import require_same_step
 from baselines_acktr.session import schema
 from baselines_acktr.session.checkpoints import CheckpointManager, SavedModel, read_model
+from baselines_acktr.session.file_checks import check_file
 from baselines_acktr.session.learners import kind_of
 from baselines_acktr.session.loop import Training, check_budget, seed_global_generators, start
 from baselines_acktr.session.settings import settle_config
-from common.errors import UserError, closest
+from common.arguments import path_of, whole_number
+from common.errors import UserError, brief, closest
 from common.foreign_names import answers
 from common.logger import Logger
 from common.mpi import ALONE, Communicator
@@ -34,19 +37,27 @@ from common.random_state import rank_seed
 from common.vec_env import make_vec_env
 from common.vec_env.given import GivenEnv, opened
 from common.vec_env.ids import find_spec, is_atari
-from common.vec_env.one import EnvWrapper
+from common.vec_env.one import EnvWrapper, checked_kwargs, checked_wrappers
 
 AgentT = TypeVar("AgentT", bound=Agent)
+_MOST_SEED = 2**31 - 1
+_OF_LOGGERS = ("log", "dump", "progress")  # what a training calls
 
 
 @dataclasses.dataclass(frozen=True)
 class EnvSource:
-    """What the environments of a training are made of; attributes as the arguments of `learn`."""
+    """What the environments of a training are made of; attributes as the arguments of `learn`, and so are errors."""
 
     env: GivenEnv
     num_env: int | None = None
     env_kwargs: Mapping[str, Any] | None = None
-    wrappers: EnvWrapper | Sequence[EnvWrapper] = ()
+    wrappers: EnvWrapper | Iterable[EnvWrapper] | None = ()
+
+    def __post_init__(self) -> None:
+        if self.num_env is not None:
+            object.__setattr__(self, "num_env", whole_number("num_env", self.num_env, 1))
+        object.__setattr__(self, "env_kwargs", checked_kwargs(self.env_kwargs))
+        object.__setattr__(self, "wrappers", checked_wrappers(self.wrappers))
 
     def open(self, agent_class: type[Agent], seed: int, rank: int):
         """A context manager that yields the vector environment, with as many environments as suit the learner."""
@@ -81,14 +92,14 @@ def learn(
     env: GivenEnv | None,
     num_env: int | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
-    wrappers: EnvWrapper | Sequence[EnvWrapper] = (),
+    wrappers: EnvWrapper | Iterable[EnvWrapper] | None = (),
     seed: int | None = 0,
     total_timesteps: int,
     logger: Logger | None = None,
     log_interval: int = 100,
-    save_path: str | None = None,
+    save_path: str | os.PathLike[str] | None = None,
     keeper: CheckpointManager | None = None,
-    load_path: str | None = None,
+    load_path: str | os.PathLike[str] | None = None,
     resume: bool = False,
     callback: Given | Iterable[Given] | None = None,
     progress: bool = False,
@@ -130,7 +141,14 @@ def learn(
       UserError: for a mistake in the arguments, named.
       RunFailedError: if a number is not finite, naming where it comes from; nothing is saved then.
     """
-    if seed is None:
+    total_timesteps = whole_number("total_timesteps", total_timesteps, 0)
+    sync_check_interval = whole_number("sync_check_interval", sync_check_interval, 0)
+    if resume and not load_path:
+        raise UserError("resume: has no effect without load_path=, the checkpoint of the run that goes on")
+    beside = _beside(comm, logger, log_interval, save_path, callback, progress)
+    if seed is not None:
+        seed = whole_number("seed", seed, 0, _MOST_SEED)
+    else:
         seed = comm.scatter([secrets.randbelow(2**31)] * comm.size if comm.rank == 0 else None)
         if comm.rank == 0:
             print(f"seed={seed} was drawn", file=sys.stderr, flush=True)
@@ -141,8 +159,7 @@ def learn(
     if isinstance(agent_class, Mapping):
         agent_class = agent_class[source.kind_of_actions()]
     check_names(agent_class.config_class, hyperparameters)
-    load_path, save_path = (path and os.path.expanduser(path) for path in (load_path, save_path))
-    saved = read_model(load_path, "load_path") if load_path else None
+    saved = read_model(path_of("load_path", load_path), "load_path") if load_path else None
 
     with source.open(agent_class, seed, comm.rank) as vector_env:
         require_same_step(vector_env)
@@ -153,14 +170,7 @@ def learn(
         _note_earlier_logs(logger, saved, comm)
         resumed = Path(saved.path) if saved and resume else None
         run = Training(
-            total_timesteps,
-            logger,
-            log_interval,
-            save_path,
-            keeper,
-            _with_progress(callback, progress, logger),
-            sync_check_interval,
-            resumed,
+            total_timesteps, keeper=keeper, sync_check_interval=sync_check_interval, resumed=resumed, **beside
         )
         runner = start(model, vector_env, run)
         model.trainer = GoingOn(model, source, runner.state() if runner.begun else None)
@@ -225,36 +235,88 @@ class GoingOn:
         env: GivenEnv | None = None,
         num_env: int | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
-        wrappers: EnvWrapper | Sequence[EnvWrapper] = (),
+        wrappers: EnvWrapper | Iterable[EnvWrapper] | None = (),
         logger: Logger | None = None,
         log_interval: int = 100,
-        save_path: str | None = None,
+        save_path: str | os.PathLike[str] | None = None,
         callback: Given | Iterable[Given] | None = None,
         progress: bool = False,
+        **unknown: Any,
     ) -> None:
-        """Trains for so many more timesteps; arguments and errors as for `learn`."""
-        model, comm = self._model, self._model.comm
-        if env is not None:
-            self._source = EnvSource(env, num_env, env_kwargs, wrappers)
-            self._unfinished = None
-        elif num_env is not None or env_kwargs or wrappers:
+        """Trains for so many more timesteps; arguments and errors as for `learn`.
+
+        A call that is refused leaves the model, and what it goes on in, as they were.
+        """
+        model = self._model
+        comm = model.comm
+        self._refuse(unknown)
+        timesteps = whole_number("timesteps", timesteps, 0)
+        beside = _beside(comm, logger, log_interval, save_path, callback, progress)
+        if env is None and (num_env is not None or env_kwargs or wrappers):
             raise UserError("num_env, env_kwargs, wrappers: have no effect without env=")
+        source = self._source if env is None else EnvSource(env, num_env, env_kwargs, wrappers)
+        unfinished = self._unfinished if env is None else None
 
         seed = rank_seed(model.seed + model.updates, 0)
-        with self._source.open(type(model), seed, comm.rank) as vector_env:
+        with source.open(type(model), seed, comm.rank) as vector_env:
             require_same_step(vector_env)
             description.require_same_spaces(model, vector_env)
             batch = model.config.batch_size(vector_env.num_envs * comm.size)
             check_budget("timesteps", timesteps, 0, batch)
-            run = Training(
-                model.timesteps + timesteps,
-                logger,
-                log_interval,
-                save_path and os.path.expanduser(save_path),
-                callback=_with_progress(callback, progress, logger),
-                unfinished=self._unfinished,
-            )
-            self._unfinished = start(model, vector_env, run).state()
+            run = Training(model.timesteps + timesteps, unfinished=unfinished, **beside)
+            self._train(source, vector_env, run)
+
+    def _train(self, source: EnvSource, env: gym.vector.VectorEnv, run: Training) -> None:
+        """Trains in `env`, which `source` has opened, and goes on in it from then on, once something is learned."""
+        model = self._model
+        updates = model.updates
+        arguments = model.env_arguments
+        unfinished = run.unfinished
+        try:
+            unfinished = start(model, env, run).state()
+        except BaseException:
+            if model.updates == updates:
+                source = self._source
+                unfinished = self._unfinished
+                model.env_arguments = arguments
+            raise
+        finally:
+            self._source = source
+            self._unfinished = unfinished
+
+    def _refuse(self, unknown: Mapping[str, Any]) -> None:
+        """Raises UserError for the first argument that there is not."""
+        hyperparameters = [field.name for field in dataclasses.fields(self._model.config)]
+        for name in unknown:
+            if name in hyperparameters:
+                raise UserError(
+                    f"{name}: a model keeps its hyperparameters; save it, and give load_path= and {name}= to `learn` "
+                    "of its module"
+                )
+            own = [known for known in inspect.signature(self).parameters if known not in ("timesteps", "unknown")]
+            raise UserError(f"{name}: unknown argument; must be one of {', '.join(own)}.{closest(name, own)}")
+
+
+def _beside(
+    comm: Communicator,
+    logger: Logger | None,
+    log_interval: int,
+    save_path: str | os.PathLike[str] | None,
+    callback: Given | Iterable[Given] | None,
+    progress: bool,
+) -> dict[str, Any]:
+    """What is written and called beside a training, as `Training` has it; arguments and errors as for `learn`."""
+    if not (logger is None or all(callable(getattr(logger, name, None)) for name in _OF_LOGGERS)):
+        folder = logger if isinstance(logger, str) else "logs"
+        raise UserError(f'logger={brief(logger)}: must be a Logger of common.logger, such as Logger("{brief(folder)}")')
+    path = path_of("save_path", save_path) if save_path else None
+    comm.on_root(lambda: None if path is None else check_file("save_path", path))
+    return {
+        "logger": logger,
+        "log_interval": whole_number("log_interval", log_interval, 1),
+        "save_path": path,
+        "callback": _with_progress(callback, progress, logger),
+    }
 
 
 def _with_progress(callback: Given | Iterable[Given] | None, progress: bool, logger: Logger | None) -> Callbacks:
