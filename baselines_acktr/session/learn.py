@@ -117,7 +117,7 @@ def learn(
         vector environment (see `common.vec_env.make_vec_env`). What is made here is also closed here.
       num_env: how many environments to make of an id or a function; None: as many as suit the learner.
       env_kwargs: keyword arguments for each of them.
-      wrappers: one or several functions, such as `gymnasium.Wrapper` classes, that each of them is put into.
+      wrappers: one or several functions, such as `gymnasium.Wrapper` classes, around each of them; None: none.
       seed: of the weights and of every draw of the learner; None draws one and says it.
       total_timesteps: steps of all environments of all ranks together, those of a loaded checkpoint included.
       logger: takes the numbers every `log_interval` updates (and after the first and the last).
