@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -51,13 +50,6 @@ def real_number(name: str, value: Any, allowed: str = "a finite number") -> floa
         shown = repr(value) if isinstance(value, str) else value
         raise UserError(f"{name}={brief(shown)}: must be {allowed}")
     return float(value)
-
-
-def path_of(name: str, value: Any) -> str:
-    """Returns an argument that must be a path, as text with the home folder in place of `~`; raises UserError."""
-    if not isinstance(value, str | os.PathLike):
-        raise UserError(f"{name}={brief(value)}: must be a path, as text or a pathlib.Path")
-    return os.path.expanduser(os.fspath(value))
 
 
 def misfit(function: Callable[..., Any], *arguments: Any, **named: Any) -> str:

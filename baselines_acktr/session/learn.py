@@ -26,13 +26,13 @@ from baselines_acktr.session.file_checks import check_file
 from baselines_acktr.session.learners import kind_of
 from baselines_acktr.session.loop import Training, check_budget, seed_global_generators, start
 from baselines_acktr.session.settings import settle_config
-from common.arguments import path_of, whole_number
+from common.arguments import whole_number
 from common.errors import UserError, brief, closest
 from common.foreign_names import answers
 from common.logger import Logger
 from common.mpi import ALONE, Communicator
 from common.named_arrays import Arrays
-from common.options import whole_number
+from common.paths import given_path
 from common.random_state import rank_seed
 from common.vec_env import make_vec_env
 from common.vec_env.given import GivenEnv, opened
@@ -152,14 +152,13 @@ def learn(
         seed = comm.scatter([secrets.randbelow(2**31)] * comm.size if comm.rank == 0 else None)
         if comm.rank == 0:
             print(f"seed={seed} was drawn", file=sys.stderr, flush=True)
-    seed = whole_number("seed", seed, 0, 2**32 - 1)
     if env is None:
         raise UserError('env: missing; an id such as "CartPole-v1", an environment, or a function that makes one')
     source = EnvSource(env, num_env, env_kwargs, wrappers)
     if isinstance(agent_class, Mapping):
         agent_class = agent_class[source.kind_of_actions()]
     check_names(agent_class.config_class, hyperparameters)
-    saved = read_model(path_of("load_path", load_path), "load_path") if load_path else None
+    saved = read_model(given_path(load_path, "load_path"), "load_path") if load_path else None
 
     with source.open(agent_class, seed, comm.rank) as vector_env:
         require_same_step(vector_env)
@@ -309,7 +308,7 @@ def _beside(
     if not (logger is None or all(callable(getattr(logger, name, None)) for name in _OF_LOGGERS)):
         folder = logger if isinstance(logger, str) else "logs"
         raise UserError(f'logger={brief(logger)}: must be a Logger of common.logger, such as Logger("{brief(folder)}")')
-    path = path_of("save_path", save_path) if save_path else None
+    path = given_path(save_path, "save_path") if save_path else None
     comm.on_root(lambda: None if path is None else check_file("save_path", path))
     return {
         "logger": logger,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from common.arguments import misfit, path_of, whole_number
+from common.arguments import misfit, whole_number
 from common.errors import UserError
 
 
@@ -21,12 +19,6 @@ def test_a_whole_number_may_be_of_any_type_of_numbers(given):
 def test_anything_else_is_one_line_with_the_limits(given):
     with pytest.raises(UserError, match=r"^n=.*: must be a whole number of at least 1 and at most 30$"):
         whole_number("n", given, 1, 30)
-
-
-def test_a_path_may_be_text_or_a_path_and_home_is_expanded(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    assert path_of("p", "~/a/") == "/home/me/a/"
-    assert path_of("p", Path("~/a")) == "/home/me/a"
 
 
 def test_what_a_function_lacks_is_said_unless_it_does_not_tell():
