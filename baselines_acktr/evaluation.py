@@ -11,9 +11,9 @@ import numpy as np
 from baselines_acktr.agent.description import require_same_spaces
 from baselines_acktr.foreign_names import OF_EVALUATE
 from baselines_acktr.learning.rollouts import NO_STATISTICS, Episode, FinishedEpisodes, require_same_step
+from common.arguments import whole_number
 from common.errors import UserError, brief
 from common.foreign_names import answers
-from common.options import whole_number
 from common.vec_env.given import GivenEnv, opened
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def evaluate(
         raise UserError(
             f"model={brief(model)}: must be a model, such as baselines_acktr.load gives; the environment comes after it"
         )
-    episodes = whole_number("episodes", episodes)
+    episodes = whole_number("episodes", episodes, 1)
     seed = None if seed is None else whole_number("seed", seed, 0)
 
     def act(observations: np.ndarray, state: Any, starts: np.ndarray) -> tuple[np.ndarray, Any]:

@@ -77,24 +77,6 @@ def one_of(choices: tuple[str, ...]) -> str:
     return f"one of {', '.join(filter(None, choices))}"
 
 
-def whole_number(name: str, value: Any, minimum: int = 1, maximum: float = math.inf) -> int:
-    """An argument of a function as a Python int.
-
-    Args:
-      name: of the argument.
-      value: what was given; NumPy's whole numbers will do, too.
-      minimum, maximum: what it may be, inclusive.
-
-    Raises:
-      UserError: it is something else.
-    """
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_whole or not minimum <= value <= maximum:
-        most = "" if maximum == math.inf else f" and at most {maximum}"
-        raise UserError(f"{name}={brief(repr(value))}: must be a whole number of at least {minimum}{most}")
-    return int(value)
-
-
 def _check_number(name: str, value: float, spec: Option) -> None:
     inside = (
         abs(value) < 2**63  # larger ones, which a file may have, overflow

@@ -22,11 +22,11 @@ from baselines_acktr.foreign_names import OF_GOING_ON
 from baselines_acktr.learning.recurrent_rollouts import RecurrentRunner, Remembers
 from baselines_acktr.learning.rollouts import EPISODES, Rollout, Runner
 from common import array_file
+from common.arguments import whole_number
 from common.errors import RunFailedError, UserError, brief
 from common.foreign_names import answers
 from common.mpi import ALONE, Communicator
 from common.named_arrays import Arrays, with_prefix, without_prefix
-from common.options import whole_number
 from common.paths import given_path
 from common.random_state import get_global_state, seed_global_state, set_global_state
 

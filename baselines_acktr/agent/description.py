@@ -124,17 +124,6 @@ def check_compatible(
         _check_same(path, key, _plain(found.get(key)), _plain(value))
 
 
-def require_same_spaces(env: gym.vector.VectorEnv, observation_space: gym.Space, action_space: gym.Space) -> None:
-    """Raises `UserError` unless one environment of `env` has these spaces, those of a model."""
-    pairs = {
-        "observation space": (env.single_observation_space, observation_space),
-        "action space": (env.single_action_space, action_space),
-    }
-    for name, (found, expected) in pairs.items():
-        if describe_space(found) != describe_space(expected):
-            raise UserError(f"env: its {name} is {found}; that of the model is {expected}")
-
-
 def _plain(value: Any) -> Any:
     """Returns a value as JSON brings it."""
     return list(value) if isinstance(value, tuple) else value

@@ -123,7 +123,7 @@ class EvalCallback(Callback):
             self._require_own(training.env)
             with model.apart(self._seed(model)), self._opened(1) as env:
                 require_same_step(env)
-                require_same_spaces(env, model.observation_space, model.action_space)
+                require_same_spaces(model, env)
         except UserError as error:
             raise UserError(f"EvalCallback's {str(error).removeprefix('--')}") from error
 
