@@ -199,7 +199,7 @@ def test_evaluations_answer_the_arguments_of_stable_baselines_with_their_own(fun
 
 @pytest.mark.parametrize("seed", ["3", 1.5, -1, True, 2**40])
 def test_training_names_a_seed_that_is_none(seed):
-    with pytest.raises(UserError, match=r"^seed=.*: must be a whole number of at least 0 and at most 4294967295$"):
+    with pytest.raises(UserError, match=r"^seed=.*: must be a whole number of at least 0 and at most 2147483647$"):
         a2c.learn(env="CartPole-v1", seed=seed, **SMALL)
 
 
