@@ -339,6 +339,15 @@ def test_a_refused_call_leaves_the_model_as_it_was(arguments):
     assert_same(model.learn(20), other.learn(20))
 
 
+def test_large_spaces_are_named_in_one_line(trained):
+    class Large(Line):
+        observation_space = gym.spaces.Box(-np.arange(1, 51, dtype=np.float32), np.arange(50, dtype=np.float32))
+
+    with pytest.raises(UserError, match=r"^env: its observation space is Box.*; that of the model is Box") as caught:
+        trained.learn(10, env=Large)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_training_that_has_failed_goes_on_where_it_has_learned():
     class Fails(Callback):
         def after_update(self, training):

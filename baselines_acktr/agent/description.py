@@ -74,7 +74,8 @@ def require_same_spaces(model: Any, env: gym.vector.VectorEnv) -> None:
     for name in ("observation_space", "action_space"):
         found, expected = getattr(env, f"single_{name}"), getattr(model, name)
         if describe_space(found) != describe_space(expected):
-            raise UserError(f"env: its {name.replace('_', ' ')} is {found}; that of the model is {expected}")
+            own, wanted = (brief(" ".join(str(space).split()), 300) for space in (found, expected))
+            raise UserError(f"env: its {name.replace('_', ' ')} is {own}; that of the model is {wanted}")
 
 
 def hyperparameters(meta: Mapping[str, Any]) -> dict[str, Any]:
