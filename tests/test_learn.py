@@ -497,3 +497,35 @@ def test_evaluation_in_the_environment_of_the_training_is_refused():
     alone = Line()
     with pytest.raises(UserError, match=message):
         a2c.learn(env=alone, total_timesteps=20, callback=EvalCallback(alone, 10), **SMALL)
+
+
+class Strict(gym.Env):
+    """Takes actions of its space alone, types included."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, action_space: gym.Space) -> None:
+        self.action_space = action_space
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Discrete(3, dtype=np.uint8),
+        gym.spaces.Discrete(3, start=2, dtype=np.int8),
+        gym.spaces.Discrete(3, start=-2),
+        gym.spaces.MultiDiscrete([3, 2], dtype=np.uint8),
+        gym.spaces.MultiDiscrete([3, 2], start=[1, 0], dtype=np.int32),
+    ],
+)
+def test_actions_have_the_type_of_their_space(space):
+    model = a2c.learn(env=lambda: Strict(space), num_env=2, nsteps=4, total_timesteps=8)
+    action, _ = model.predict(np.zeros(2, np.float32))
+    assert space.contains(action)

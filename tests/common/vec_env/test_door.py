@@ -15,7 +15,6 @@ from gymnasium.wrappers import RecordEpisodeStatistics
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from baselines_acktr import a2c
 from common.errors import RunFailedError, UserError
 from common.vec_env import make_vec_env
 from common.vec_env.door import CheckedEnv, action_check
@@ -502,35 +501,3 @@ def test_random_environments_keep_the_contract_or_are_named(space, place, odd, s
         assert re.match(r"--env=Odd-v0: environment 0: (reset|step|observation_space): ", str(error))
         assert str(error).isprintable()
         assert place != "none" or 0 in (space.shape or ()) or not isinstance(space, gym.spaces.Box)
-
-
-class Strict(gym.Env):
-    """Takes actions of its space alone, types included."""
-
-    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
-
-    def __init__(self, action_space: gym.Space) -> None:
-        self.action_space = action_space
-
-    def reset(self, *, seed=None, options=None):
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        return np.zeros(2, np.float32), 0.0, False, False, {}
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        gym.spaces.Discrete(3, dtype=np.uint8),
-        gym.spaces.Discrete(3, start=2, dtype=np.int8),
-        gym.spaces.Discrete(3, start=-2),
-        gym.spaces.MultiDiscrete([3, 2], dtype=np.uint8),
-        gym.spaces.MultiDiscrete([3, 2], start=[1, 0], dtype=np.int32),
-    ],
-)
-def test_actions_have_the_type_of_their_space(space):
-    model = a2c.learn(env=lambda: Strict(space), num_env=2, nsteps=4, total_timesteps=8)
-    action, _ = model.predict(np.zeros(2, np.float32))
-    assert space.contains(action)
