@@ -45,12 +45,11 @@ def export(
     path = given_path(path, "path")
     format = find_format(path, name)
     check_export(path, format)
-    kind = RecurrentActingModel if isinstance(policy.network, Remembering) else ActingModel
+    remembers = isinstance(policy.network, Remembering)
+    kind = RecurrentActingModel if remembers else ActingModel
     model = kind(policy, observation_space, deterministic, single=format is FORMATS["tflite"])
-    known = {**note, "format": format.name, "input": model.observation.dtype}
-    if isinstance(policy.network, Remembering):
-        known["state"] = policy.network.state_size
-    text = json.dumps(known, indent=1)
+    memory = {"state": model.network.state_size} if remembers else {}
+    text = json.dumps({**note, "format": format.name, "input": model.observation.dtype, **memory}, indent=1)
 
     try:
         Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
